@@ -1,0 +1,1 @@
+"""Ways into a resource: one file per scheme."""

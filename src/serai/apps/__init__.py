@@ -1,0 +1,1 @@
+"""What users run: bags of tasks, and the front ends of other libraries."""

@@ -1,0 +1,1 @@
+"""Serai behind interfaces that users know."""

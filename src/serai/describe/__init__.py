@@ -1,0 +1,1 @@
+"""Frozen descriptions and their readers."""

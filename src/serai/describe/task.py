@@ -1,0 +1,75 @@
+"""What a task is: the part many tasks share (`Work`), the part that is its own (`Item`), and how it ended (`Outcome`)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a task needs of its node."""
+
+    cores: int = 1
+    memory_bytes: int = 0
+    software: tuple[str, ...] = ()  # names of programs that must be on the node's PATH
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is one task's own.
+
+    Attributes:
+        inputs: paths on the front end, as the user gave them.
+        line: the line, number or first column that the task stands for; None when it has none.
+        columns: the named columns, for tables.
+        outputs: outputs named by the item itself (JSON lines); outputs named by placeholders come from the template.
+    """
+
+    inputs: tuple[str, ...] = ()
+    line: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+
+
+class State(enum.IntEnum):
+    """The states of a task. The numbers are stored in journals: append only."""
+
+    QUEUED = 0  # known, on no node
+    ASSIGNED = 1  # sent to an executor, not seen running
+    RUNNING = 2  # seen running
+    DONE = 3  # ended well and accepted
+    FAILED = 4  # ended badly and will not be tried again
+    CANCELLED = 5  # ended by its user
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will happen to the task."""
+        return self >= State.DONE
+
+
+class Cause(enum.IntEnum):
+    """Why an attempt ended as it did. The numbers travel and are stored in journals: append only."""
+
+    OK = 0
+    EXIT = 1  # exit code other than 0, or a signal that Serai did not send
+    EXCEPTION = 2  # the function raised
+    TIME_LIMIT = 3
+    CANCELLED = 4
+    NO_COMMAND = 5  # the program could not be started: not found, not executable, bad working directory
+    MISSING_OUTPUT = 6
+    INPUT = 7  # an input could not be read, sent or stored
+    OUTPUT = 8  # an output could not be sent or stored
+    NODE_LOST = 9
+    EXECUTOR = 10  # the executor itself failed
+    UNPICKLE = 11  # the function or its arguments could not be loaded on the node
+    NEEDS = 12  # no node can ever run it
+
+    @property
+    def of_node(self) -> bool:
+        """Whether the node is to blame and the task deserves another one."""
+        return self in {Cause.NODE_LOST, Cause.EXECUTOR}

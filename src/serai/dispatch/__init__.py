@@ -1,0 +1,1 @@
+"""Task states, the schedule, sites, the journal and the engines."""

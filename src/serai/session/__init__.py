@@ -1,0 +1,1 @@
+"""Urls, contexts and sessions."""

@@ -1,0 +1,1 @@
+"""The world on a virtual clock, driving the schedule unchanged."""

@@ -1,0 +1,1 @@
+"""What helps to test Serai and what is built on it; shipped."""

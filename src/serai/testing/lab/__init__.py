@@ -1,0 +1,1 @@
+"""The laboratory: real Linux hosts on one machine."""
