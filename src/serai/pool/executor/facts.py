@@ -1,0 +1,110 @@
+"""What a node has: read once at check-in, and the few that change with every beat. Nothing here changes the node."""
+
+import os
+import platform
+import socket
+import sys
+
+from .processes import find_program
+from .wire import PROTOCOL
+
+
+def cores():
+    """The cores this process may use: its affinity, cut by the control group's quota."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        count = os.cpu_count() or 1
+    for path, cut in (("/sys/fs/cgroup/cpu.max", _quota_v2), ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", _quota_v1)):
+        try:
+            quota = cut(path)
+        except (OSError, ValueError, IndexError):
+            continue
+        if quota:
+            count = min(count, max(1, int(quota)))
+    return count
+
+
+def _quota_v2(path):
+    quota, period = _words(path)
+    return 0 if quota == "max" else int(quota) / int(period)
+
+
+def _quota_v1(path):
+    quota = int(_words(path)[0])
+    return 0 if quota <= 0 else quota / int(_words(path.replace("quota", "period"))[0])
+
+
+def _words(path):
+    with open(path) as file:
+        return file.read().split()
+
+
+def memory():
+    """Return (all, free) in bytes; free counts what the kernel would give up."""
+    try:
+        found = {}
+        with open("/proc/meminfo") as file:
+            for line in file:
+                name, _, rest = line.partition(":")
+                found[name] = int(rest.split()[0]) * 1024
+        return found["MemTotal"], found.get("MemAvailable", found["MemFree"])
+    except (OSError, KeyError, ValueError, IndexError):
+        pass
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_PHYS_PAGES"), 0
+    except (OSError, ValueError, AttributeError):
+        return 0, 0
+
+
+def disk_free(path):
+    """Bytes that this user may still write below a path."""
+    try:
+        info = os.statvfs(path)
+    except OSError:
+        return 0
+    return info.f_bavail * info.f_frsize
+
+
+def software(names):
+    """Which of these programs are on the PATH: {name: True or False}."""
+    found = {}
+    for name in names:
+        try:
+            find_program(name, os.environ.get("PATH"))
+            found[name] = True
+        except OSError:
+            found[name] = False
+    return found
+
+
+def ad(base, names):
+    """The node's ad."""
+    whole, free = memory()
+    return {
+        "protocol": PROTOCOL,
+        "host": socket.gethostname(),
+        "python": list(sys.version_info[:3]),
+        "implementation": sys.implementation.name,
+        "executable": sys.executable,
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": cores(),
+        "memory_bytes": whole,
+        "memory_free_bytes": free,
+        "disk_free_bytes": disk_free(base),
+        "base": base,
+        "pid": os.getpid(),
+        "software": software(names),
+        "modules": [name for name in ("cloudpickle",) if _has(name)],
+    }
+
+
+def _has(name):
+    from importlib import util  # noqa: PLC0415 - needed once
+
+    try:
+        return util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

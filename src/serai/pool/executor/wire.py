@@ -1,0 +1,112 @@
+"""Frames: what the front end, the agent and the lanes say to one another.
+
+A frame is a fixed header, a JSON object (the head) and raw bytes (the body). Only builtin types travel, so that any two
+versions of Python understand each other, and nothing that a node says is ever unpickled except a function's own result.
+The agent passes frames on by their header alone.
+"""
+
+import json
+import os
+import struct
+
+PROTOCOL = 1
+HEADER = struct.Struct(">BHQII")  # operation, lane, identifier, length of head, length of body
+EVERY_LANE = 0xFFFF
+CHUNK = 256 * 1024  # bytes of a file in one frame: small enough that a heartbeat waits little behind it on a slow link
+LIMIT = 1 << 30  # bytes; a longer frame is a broken peer
+
+# From the front end to the agent.
+HELLO = 1  # what the run wants of this node
+WORK = 2  # identifier: work. The part that many tasks share
+RUN = 3  # lane, identifier: bundle. Tasks to run, in order
+CANCEL = 4  # lane. {"ids"}: end these tasks, running or not
+RECALL = 5  # lane, identifier: bundle. Give back what was not started
+FILE = 6  # lane, identifier: key. A piece of an input
+PING = 7
+PROBE = 8  # {"software"}: which of these programs are there?
+DROP = 9  # {"keys"}: inputs that nobody will use again
+MODULES = 10  # {name: source}: modules that functions need and the node may lack
+BYE = 11  # end, now
+FORGET = 12  # {"works"}: works that will not be used again
+
+# From the agent to the front end.
+AD = 32  # the check-in: what this node has
+RESULT = 33  # lane, identifier: bundle. How tasks ended
+OUTPUT = 34  # lane, identifier: task. A piece of an output
+BEAT = 35  # alive; what each lane does
+PROBED = 36
+TROUBLE = 37  # lane: a sentence about the executor itself
+LANE_DIED = 38  # lane, identifier: bundle or 0
+
+# Between the agent and a lane.
+PEEK = 64  # what are you doing?
+NOW = 65  # identifier: task, 0 for none
+BAD_FILE = 66  # identifier: key. It did not arrive whole
+
+
+def pack(op, lane=0, ident=0, head=None, body=b""):
+    """Make a frame of its parts."""
+    text = b"" if head is None else json.dumps(head, separators=(",", ":")).encode("ascii")
+    return b"".join((HEADER.pack(op, lane, ident, len(text), len(body)), text, body))
+
+
+def peek(frame):
+    """Return (op, lane, ident) of a frame."""
+    op, lane, ident, _, _ = HEADER.unpack_from(frame)
+    return op, lane, ident
+
+
+def unpack(frame):
+    """Return (op, lane, ident, head, body) of a frame; the head is {} where there is none.
+
+    Raises:
+        ValueError: the lengths do not agree with the frame.
+    """
+    op, lane, ident, head_length, body_length = HEADER.unpack_from(frame)
+    start = HEADER.size + head_length
+    if len(frame) != start + body_length:
+        raise ValueError("a frame of %d bytes says that it has %d" % (len(frame), start + body_length))
+    head = json.loads(frame[HEADER.size : start]) if head_length else {}
+    return op, lane, ident, head, frame[start:]
+
+
+class Reader:
+    """Cuts what comes out of a file descriptor into frames."""
+
+    def __init__(self, fd):
+        self._fd = fd
+        self._buffer = bytearray()
+
+    def read(self):
+        """Read once and return the frames that are whole now, or None at the end of the stream."""
+        try:
+            data = os.read(self._fd, 1 << 18)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        if not data:
+            return None
+        buffer = self._buffer
+        buffer += data
+        frames = []
+        start = 0
+        while len(buffer) - start >= HEADER.size:
+            _, _, _, head_length, body_length = HEADER.unpack_from(buffer, start)
+            if head_length + body_length > LIMIT:
+                return None
+            stop = start + HEADER.size + head_length + body_length
+            if stop > len(buffer):
+                break
+            frames.append(bytes(buffer[start:stop]))
+            start = stop
+        if start:
+            del buffer[:start]
+        return frames
+
+
+def write(fd, data):
+    """Write all of the bytes to a blocking file descriptor."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
