@@ -1,4 +1,4 @@
-"""What a task is: the part many tasks share (`Work`), the part that is its own (`Item`), and how it ended (`Outcome`)."""
+"""What a task is: what it needs, what is its own, its states and how an attempt at it ended."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Needs:
     cores: int = 1
     memory_bytes: int = 0
     software: tuple[str, ...] = ()  # names of programs that must be on the node's PATH
+    python: tuple[int, ...] = ()  # major and minor version that a function was pickled by; commands need none
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,9 @@ class Agent:
         setup = {name: self._hello[name] for name in LANE_SETUP}
         setup["base"] = self._store.base
         parcel = {"loader": self._sources["loader"], "sources": self._sources, "number": number, "setup": setup}
-        lane = LaneProcess(number, json.dumps(parcel).encode("ascii"), os.path.join(self._store.base, "lane-%d.log" % number))
+        lane = LaneProcess(
+            number, json.dumps(parcel).encode("ascii"), os.path.join(self._store.base, "lane-%d.log" % number)
+        )
         self._lanes[number] = lane
         self._selector.register(lane.fd, selectors.EVENT_READ, lane)
         if lane.push():

@@ -78,7 +78,11 @@ class Functions:
                 initializer, arguments = pickle.loads(body)  # noqa: S301 - as above
                 initializer(*arguments)
             except BaseException as error:  # noqa: BLE001 - the pool is told whatever it was
-                failure = (EXECUTOR, "initializer: " + "".join(traceback.format_exception(type(error), error, error.__traceback__)), b"")
+                failure = (
+                    EXECUTOR,
+                    "initializer: " + "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+                    b"",
+                )
             self._initialised[body] = failure
         return self._initialised[body]
 

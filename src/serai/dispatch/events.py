@@ -1,0 +1,265 @@
+"""What the schedule is told (events) and what it wants done (actions). Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from serai.describe.task import Cause, Needs
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a task that ended badly is tried again, and when.
+
+    The n-th wait is ``first_s * 2**(n-1)`` seconds, at most ``most_s``, times a random factor in [0.5, 1].
+    """
+
+    times: int = 0
+    first_s: float = 1.0
+    most_s: float = 60.0
+
+
+# ---- events
+
+
+@dataclass(slots=True)
+class WorkAdded:
+    """A work is known; its tasks may follow."""
+
+    work: int
+    needs: Needs
+    retry: Retry
+
+
+@dataclass(slots=True)
+class TasksAdded:
+    """Tasks of a work are ready to run."""
+
+    work: int
+    tasks: Sequence[int]
+
+
+@dataclass(slots=True)
+class NodeUp:
+    """An executor has checked in.
+
+    Attributes:
+        node: its name.
+        site: nodes of one site are judged by one score.
+        slots: lanes it has.
+        memory_bytes: what tasks may use; 0 when nobody knows.
+        rtt_s: time of a message there and back.
+    """
+
+    node: str
+    site: str
+    slots: int
+    memory_bytes: int
+    ad: Mapping[str, Any]
+    rtt_s: float = 0.001
+
+
+@dataclass(slots=True)
+class NodeDown:
+    """An executor is gone, or is given up."""
+
+    node: str
+    why: str
+
+
+@dataclass(slots=True)
+class LaneDown:
+    """A lane's process ended; its node will start another. ``blame`` says whether it died of what it ran."""
+
+    node: str
+    lane: int
+    why: str
+    blame: bool
+
+
+@dataclass(slots=True)
+class Heard:
+    """A heartbeat: the tasks that run, with seconds since their start, by lane."""
+
+    node: str
+    running: Mapping[int, tuple[int, float]]
+    rtt_s: float | None = None
+
+
+@dataclass(slots=True)
+class Probed:
+    """The answer about programs of a node."""
+
+    node: str
+    software: Mapping[str, bool]
+
+
+@dataclass(slots=True)
+class Report:
+    """How tasks of a bundle ended: parallel sequences, plus those given back.
+
+    Attributes:
+        causes: None when every one is OK.
+        final: the failures are not the node's: another node would not help (an input that the front end cannot read).
+        last: nothing more will come of the bundle.
+        facts: whatever else is known, for whom it concerns; the schedule does not look at it.
+    """
+
+    node: str
+    lane: int
+    bundle: int
+    tasks: Sequence[int]
+    causes: Sequence[int] | None
+    took_us: Sequence[int]
+    returned: Sequence[int] = ()
+    last: bool = False
+    final: bool = False
+    facts: Any = None
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """The user wants these tasks ended."""
+
+    tasks: Sequence[int]
+
+
+@dataclass(slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = WorkAdded | TasksAdded | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
+
+
+# ---- actions
+
+
+@dataclass(slots=True)
+class Assign:
+    """Send a bundle to a lane."""
+
+    bundle: int
+    node: str
+    lane: int
+    work: int
+    tasks: list[int]
+
+
+@dataclass(slots=True)
+class Recall:
+    """Ask a lane to give back what it has not started of a bundle."""
+
+    node: str
+    lane: int
+    bundle: int
+
+
+@dataclass(slots=True)
+class Kill:
+    """End tasks on a lane."""
+
+    node: str
+    lane: int
+    tasks: list[int]
+
+
+@dataclass(slots=True)
+class Probe:
+    """Ask a node about programs."""
+
+    node: str
+    software: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Settle:
+    """A report was judged.
+
+    Attributes:
+        verdicts: one `Verdict` for each task of the report, None when all of them are accepted as done.
+    """
+
+    report: Report
+    verdicts: list[int] | None
+
+
+@dataclass(slots=True)
+class GiveUp:
+    """A task has failed without a report of its own."""
+
+    task: int
+    cause: Cause
+    node: str
+    why: str
+
+
+@dataclass(slots=True)
+class Stopped:
+    """Tasks were cancelled before they ended."""
+
+    tasks: list[int]
+
+
+@dataclass(slots=True)
+class Note:
+    """Something worth a line in the journal."""
+
+    text: str
+    node: str = ""
+    task: int = 0
+
+
+Action = Assign | Recall | Kill | Probe | Settle | GiveUp | Stopped | Note
+
+
+class Verdict:
+    """What becomes of one reported attempt. Plain integers: there are many."""
+
+    DONE = 0
+    FAILED = 1
+    AGAIN = 2  # it will be tried again
+    LATE = 3  # the task had ended already: this attempt is thrown away
+
+
+@dataclass(slots=True)
+class Limits:
+    """Limits and times of the schedule.
+
+    Attributes:
+        bundle_s: how long a bundle should take; long enough to hide what a message costs, short enough to stay fair.
+        bundle_tasks: tasks in a bundle.
+        depth: bundles a lane holds, the running one included.
+        replicate_after_s: a task that waits on a node for longer gets a copy elsewhere (Swift).
+        copies: attempts at a task at one time.
+        losses: executors that a task may lose before it is held to be the reason.
+        elsewhere: attempts on further nodes after a node could not store an input or an output.
+    """
+
+    bundle_s: float = 0.1
+    bundle_tasks: int = 1000
+    depth: int = 2
+    replicate_after_s: float = 60.0
+    copies: int = 3
+    losses: int = 3
+    elsewhere: int = 2
+
+
+@dataclass(slots=True)
+class Statistics:
+    """A look at the schedule."""
+
+    queued: int = 0
+    delayed: int = 0
+    assigned: int = 0
+    nodes: int = 0
+    slots: int = 0
+    busy: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    sites: dict[str, tuple[float, float]] = field(default_factory=dict)

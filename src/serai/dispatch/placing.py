@@ -1,0 +1,175 @@
+"""The part of the schedule that chooses: which lane takes which tasks, what is called back, what is doubled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serai.dispatch import events as ev
+from serai.dispatch.bundles import bundle_size
+
+if TYPE_CHECKING:
+    from serai.dispatch.records import Bundle, Node, Site, Work
+    from serai.dispatch.schedule import Schedule
+
+RECALL_EVERY_S = 0.05
+LOOK = 64  # picky tasks looked at for one lane
+
+
+class Placing:
+    """Chooses for a schedule, and changes it only through `Schedule.open`."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._turn = 0
+        self.recall_at = 0.0
+        self.wants_recall = False
+
+    def place(self, now: float) -> None:
+        """Fill idle lanes first, then give each lane its next bundle, then see to lanes that are left with nothing."""
+        works = [work for work in self._schedule.works.values() if work.waiting]
+        if works:
+            self._turn += 1
+            works = works[self._turn % len(works) :] + works[: self._turn % len(works)]
+            for thin in (False, True):
+                self._fill(works, now, thin=thin)
+        self._recall(now)
+
+    def _fill(self, works: list[Work], now: float, *, thin: bool) -> None:
+        sites = [site for site in self._schedule.sites.values() if (site.thin if thin else site.idle)]
+        if len(sites) > 1:
+            sites.sort(key=lambda site: -site.score.value)
+        for site in sites:
+            if site.score.is_open(now):
+                self._fill_site(site, works, now, thin=thin)
+                if not any(work.waiting for work in works):
+                    return
+
+    def _fill_site(self, site: Site, works: list[Work], now: float, *, thin: bool) -> None:
+        lanes = site.thin if thin else site.idle
+        for name, number in list(lanes):
+            if (name, number) not in lanes:
+                continue  # lent to a neighbour since
+            if not thin and site.active >= site.score.allowed():
+                return
+            node = self._schedule.nodes[name]
+            for work in works:
+                if work.waiting and name in work.fit and self._offer(work, node, number, now, thin=thin):
+                    break
+
+    def _offer(self, work: Work, node: Node, lane: int, now: float, *, thin: bool) -> bool:
+        """Offer a lane to a work; returns whether it took it."""
+        needs = work.needs
+        if node.held_for is not None and node.held_for is not work:
+            if node.held_for.waiting:
+                return False
+            node.held_for = None
+        lanes = [lane]
+        if needs.cores > 1 or needs.memory_bytes:
+            room = not node.memory_bytes or node.memory_used + needs.memory_bytes <= node.memory_bytes
+            free = [n for n, held in enumerate(node.lanes) if not held and n not in node.lent and n != lane]
+            lanes += free[: needs.cores - 1]
+            if thin or not room or len(lanes) < needs.cores:
+                if not thin:
+                    node.held_for = work  # or small tasks would keep it from ever having room
+                return False
+            node.held_for = None
+        size = self._size(work, node)
+        tasks = self._take(work, node, size)
+        if not tasks:
+            return False
+        self._schedule.open(work, node, lanes, tasks, now)
+        return True
+
+    def _size(self, work: Work, node: Node) -> int:
+        limits = self._schedule.limits
+        lanes = len(work.fit) * len(node.lanes)  # as if all nodes were like this one: exact sums cost too much here
+        target = max(limits.bundle_s, 2.0 * node.rtt_s)
+        return bundle_size(work.estimate, work.waiting, lanes, target_s=target, most=limits.bundle_tasks)
+
+    def _take(self, work: Work, node: Node, size: int) -> list[int]:
+        """Take tasks off the queues that may run on a node."""
+        known = self._schedule.tasks
+        taken: list[int] = []
+        if work.picky:
+            for _ in range(min(len(work.picky), LOOK)):
+                ident = work.picky.popleft()
+                task = known.get(ident)
+                if task is None:
+                    continue
+                if node.name in task.avoid or len(taken) >= size or self._holds(task.bundles, node):
+                    work.picky.append(ident)
+                else:
+                    taken.append(ident)
+        queue = work.queue
+        while queue and len(taken) < size:
+            ident = queue.popleft()
+            task = known.get(ident)
+            if task is not None and not task.bundles:
+                taken.append(ident)
+        return taken
+
+    def _holds(self, bundles: tuple[int, ...], node: Node) -> bool:
+        return any(self._schedule.bundles[number].node is node for number in bundles)
+
+    # ---- calling back
+
+    def _recall(self, now: float) -> None:
+        """Where lanes have nothing to do, call back what others have not started."""
+        schedule = self._schedule
+        self.wants_recall = False
+        if not schedule.bundles:
+            return
+        idle = [site for site in schedule.sites.values() if site.idle and site.score.is_open(now)]
+        spare = sum(min(len(site.idle), site.score.allowed() - site.active) for site in idle)
+        if spare <= 0 or any(work.waiting and work.fit for work in schedule.works.values()):
+            return
+        self.wants_recall = True
+        if now < self.recall_at:
+            return
+        self.recall_at = now + RECALL_EVERY_S
+        names = {name for site in idle for name, _ in site.idle}
+        for bundle in self._loaded(now, names):
+            bundle.recalled = True
+            schedule.act(ev.Recall(bundle.node.name, bundle.lane, bundle.id))
+            spare -= len(bundle.left)
+            if spare <= 0:
+                return
+
+    def _loaded(self, now: float, idle: set[str]) -> list[Bundle]:
+        """Bundles with tasks that wait behind others, the longest wait first."""
+        found = []
+        for bundle in self._schedule.bundles.values():
+            behind = len(bundle.left) > 1 or bundle.node.lanes[bundle.lane][0] is not bundle
+            if bundle.recalled or not behind or not (bundle.work.fit & idle):
+                continue
+            wait = bundle.work.estimate.mean_s * len(bundle.left)
+            age = now - bundle.sent_at
+            if age > max(RECALL_EVERY_S, 2.0 * bundle.node.rtt_s) and (
+                wait < 0 or wait > RECALL_EVERY_S or age > 2 * wait
+            ):
+                found.append(bundle)
+        found.sort(key=lambda bundle: bundle.sent_at)
+        return found
+
+    # ---- doubling
+
+    def replicate(self, now: float) -> None:
+        """Queue copies of tasks that wait on a node for too long (Swift): the first to start ends the others."""
+        schedule, limits = self._schedule, self._schedule.limits
+        if not any(site.idle for site in schedule.sites.values()):
+            return
+        for bundle in list(schedule.bundles.values()):
+            if now - bundle.sent_at < limits.replicate_after_s:
+                continue
+            started = {task for task, _ in bundle.node.running.values()}
+            for ident in bundle.left:
+                task = schedule.tasks.get(ident)
+                if task is None or ident in started or len(task.bundles) >= limits.copies:
+                    continue
+                others = task.work.fit - {schedule.bundles[number].node.name for number in task.bundles}
+                if others and ident not in task.work.picky:
+                    task.avoid = tuple({*task.avoid, bundle.node.name})
+                    task.work.picky.append(ident)
+                    schedule.act(
+                        ev.Note(f"waited {now - bundle.sent_at:.0f} s: a copy is queued", bundle.node.name, ident)
+                    )

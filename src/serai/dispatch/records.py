@@ -1,0 +1,94 @@
+"""What the schedule remembers: works, tasks, bundles, lanes and nodes."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from serai.dispatch.bundles import Estimate
+from serai.dispatch.sites import Score
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from serai.describe.task import Needs
+    from serai.dispatch.events import Retry
+
+
+class Task:
+    """A task that has not ended. There may be many: no more than what decisions need."""
+
+    __slots__ = ("avoid", "bundles", "fails", "id", "losses", "work")
+
+    def __init__(self, ident: int, work: Work) -> None:
+        self.id = ident
+        self.work = work
+        self.fails = 0
+        self.losses = 0
+        self.bundles: tuple[int, ...] = ()  # that hold it now
+        self.avoid: tuple[str, ...] = ()  # nodes that failed it
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """Tasks with the same needs, which are matched as one."""
+
+    id: int
+    needs: Needs
+    retry: Retry
+    queue: deque[int] = field(default_factory=deque)
+    picky: deque[int] = field(default_factory=deque)  # tasks that avoid some node; looked at first
+    delayed: list[tuple[float, int]] = field(default_factory=list)  # a heap of (not before, task)
+    estimate: Estimate = field(default_factory=Estimate)
+    unfit: dict[str, str] = field(default_factory=dict)  # node: why it can never run this
+    fit: set[str] = field(default_factory=set)  # nodes that can
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that could be sent now."""
+        return len(self.queue) + len(self.picky)
+
+
+@dataclass(slots=True, eq=False)
+class Bundle:
+    """Tasks on their way or on a lane."""
+
+    id: int
+    work: Work
+    node: Node
+    lane: int
+    borrowed: tuple[int, ...]  # further lanes whose cores it uses
+    left: dict[int, None]  # tasks that were not reported, in the order of running
+    sent_at: float
+    recalled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """An executor that checked in."""
+
+    name: str
+    site: Site
+    slots: int
+    memory_bytes: int
+    ad: dict[str, Any]
+    rtt_s: float
+    lanes: list[list[Bundle]] = field(default_factory=list)
+    lent: dict[int, Bundle] = field(default_factory=dict)  # lanes whose cores another lane's bundle uses
+    memory_used: int = 0
+    running: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)  # programs it was asked about
+    held_for: Work | None = None  # kept free until this work's many cores, or much memory, are there
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """Nodes judged by one score."""
+
+    name: str
+    score: Score = field(default_factory=Score)
+    idle: dict[tuple[str, int], None] = field(default_factory=dict)  # lanes with nothing to do, oldest first
+    thin: dict[tuple[str, int], None] = field(default_factory=dict)  # lanes that run their last bundle
+    active: int = 0  # lanes in use
+    nodes: int = 0

@@ -1,0 +1,451 @@
+"""The schedule: a state machine without I/O. Events in, actions out; `now` and randomness are parameters.
+
+A late decision is a good decision: tasks stay here until a lane has room, so that whatever becomes free first takes what is
+next. What was sent and not started can be called back when others have nothing to do.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from serai.describe.task import Cause
+from serai.dispatch import events as ev
+from serai.dispatch.placing import Placing
+from serai.dispatch.records import Bundle, Node, Site, Task, Work
+from serai.match.feasible import why_not
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+ELSEWHERE = frozenset({Cause.INPUT, Cause.OUTPUT, Cause.EXECUTOR, Cause.NODE_LOST})
+
+
+class Schedule:
+    """Which task goes where, and what becomes of it.
+
+    Args:
+        limits: its limits and times.
+        random: where jitter comes from.
+    """
+
+    def __init__(self, limits: ev.Limits, random: random.Random) -> None:
+        self.limits = limits
+        self._random = random
+        self._works: dict[int, Work] = {}
+        self._tasks: dict[int, Task] = {}
+        self._nodes: dict[str, Node] = {}
+        self._sites: dict[str, Site] = {}
+        self._bundles: dict[int, Bundle] = {}
+        self._actions: list[ev.Action] = []
+        self._next_bundle = 1
+        self._ticked_at = float("-inf")
+        self.done = 0
+        self.failed = 0
+        self.cancelled = 0
+        self._placing = Placing(self)
+        self._handlers: dict[type, Callable[..., None]] = {
+            ev.WorkAdded: self._work_added,
+            ev.TasksAdded: self._tasks_added,
+            ev.NodeUp: self._node_up,
+            ev.NodeDown: self._node_down,
+            ev.LaneDown: self._lane_down,
+            ev.Heard: self._heard,
+            ev.Probed: self._probed,
+            ev.Report: self._report,
+            ev.Cancelled: self._cancel,
+            ev.Tick: self._tick,
+        }
+
+    # ---- the two calls
+
+    def tell(self, event: ev.Event, now: float) -> None:
+        """Take in an event."""
+        self._handlers[type(event)](event, now)
+
+    def decide(self, now: float) -> list[ev.Action]:
+        """Place what can be placed, and return all actions since the last call, in order."""
+        self._placing.place(now)
+        actions, self._actions = self._actions, []
+        return actions
+
+    def act(self, action: ev.Action) -> None:
+        """Add an action; for the parts of the schedule only."""
+        self._actions.append(action)
+
+    # ---- looking
+
+    @property
+    def works(self) -> dict[int, Work]:
+        """By number."""
+        return self._works
+
+    @property
+    def tasks(self) -> dict[int, Task]:
+        """Those that have not ended, by number."""
+        return self._tasks
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """Those that are up, by name."""
+        return self._nodes
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """By name."""
+        return self._sites
+
+    @property
+    def bundles(self) -> dict[int, Bundle]:
+        """On their way or on a lane, by number."""
+        return self._bundles
+
+    def statistics(self) -> ev.Statistics:
+        """A look at the whole."""
+        assigned = sum(len(bundle.left) for bundle in self._bundles.values())
+        return ev.Statistics(
+            queued=sum(work.waiting for work in self._works.values()),
+            delayed=sum(len(work.delayed) for work in self._works.values()),
+            assigned=assigned,
+            nodes=len(self._nodes),
+            slots=sum(node.slots for node in self._nodes.values()),
+            busy=sum(site.active for site in self._sites.values()),
+            done=self.done,
+            failed=self.failed,
+            cancelled=self.cancelled,
+            sites={site.name: (site.score.value, site.score.closed_until) for site in self._sites.values()},
+        )
+
+    def wake_at(self, now: float) -> float:
+        """When a `Tick` is wanted if nothing else happens."""
+        marks = [work.delayed[0][0] for work in self._works.values() if work.delayed]
+        if any(work.waiting for work in self._works.values()):
+            marks += [site.score.closed_until for site in self._sites.values() if not site.score.is_open(now)]
+        if self._bundles:
+            marks.append(self._placing.recall_at if self._placing.wants_recall else now + 1.0)
+        return max(now, min(marks, default=now + 60.0))
+
+    # ---- works and tasks
+
+    def _work_added(self, event: ev.WorkAdded, now: float) -> None:
+        work = Work(event.work, event.needs, event.retry)
+        self._works[event.work] = work
+        for node in self._nodes.values():
+            self.check_fit(work, node)
+
+    def _tasks_added(self, event: ev.TasksAdded, now: float) -> None:
+        work = self._works[event.work]
+        tasks = self._tasks
+        for ident in event.tasks:
+            tasks[ident] = Task(ident, work)
+        work.queue.extend(event.tasks)
+
+    def _cancel(self, event: ev.Cancelled, now: float) -> None:
+        kills: dict[tuple[str, int], list[int]] = {}
+        stopped = []
+        for ident in event.tasks:
+            task = self._tasks.pop(ident, None)
+            if task is None:
+                continue
+            stopped.append(ident)
+            for number in task.bundles:
+                bundle = self._bundles[number]
+                kills.setdefault((bundle.node.name, bundle.lane), []).append(ident)
+            if not task.bundles:
+                self._unqueue(task)
+        self.cancelled += len(stopped)
+        for (node, lane), tasks in kills.items():
+            self.act(ev.Kill(node, lane, tasks))
+        if stopped:
+            self.act(ev.Stopped(stopped))
+
+    def _unqueue(self, task: Task) -> None:
+        """Forget a task that waits. Those in the long queue are passed over when their turn comes."""
+        if task.id in task.work.picky:
+            task.work.picky.remove(task.id)
+
+    # ---- nodes
+
+    def _node_up(self, event: ev.NodeUp, now: float) -> None:
+        if event.node in self._nodes:
+            self._node_down(ev.NodeDown(event.node, "it checked in again"), now)
+        site = self._sites.setdefault(event.site, Site(event.site))
+        site.nodes += 1
+        node = Node(event.node, site, event.slots, event.memory_bytes, dict(event.ad), event.rtt_s)
+        node.ad["software"] = dict(event.ad.get("software", {}))
+        node.lanes = [[] for _ in range(event.slots)]
+        self._nodes[event.node] = node
+        for lane in range(event.slots):
+            site.idle[node.name, lane] = None
+        for work in self._works.values():
+            self.check_fit(work, node)
+
+    def check_fit(self, work: Work, node: Node) -> None:
+        """Decide whether a node can ever run a work; asks for what is not known."""
+        unknown = [name for name in work.needs.software if name not in node.ad["software"]]
+        fresh = tuple(name for name in unknown if name not in node.asked)
+        if fresh:
+            node.asked.update(fresh)
+            self.act(ev.Probe(node.name, fresh))
+        reason = why_not(work.needs, node.ad, slots=node.slots, memory_bytes=node.memory_bytes)
+        work.unfit.pop(node.name, None)
+        work.fit.discard(node.name)
+        if reason:
+            work.unfit[node.name] = reason
+        elif not unknown:
+            work.fit.add(node.name)
+
+    def _probed(self, event: ev.Probed, now: float) -> None:
+        node = self._nodes.get(event.node)
+        if node is not None:
+            node.ad["software"].update(event.software)
+            for work in self._works.values():
+                self.check_fit(work, node)
+
+    def _heard(self, event: ev.Heard, now: float) -> None:
+        node = self._nodes.get(event.node)
+        if node is None:
+            return
+        node.running = event.running
+        if event.rtt_s is not None:
+            node.rtt_s += 0.3 * (event.rtt_s - node.rtt_s)
+        for ident, _ in event.running.values():
+            task = self._tasks.get(ident)
+            if task is not None and len(task.bundles) > 1:
+                self._end_twins(task, node.name)
+
+    def _node_down(self, event: ev.NodeDown, now: float) -> None:
+        node = self._nodes.pop(event.node, None)
+        if node is None:
+            return
+        site = node.site
+        site.nodes -= 1
+        site.score.fault(now)
+        for lane, bundles in enumerate(node.lanes):
+            site.idle.pop((node.name, lane), None)
+            site.thin.pop((node.name, lane), None)
+            for position, bundle in enumerate(list(bundles)):
+                self._lose(bundle, event.why, now, blame=position == 0)
+        for work in self._works.values():
+            work.fit.discard(node.name)
+            work.unfit.pop(node.name, None)
+            self._send_picky_home(work)
+
+    def _send_picky_home(self, work: Work) -> None:
+        """Tasks that avoid every node that is left may go anywhere again."""
+        for ident in list(work.picky):
+            task = self._tasks.get(ident)
+            if task is not None and not (work.fit - set(task.avoid)):
+                task.avoid = ()
+                work.picky.remove(ident)
+                work.queue.appendleft(ident)
+
+    def _lane_down(self, event: ev.LaneDown, now: float) -> None:
+        node = self._nodes.get(event.node)
+        if node is None:
+            return
+        for position, bundle in enumerate(list(node.lanes[event.lane])):
+            self._lose(bundle, event.why, now, blame=event.blame and position == 0)
+
+    def _lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:
+        """A bundle is gone with its lane: what it held is queued again, first in line."""
+        self._close(bundle)
+        suspect = next(iter(bundle.left), None) if blame else None
+        for ident in reversed(bundle.left):
+            task = self._tasks.get(ident)
+            if task is None:
+                continue
+            task.bundles = tuple(one for one in task.bundles if one != bundle.id)
+            if ident == suspect:
+                task.losses += 1
+                if task.losses >= self.limits.losses and not task.bundles:
+                    self._forget(task)
+                    self.failed += 1
+                    words = f"it was running when {task.losses} executors ended; the last: {why}"
+                    self.act(ev.GiveUp(ident, Cause.NODE_LOST, bundle.node.name, words))
+                    continue
+            if not task.bundles:
+                self._queue_again(task)
+
+    def _queue_again(self, task: Task) -> None:
+        if task.avoid:
+            task.work.picky.appendleft(task.id)
+        else:
+            task.work.queue.appendleft(task.id)
+
+    def _forget(self, task: Task) -> None:
+        self._tasks.pop(task.id, None)
+
+    # ---- bundles
+
+    def open(self, work: Work, node: Node, lanes: Sequence[int], tasks: list[int], now: float) -> None:
+        """Send tasks to the first of some lanes; for the placing only."""
+        number = self._next_bundle
+        self._next_bundle += 1
+        lane = lanes[0]
+        bundle = Bundle(number, work, node, lane, tuple(lanes[1:]), dict.fromkeys(tasks), now)
+        self._bundles[number] = bundle
+        held = (number,)
+        for ident in tasks:
+            task = self._tasks[ident]
+            task.bundles = held if not task.bundles else (*task.bundles, number)
+        site = node.site
+        if not node.lanes[lane]:
+            site.active += 1
+        node.lanes[lane].append(bundle)
+        for other in bundle.borrowed:
+            node.lent[other] = bundle
+            site.active += 1
+            site.idle.pop((node.name, other), None)
+            site.thin.pop((node.name, other), None)
+        node.memory_used += work.needs.memory_bytes
+        self.classify(node, lane)
+        self.act(ev.Assign(number, node.name, lane, work.id, tasks))
+
+    def classify(self, node: Node, lane: int) -> None:
+        """Put a lane on the list it belongs to: idle, thin or neither."""
+        site, key, bundles = node.site, (node.name, lane), node.lanes[lane]
+        site.idle.pop(key, None)
+        site.thin.pop(key, None)
+        if lane in node.lent:
+            return
+        if not bundles:
+            site.idle[key] = None
+        elif len(bundles) < self.limits.depth and bundles[0].work.needs.cores == 1:
+            site.thin[key] = None
+
+    def _close(self, bundle: Bundle) -> None:
+        """Take a bundle off its lane."""
+        if self._bundles.pop(bundle.id, None) is None:
+            return
+        node = bundle.node
+        node.lanes[bundle.lane].remove(bundle)
+        node.memory_used -= bundle.work.needs.memory_bytes
+        node.site.active -= len(bundle.borrowed) + (not node.lanes[bundle.lane])
+        for other in bundle.borrowed:
+            node.lent.pop(other, None)
+        if self._nodes.get(node.name) is node:
+            for lane in (*bundle.borrowed, bundle.lane):
+                self.classify(node, lane)
+
+    def _report(self, report: ev.Report, now: float) -> None:
+        bundle = self._bundles.get(report.bundle)
+        if bundle is None:
+            # From an executor that was given up: whatever it did, others do it again.
+            if report.tasks:
+                self.act(ev.Settle(report, [ev.Verdict.LATE] * len(report.tasks)))
+            return
+        work, site = bundle.work, bundle.node.site
+        if report.tasks:
+            work.estimate.learn(sum(report.took_us) * 1e-6, len(report.tasks))
+            if report.causes is None:
+                site.score.success(len(report.tasks))
+            verdicts = self._judge(report, bundle, now)
+            self.act(ev.Settle(report, verdicts))
+        for ident in reversed(report.returned):
+            bundle.left.pop(ident, None)
+            task = self._tasks.get(ident)
+            if task is not None:
+                task.bundles = tuple(one for one in task.bundles if one != bundle.id)
+                if not task.bundles:
+                    self._queue_again(task)
+        if report.last:
+            left = [ident for ident in bundle.left if ident in self._tasks]
+            if left:  # its lane says it is through, and these were never reported
+                self._lose(bundle, "its lane did not report it", now, blame=False)
+            else:
+                self._close(bundle)
+
+    def _judge(self, report: ev.Report, bundle: Bundle, now: float) -> list[int] | None:
+        """Return a verdict for each task of a report; None when all are done."""
+        tasks, left = self._tasks, bundle.left
+        if report.causes is None:
+            for ident in report.tasks:
+                left.pop(ident, None)
+            found = [tasks.pop(ident, None) for ident in report.tasks]
+            if None not in found and all(len(task.bundles) == 1 for task in found if task):
+                self.done += len(found)
+                return None
+            return [self._judge_done(task, bundle) for task in found]
+        verdicts = []
+        for ident, cause in zip(report.tasks, report.causes, strict=True):
+            task = tasks.get(ident)
+            expected = ident in left
+            left.pop(ident, None)
+            if cause == Cause.OK:
+                tasks.pop(ident, None)
+                bundle.node.site.score.success()
+                verdicts.append(self._judge_done(task, bundle))
+            elif task is None or not expected:  # it has ended, or this attempt was ended by us
+                verdicts.append(ev.Verdict.LATE)
+            else:
+                verdicts.append(self._judge_failed(task, Cause(cause), bundle, report, now))
+        return verdicts
+
+    def _judge_done(self, task: Task | None, bundle: Bundle) -> int:
+        if task is None:
+            return ev.Verdict.LATE
+        task.bundles = tuple(one for one in task.bundles if one != bundle.id)
+        if task.bundles:
+            self._end_twins(task, "")
+        for node in task.avoid:  # what failed there went well here: that node is to blame
+            failed = self._nodes.get(node)
+            if failed is not None:
+                failed.site.score.fault(0.0)
+        self.done += 1
+        return ev.Verdict.DONE
+
+    def _judge_failed(self, task: Task, cause: Cause, bundle: Bundle, report: ev.Report, now: float) -> int:
+        task.bundles = tuple(one for one in task.bundles if one != bundle.id)
+        node = bundle.node.name
+        elsewhere = bool(task.work.fit - {node, *task.avoid})
+        if cause in ELSEWHERE and not report.final:
+            bundle.node.site.score.fault(now)
+            task.losses += 1
+            again = elsewhere and task.losses <= self.limits.elsewhere
+            delay = 0.0
+        else:
+            task.fails += 1
+            again = task.fails <= task.work.retry.times and cause != Cause.CANCELLED
+            delay = self._back_off(task)
+        if task.bundles:
+            return ev.Verdict.AGAIN  # another attempt is under way
+        if not again:
+            self._forget(task)
+            self.failed += 1
+            return ev.Verdict.FAILED
+        if elsewhere:
+            task.avoid = (*task.avoid, node)
+        heapq.heappush(task.work.delayed, (now + delay, task.id))
+        return ev.Verdict.AGAIN
+
+    def _back_off(self, task: Task) -> float:
+        retry = task.work.retry
+        wait = min(retry.most_s, retry.first_s * 2.0 ** max(0, task.fails - 1))
+        return wait * (0.5 + 0.5 * self._random.random())
+
+    def _end_twins(self, task: Task, keep: str) -> None:
+        """One attempt at a task is under way or done: end the others."""
+        kept = []
+        for number in task.bundles:
+            bundle = self._bundles[number]
+            if bundle.node.name == keep:
+                kept.append(number)
+            else:
+                bundle.left.pop(task.id, None)
+                self.act(ev.Kill(bundle.node.name, bundle.lane, [task.id]))
+        task.bundles = tuple(kept)
+
+    # ---- time
+
+    def _tick(self, event: ev.Tick, now: float) -> None:
+        for work in self._works.values():
+            while work.delayed and work.delayed[0][0] <= now:
+                _, ident = heapq.heappop(work.delayed)
+                task = self._tasks.get(ident)
+                if task is not None:
+                    (work.picky if task.avoid else work.queue).append(ident)
+        if now - self._ticked_at >= 1.0:
+            self._ticked_at = now
+            self._placing.replicate(now)
