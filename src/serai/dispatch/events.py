@@ -181,9 +181,11 @@ class Settle:
     """A report was judged.
 
     Attributes:
+        work: of the bundle; 0 when the bundle was given up before.
         verdicts: one `Verdict` for each task of the report, None when all of them are accepted as done.
     """
 
+    work: int
     report: Report
     verdicts: list[int] | None
 
@@ -192,6 +194,7 @@ class Settle:
 class GiveUp:
     """A task has failed without a report of its own."""
 
+    work: int
     task: int
     cause: Cause
     node: str
@@ -200,9 +203,17 @@ class GiveUp:
 
 @dataclass(slots=True)
 class Stopped:
-    """Tasks were cancelled before they ended."""
+    """Tasks of a work were cancelled before they ended."""
 
+    work: int
     tasks: list[int]
+
+
+@dataclass(slots=True)
+class Closed:
+    """A bundle is not on its lane any more."""
+
+    bundle: int
 
 
 @dataclass(slots=True)
@@ -214,7 +225,7 @@ class Note:
     task: int = 0
 
 
-Action = Assign | Recall | Kill | Probe | Settle | GiveUp | Stopped | Note
+Action = Assign | Recall | Kill | Probe | Settle | GiveUp | Stopped | Closed | Note
 
 
 class Verdict:

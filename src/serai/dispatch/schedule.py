@@ -143,22 +143,22 @@ class Schedule:
 
     def _cancel(self, event: ev.Cancelled, now: float) -> None:
         kills: dict[tuple[str, int], list[int]] = {}
-        stopped = []
+        stopped: dict[int, list[int]] = {}
         for ident in event.tasks:
             task = self._tasks.pop(ident, None)
             if task is None:
                 continue
-            stopped.append(ident)
+            stopped.setdefault(task.work.id, []).append(ident)
+            self.cancelled += 1
             for number in task.bundles:
                 bundle = self._bundles[number]
                 kills.setdefault((bundle.node.name, bundle.lane), []).append(ident)
             if not task.bundles:
                 self._unqueue(task)
-        self.cancelled += len(stopped)
         for (node, lane), tasks in kills.items():
             self.act(ev.Kill(node, lane, tasks))
-        if stopped:
-            self.act(ev.Stopped(stopped))
+        for work, tasks in stopped.items():
+            self.act(ev.Stopped(work, tasks))
 
     def _unqueue(self, task: Task) -> None:
         """Forget a task that waits. Those in the long queue are passed over when their turn comes."""
@@ -263,7 +263,7 @@ class Schedule:
                     self._forget(task)
                     self.failed += 1
                     words = f"it was running when {task.losses} executors ended; the last: {why}"
-                    self.act(ev.GiveUp(ident, Cause.NODE_LOST, bundle.node.name, words))
+                    self.act(ev.GiveUp(task.work.id, ident, Cause.NODE_LOST, bundle.node.name, words))
                     continue
             if not task.bundles:
                 self._queue_again(task)
@@ -319,6 +319,7 @@ class Schedule:
         """Take a bundle off its lane."""
         if self._bundles.pop(bundle.id, None) is None:
             return
+        self.act(ev.Closed(bundle.id))
         node = bundle.node
         node.lanes[bundle.lane].remove(bundle)
         node.memory_used -= bundle.work.needs.memory_bytes
@@ -334,7 +335,7 @@ class Schedule:
         if bundle is None:
             # From an executor that was given up: whatever it did, others do it again.
             if report.tasks:
-                self.act(ev.Settle(report, [ev.Verdict.LATE] * len(report.tasks)))
+                self.act(ev.Settle(0, report, [ev.Verdict.LATE] * len(report.tasks)))
             return
         work, site = bundle.work, bundle.node.site
         if report.tasks:
@@ -342,7 +343,7 @@ class Schedule:
             if report.causes is None:
                 site.score.success(len(report.tasks))
             verdicts = self._judge(report, bundle, now)
-            self.act(ev.Settle(report, verdicts))
+            self.act(ev.Settle(work.id, report, verdicts))
         for ident in reversed(report.returned):
             bundle.left.pop(ident, None)
             task = self._tasks.get(ident)

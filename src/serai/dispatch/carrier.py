@@ -1,0 +1,262 @@
+"""A carrier: the front end's side of one executor. It connects, checks the executor in, and carries frames both ways.
+
+Its own thread sends, so that a slow or hung node holds up nobody else; what comes in is taken by the engine's thread.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from serai.dispatch import events as ev
+from serai.dispatch.ports import CargoRefused, Place
+from serai.errors import DeadlineExceeded, NodeLost, SeraiError
+from serai.pool.executor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from serai.clock import Clock
+    from serai.data.landing import Landing
+    from serai.dispatch.ports import Engine, Link, NodeSpec, Owner
+
+MOST_JOBS = 100_000  # bundles waiting to be sent to one node: far above depth x lanes of any
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Times of the conversation with an executor.
+
+    Attributes:
+        beat_s: between two heartbeats.
+        silence_s: after so long without a word either side gives the other up.
+        check_in_s: from the start of the agent to its ad.
+    """
+
+    beat_s: float = 2.0
+    silence_s: float = 15.0
+    check_in_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Gone:
+    """A carrier has ended: its node is not there any more."""
+
+    error: SeraiError
+
+
+@dataclass(slots=True)
+class Came:
+    """The executor has checked in."""
+
+    ad: dict[str, Any]
+    took_s: float
+
+
+@dataclass(slots=True)
+class Beat:
+    """What a node says it does."""
+
+    head: dict[str, Any]
+    rtt_s: float | None
+
+
+class Carrier:
+    """One executor's carrier.
+
+    Args:
+        spec: the node.
+        engine: what starts agents there.
+        hello: what the agent is told about the run.
+        tell: takes (this carrier, an event) to the dispatcher; any thread.
+        landing: where pieces of outputs go.
+        clock: tells the time.
+        timing: times of the conversation.
+    """
+
+    def __init__(
+        self,
+        spec: NodeSpec,
+        engine: Engine,
+        hello: Mapping[str, Any],
+        tell: Callable[[Carrier, Any], None],
+        landing: Landing,
+        clock: Clock,
+        timing: Timing,
+    ) -> None:
+        self.spec = spec
+        self.heard_at = clock.now()
+        self._engine = engine
+        self._hello = dict(hello)
+        self._tell = tell
+        self._landing = landing
+        self._clock = clock
+        self._timing = timing
+        self._jobs: queue.Queue[tuple[ev.Assign, Owner] | None] = queue.Queue(MOST_JOBS)
+        self._control: deque[bytes] = deque(maxlen=MOST_JOBS)
+        self._came = threading.Event()
+        self._ended = threading.Event()
+        self._ad: dict[str, Any] | None = None
+        self._trouble: str | None = None
+        self._link: Link | None = None
+        self._pinged_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"carry-{spec.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect, on the carrier's own thread."""
+        self._thread.start()
+
+    def post(self, assign: ev.Assign, owner: Owner) -> None:
+        """Send a bundle; returns at once."""
+        self._jobs.put_nowait((assign, owner))
+
+    def control(self, op: int, lane: int = 0, ident: int = 0, head: Mapping[str, Any] | None = None) -> None:
+        """Send a short frame ahead of bundles that wait; returns at once."""
+        self._control.append(wire.pack(op, lane, ident, head))
+        if self._jobs.empty():
+            self._jobs.put_nowait((_NOTHING, _NOBODY))
+
+    def close(self) -> None:
+        """End the executor and everything it runs."""
+        self._ended.set()
+        self._jobs.put_nowait(None)
+        link = self._link
+        if link is not None:
+            link.close()
+
+    def close_soon(self) -> None:
+        """The same without waiting for it."""
+        threading.Thread(target=self.close, name=f"close-{self.spec.name}", daemon=True).start()
+
+    def join(self, deadline_s: float) -> None:
+        """Wait until the carrier's thread has ended."""
+        self._thread.join(deadline_s)
+
+    # ---- the carrier's own thread
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except SeraiError as error:
+            self._gone(error)
+        except OSError as error:
+            self._gone(NodeLost(f"the connection ended: {error}", host=self.spec.name))
+        finally:
+            if self._link is not None:
+                self._link.close()
+
+    def _gone(self, error: SeraiError) -> None:
+        if not self._ended.is_set():
+            self._ended.set()
+            self._tell(self, Gone(error))
+
+    def _serve(self) -> None:
+        began = self._clock.now()
+        link = self._engine.connect(self.spec, self._deliver)
+        self._link = link
+        if self._ended.is_set():  # closed while it was connecting
+            link.close()
+            return
+        link.send(wire.pack(wire.HELLO, head=self._hello | {"node": self.spec.name, "scratch": self.spec.scratch}))
+        if not self._came.wait(self._timing.check_in_s):
+            raise DeadlineExceeded(
+                f"its executor did not check in within {self._timing.check_in_s:g} s",
+                host=self.spec.name,
+                hint="is the node very busy, or its home directory not there?",
+            )
+        if self._ad is None:
+            raise NodeLost(self._trouble or "its executor ended before it checked in", host=self.spec.name)
+        self._tell(self, Came(self._ad, self._clock.now() - began))
+        place = Place(self.spec, self._ad, set())
+        while not self._ended.is_set():
+            self._send_control(link)
+            try:
+                job = self._jobs.get(timeout=self._timing.beat_s)
+            except queue.Empty:
+                self._ping(link)
+                continue
+            if job is None:
+                return
+            if job[0] is not _NOTHING:
+                self._send_bundle(link, job[0], job[1], place)
+            self._ping(link)
+
+    def _send_control(self, link: Link) -> None:
+        while self._control:
+            link.send(self._control.popleft())
+
+    def _ping(self, link: Link) -> None:
+        now = self._clock.now()
+        if self._pinged_at is None or now - self._pinged_at >= self._timing.beat_s:
+            self._pinged_at = now
+            link.send(wire.pack(wire.PING, head={"t": now}))
+
+    def _send_bundle(self, link: Link, assign: ev.Assign, owner: Owner, place: Place) -> None:
+        try:
+            for frame in owner.cargo(assign, place):
+                link.send(frame)
+                self._send_control(link)
+        except CargoRefused as refused:
+            tasks = list(refused.why)
+            causes = [refused.why[task][0] for task in tasks]
+            facts = {"detail": {str(n): refused.why[task][1] for n, task in enumerate(tasks)}}
+            rest = len(tasks) < len(assign.tasks)
+            report = ev.Report(
+                assign.node, assign.lane, assign.bundle, tasks, causes, [0] * len(tasks), last=not rest, final=True
+            )
+            report.facts = (facts, b"")
+            self._tell(self, report)
+
+    # ---- the engine's thread
+
+    def _deliver(self, frame: bytes | None) -> None:
+        if frame is None:
+            self._came.set()
+            self._gone(NodeLost(self._trouble or "the connection to its executor ended", host=self.spec.name))
+            return
+        self.heard_at = self._clock.now()
+        try:
+            op, lane, ident, head, body = wire.unpack(frame)
+            self._frame(op, lane, ident, head, body)
+        except (ValueError, KeyError, TypeError) as error:
+            self._gone(NodeLost(f"its executor sent something that cannot be read: {error!r}", host=self.spec.name))
+
+    def _frame(self, op: int, lane: int, ident: int, head: dict[str, Any], body: bytes) -> None:
+        if op == wire.RESULT:
+            report = ev.Report(
+                self.spec.name,
+                lane,
+                ident,
+                head.get("ids", ()),
+                head.get("cause"),
+                head.get("took", ()),
+                head.get("returned", ()),
+                last=bool(head.get("last")),
+                facts=(head, body),
+            )
+            self._tell(self, report)
+        elif op == wire.OUTPUT:
+            self._landing.piece(ident, head, body)
+        elif op == wire.BEAT:
+            echo = head.get("echo")
+            self._tell(self, Beat(head, None if echo is None else self.heard_at - echo))
+        elif op == wire.AD:
+            self._ad = head
+            self._came.set()
+        elif op == wire.PROBED:
+            self._tell(self, ev.Probed(self.spec.name, head["software"]))
+        elif op == wire.LANE_DIED:
+            code = head.get("exit")
+            words = f"a lane ended with exit code {code}" + (f": {head['log'][-500:]}" if head.get("log") else "")
+            self._tell(self, ev.LaneDown(self.spec.name, lane, words, blame=code != 0))
+        elif op == wire.TROUBLE:
+            self._trouble = str(head.get("fatal") or head)
+            if head.get("fatal"):
+                self._came.set()
+
+
+_NOTHING: Any = object()  # wakes the thread, for a control frame
+_NOBODY: Any = None

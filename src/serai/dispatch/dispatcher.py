@@ -1,0 +1,274 @@
+"""The dispatcher: the thread where the schedule's decisions become acts.
+
+It drains what was told (by users, carriers and the clock), lets the schedule decide, carries the actions out, writes the
+journal, and only then tells the owners. Nothing here waits for a node.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from serai.dispatch import events as ev
+from serai.dispatch.carrier import Beat, Came, Carrier, Gone
+from serai.dispatch.roster import Roster
+from serai.dispatch.settling import Settling
+from serai.errors import NodeLost
+from serai.pool.executor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from serai.clock import Clock
+    from serai.data.landing import Landing
+    from serai.describe.task import Needs
+    from serai.dispatch.journal import Journal
+    from serai.dispatch.ports import Owner
+    from serai.dispatch.schedule import Schedule
+
+DRAIN = 5_000  # things taken from the inbox before the schedule decides
+LONGEST_WAIT_S = 1.0
+
+
+class Dispatcher:
+    """Runs a schedule over real nodes.
+
+    Args:
+        schedule: decides.
+        journal: remembers.
+        roster: the nodes of the pool.
+        landing: where outputs come home.
+        clock: tells the time.
+    """
+
+    def __init__(self, schedule: Schedule, journal: Journal, roster: Roster, landing: Landing, clock: Clock) -> None:
+        self._schedule = schedule
+        self._journal = journal
+        self._clock = clock
+        self._roster = roster
+        self._inbox: deque[tuple[Carrier | None, Any]] = deque()
+        self._submitted: deque[tuple[int, int]] = deque()
+        self._wake = threading.Event()
+        self._asleep = True
+        self._owners: dict[int, Owner] = {}
+        self._settling = Settling(journal, landing, self._owners, clock)
+        self._beats: dict[str, Any] = {}
+        self._beats_at = 0.0
+        self._stop = False
+        self._failure: BaseException | None = None
+        self._idle = threading.Condition()
+        self._on_hopeless: Callable[[str], None] | None = None
+        self._told_hopeless = False
+        self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
+
+    # ---- for users; any thread
+
+    def start(self) -> None:
+        """Start the thread, and connect to every node at the same time."""
+        self._roster.start(self.tell)
+        self._thread.start()
+
+    def tell(self, carrier: Carrier | None, event: Any) -> None:
+        """Leave an event in the inbox."""
+        self._inbox.append((carrier, event))
+        if self._asleep:
+            self._wake.set()
+
+    def add_work(self, work: int, needs: Needs, retry: ev.Retry, owner: Owner) -> None:
+        """Make a work known; its tasks may follow at once."""
+        self._owners[work] = owner
+        self.tell(None, ev.WorkAdded(work, needs, retry))
+
+    def submit(self, work: int, task: int) -> None:
+        """Hand over one task. Cheap: it is called a great many times."""
+        self._submitted.append((work, task))
+        if self._asleep:
+            self._wake.set()
+
+    def submit_many(self, work: int, tasks: Sequence[int]) -> None:
+        """Hand over tasks of one work."""
+        self.tell(None, ev.TasksAdded(work, tasks))
+
+    def cancel(self, tasks: Sequence[int]) -> None:
+        """End tasks, running or not."""
+        self.tell(None, ev.Cancelled(tasks))
+
+    def forget(self, tasks: Sequence[int]) -> None:
+        """Tasks that their user withdrew before they were sent: the same as `cancel`."""
+        self.tell(None, ev.Cancelled(tasks))
+
+    def when_hopeless(self, call: Callable[[str], None]) -> None:
+        """Call once when tasks wait and no node is left, or expected, that could run them."""
+        self._on_hopeless = call
+
+    def look(self) -> ev.Statistics:
+        """Statistics of the schedule, as of now; approximate while it works."""
+        return self._schedule.statistics()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the thread, if it was not asked to end."""
+        return self._failure
+
+    @property
+    def roster(self) -> Roster:
+        """The nodes."""
+        return self._roster
+
+    def close(self, deadline_s: float = 15.0) -> None:
+        """End everything: the nodes' executors with all they run, then the thread."""
+        self._stop = True
+        self._wake.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(deadline_s)
+        self._roster.close(deadline_s)
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stop:
+                self._wait()
+                now = self._clock.now()
+                self._drain(now)
+                self._roster.check(now)
+                self._watch(now)
+                self._schedule.tell(ev.Tick(), now)
+                for action in self._schedule.decide(now):
+                    self._act(action)
+                self._settling.flush()
+                self._write_beats(now)
+                self._check_hope()
+        except BaseException as error:  # noqa: BLE001 - whatever it was, users that wait must hear of it
+            self._failure = error
+            self._settling.abandon(error)
+        finally:
+            self._settling.finish()
+
+    def _wait(self) -> None:
+        now = self._clock.now()
+        until = min(self._schedule.wake_at(now), self._roster.wake_at(now), now + LONGEST_WAIT_S)
+        if until <= now or self._stop:
+            return
+        self._asleep = True
+        if not self._inbox and not self._submitted:
+            self._wake.wait(until - now)
+        self._asleep = False
+        self._wake.clear()
+
+    def _drain(self, now: float) -> None:
+        schedule, inbox = self._schedule, self._inbox
+        for _ in range(min(len(inbox), DRAIN)):
+            carrier, event = inbox.popleft()
+            if carrier is None:
+                schedule.tell(event, now)
+            elif self._roster.is_current(carrier):
+                self._from_node(carrier, event, now)
+        self._drain_submitted(now)
+
+    def _drain_submitted(self, now: float) -> None:
+        submitted = self._submitted
+        count = len(submitted)
+        if not count:
+            return
+        tasks: list[int] = []
+        current = submitted[0][0]
+        for _ in range(count):
+            work, task = submitted.popleft()
+            if work != current:
+                self._schedule.tell(ev.TasksAdded(current, tasks), now)
+                current, tasks = work, []
+            tasks.append(task)
+        self._schedule.tell(ev.TasksAdded(current, tasks), now)
+
+    def _from_node(self, carrier: Carrier, event: Any, now: float) -> None:
+        name = carrier.spec.name
+        if type(event) is ev.Report:
+            self._settling.check(event)
+            self._schedule.tell(event, now)
+        elif type(event) is Beat:
+            lanes = {int(lane): (now_[0], now_[1]) for lane, now_ in event.head.get("lanes", {}).items()}
+            if "lanes" in event.head:
+                self._beats[name] = event.head
+            self._schedule.tell(ev.Heard(name, lanes, event.rtt_s), now)
+        elif type(event) is Came:
+            self._schedule.tell(self._roster.came(carrier, event, now), now)
+            self._record(name, event.ad)
+        elif type(event) is Gone:
+            self._lost(carrier, event, now)
+        else:
+            if type(event) is ev.LaneDown:
+                self._settling.note(event.why, name, 0)
+            self._schedule.tell(event, now)
+
+    def _lost(self, carrier: Carrier, event: Gone, now: float) -> None:
+        name = carrier.spec.name
+        self._roster.lost(carrier, event.error, now)
+        self._settling.note(str(event.error), name, 0)
+        self._schedule.tell(ev.NodeDown(name, event.error.what), now)
+        self._beats.pop(name, None)
+        self._record(name, None)
+
+    def _record(self, name: str, ad: Mapping[str, Any] | None) -> None:
+        member = self._roster.members[name]
+        self._journal.set_node(name, self._roster.specs[name].url, member.standing, self._clock.wall(), ad, member.why)
+
+    def _watch(self, now: float) -> None:
+        """Give up executors that have fallen silent."""
+        for carrier in self._roster.silent(now):
+            words = f"it has been silent for {now - carrier.heard_at:.0f} s"
+            self._lost(carrier, Gone(NodeLost(words, host=carrier.spec.name)), now)
+            carrier.close_soon()
+
+    def _act(self, action: ev.Action) -> None:
+        kind = type(action)
+        if kind is ev.Assign:
+            self._assign(action)  # type: ignore[arg-type]
+        elif kind is ev.Settle:
+            self._settling.settle(action)  # type: ignore[arg-type]
+        elif kind is ev.Recall:
+            self._control(action.node, wire.RECALL, action.lane, action.bundle)  # type: ignore[union-attr]
+        elif kind is ev.Kill:
+            self._control(action.node, wire.CANCEL, action.lane, 0, {"ids": action.tasks})  # type: ignore[union-attr]
+        elif kind is ev.Probe:
+            self._control(action.node, wire.PROBE, 0, 0, {"software": list(action.software)})  # type: ignore[union-attr]
+        elif kind is ev.GiveUp:
+            self._settling.gave_up(action)  # type: ignore[arg-type]
+        elif kind is ev.Stopped:
+            self._settling.stopped(action)  # type: ignore[arg-type]
+        elif kind is ev.Closed:
+            self._settling.batch.closed.append(action.bundle)  # type: ignore[union-attr]
+        elif kind is ev.Note:
+            self._settling.note(action.text, action.node, action.task)  # type: ignore[union-attr]
+
+    def _assign(self, action: ev.Assign) -> None:
+        owner = self._owners[action.work]
+        withdrawn = owner.assigned(action.tasks)
+        if withdrawn:
+            self.tell(None, ev.Cancelled(withdrawn))
+        carrier = self._roster.carrier(action.node)
+        if carrier is None:
+            return  # the schedule is about to hear that it is gone
+        batch = self._settling.batch
+        batch.opened.append((action.bundle, action.node, action.lane, self._clock.wall(), json.dumps(action.tasks)))
+        carrier.post(action, owner)
+
+    def _control(self, node: str, op: int, lane: int, ident: int = 0, head: Mapping[str, Any] | None = None) -> None:
+        carrier = self._roster.carrier(node)
+        if carrier is not None:
+            carrier.control(op, lane, ident, head)
+
+    def _write_beats(self, now: float) -> None:
+        if self._beats and now - self._beats_at >= LONGEST_WAIT_S:
+            self._beats_at = now
+            self._journal.set_beats(self._beats, self._clock.wall())
+            self._beats.clear()
+
+    def _check_hope(self) -> None:
+        if self._on_hopeless is None or self._told_hopeless or not self._schedule.tasks:
+            return
+        if self._roster.hopeless:
+            self._told_hopeless = True
+            self._on_hopeless(self._roster.why_hopeless())

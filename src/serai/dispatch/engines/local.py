@@ -1,0 +1,46 @@
+"""``local:`` — this machine, as this user. Files are where they are: nothing is copied."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from serai.dispatch.engines.gateway import GatewayLink
+from serai.dispatch.ports import NodeSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serai.describe.poolfile import SiteSpec
+    from serai.dispatch.ports import Link
+
+
+class LocalEngine:
+    """Starts agents on this machine."""
+
+    def nodes(self, site: SiteSpec) -> list[NodeSpec]:
+        """See `Engine.nodes`."""
+        return [
+            NodeSpec(
+                name=site.url.host or "local",
+                site=str(site.url),
+                url=str(site.url),
+                slots=site.slots,
+                memory_bytes=site.memory_bytes,
+                python=site.python,
+                scratch=site.scratch,
+                in_place=True,
+                by_reference=site.python is None,
+            )
+        ]
+
+    def connect(self, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> Link:
+        """See `Engine.connect`."""
+        import execnet  # noqa: PLC0415 - slow to import, and `serai --help` does without
+
+        group = execnet.Group()
+        gateway = group.makegateway(f"popen//python={spec.python or sys.executable}")
+        return GatewayLink(gateway, deliver, group)
+
+    def close(self) -> None:
+        """See `Engine.close`."""

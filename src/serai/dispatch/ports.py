@@ -1,0 +1,155 @@
+"""The ports of dispatching: engines carry frames to nodes, owners know what tasks are and are told how they ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from serai.describe.poolfile import SiteSpec
+    from serai.describe.task import Cause, State
+    from serai.dispatch.events import Assign
+
+Deliver = "Callable[[bytes | None], None]"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One node that an engine can start an executor on.
+
+    Attributes:
+        name: what people and the journal call it; unique in a pool.
+        site: nodes of one site are judged by one score.
+        url: how it was named.
+        slots: lanes; None for its cores.
+        memory_bytes: what tasks may use; None for what it has.
+        in_place: it is this very machine and user, so files are where they are.
+        by_reference: functions find their modules where this process does.
+    """
+
+    name: str
+    site: str
+    url: str
+    slots: int | None = None
+    memory_bytes: int | None = None
+    python: str | None = None
+    scratch: str | None = None
+    ssh_config: str | None = None
+    in_place: bool = False
+    by_reference: bool = False
+
+
+class Link(Protocol):
+    """A way to a started agent."""
+
+    def send(self, frame: bytes) -> None:
+        """Take a frame to the agent; waits while the way is full.
+
+        Raises:
+            OSError: the agent is gone.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the agent, and the way to it, within a few seconds. Any thread may call this, also while another sends."""
+        ...
+
+
+class Engine(Protocol):
+    """What starts agents on nodes and carries frames. One per scheme; any thread may call it."""
+
+    def nodes(self, site: SiteSpec) -> list[NodeSpec]:
+        """The nodes that a site stands for.
+
+        Raises:
+            AccessError: the engine's own service does not answer.
+            UsageError: the URL has an option that the engine does not know.
+        """
+        ...
+
+    def connect(self, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> Link:
+        """Start an agent on a node.
+
+        Args:
+            deliver: is called with every frame of the agent, from one thread at a time, and with None at the end.
+
+        Raises:
+            AccessError: within the engine's deadline, saying why not.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything that the engine holds."""
+        ...
+
+
+@dataclass(slots=True)
+class Place:
+    """A node, as an owner needs to know it to prepare a bundle for it.
+
+    Attributes:
+        holds: works and shared inputs that the agent has already, as the owner marks them.
+    """
+
+    spec: NodeSpec
+    ad: Mapping[str, Any]
+    holds: set[Any]
+
+
+class Ended:
+    """How a task ended, for its owner."""
+
+    __slots__ = (
+        "cause", "detail", "exit_code", "lane", "node", "result", "rss_kb", "started_us", "state", "stderr", "stdout",
+        "stream_paths", "task", "took_us",
+    )  # fmt: skip
+
+    def __init__(self, task: int, state: State, cause: Cause | int, node: str, detail: str = "") -> None:
+        self.task = task
+        self.state = state
+        self.cause = cause
+        self.node = node
+        self.detail = detail
+        self.lane = -1
+        self.exit_code: int | None = None
+        self.started_us = 0
+        self.took_us = 0
+        self.rss_kb = 0
+        self.stdout = b""
+        self.stderr = b""
+        self.result = b""
+        self.stream_paths: dict[int, str] = {}
+
+
+class Owner(Protocol):
+    """Who a work belongs to."""
+
+    def cargo(self, assign: Assign, place: Place) -> Iterator[bytes]:
+        """Make the frames that bring a bundle to a node, its RUN frame last. Called on the node's own thread.
+
+        Raises:
+            CargoRefused: some tasks cannot travel.
+        """
+        ...
+
+    def assigned(self, tasks: Sequence[int]) -> list[int]:
+        """Tasks are about to be sent; returns those that their user has withdrawn."""
+        ...
+
+    def ended(self, batch: Sequence[Ended]) -> None:
+        """Tasks have ended, and the journal knows it. Called on the dispatcher's thread."""
+        ...
+
+    def broken(self, error: BaseException) -> None:
+        """Nothing more will come: the dispatcher itself has failed."""
+        ...
+
+
+class CargoRefused(Exception):
+    """Some tasks of a bundle cannot travel, through no fault of the node: {task: why}. The others can."""
+
+    def __init__(self, why: Mapping[int, tuple[int, str]]) -> None:
+        super().__init__(f"{len(why)} tasks cannot travel")
+        self.why = why

@@ -1,0 +1,141 @@
+"""The nodes of a pool and their carriers: who is there, who is tried again, who has fallen silent."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from serai.dispatch import events as ev
+from serai.dispatch.carrier import Carrier
+from serai.pool.members import Member, Patience, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from serai.clock import Clock
+    from serai.data.landing import Landing
+    from serai.dispatch.carrier import Came, Timing
+    from serai.dispatch.ports import Engine, NodeSpec
+    from serai.errors import SeraiError
+
+
+class Roster:
+    """Connects to nodes, all at the same time, and keeps who is there.
+
+    Args:
+        nodes: (node, engine) pairs.
+        hello: what agents are told about the run.
+        landing: where outputs come home.
+        clock: tells the time.
+        timing: of the conversation with executors.
+        patience: with nodes that do not answer.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[tuple[NodeSpec, Engine]],
+        hello: Mapping[str, Any],
+        landing: Landing,
+        clock: Clock,
+        timing: Timing,
+        patience: Patience,
+    ) -> None:
+        self.specs = {spec.name: spec for spec, _ in nodes}
+        self.members = {spec.name: Member(spec.name) for spec, _ in nodes}
+        self._engines = {spec.name: engine for spec, engine in nodes}
+        self._hello = hello
+        self._landing = landing
+        self._clock = clock
+        self._timing = timing
+        self._patience = patience
+        self._carriers: dict[str, Carrier] = {}
+        self._ads: dict[str, dict[str, Any]] = {}
+        self._tell: Callable[[Carrier, Any], None] | None = None
+
+    def start(self, tell: Callable[[Carrier, Any], None]) -> None:
+        """Connect to every node; what is heard is told."""
+        self._tell = tell
+        for name in self.specs:
+            self._connect(name)
+
+    def _connect(self, name: str) -> None:
+        assert self._tell is not None
+        carrier = Carrier(
+            self.specs[name], self._engines[name], self._hello, self._tell, self._landing, self._clock, self._timing
+        )
+        self._carriers[name] = carrier
+        self.members[name].connecting(self._clock.now())
+        carrier.start()
+
+    def is_current(self, carrier: Carrier) -> bool:
+        """Whether a carrier has not been given up."""
+        return self._carriers.get(carrier.spec.name) is carrier
+
+    def carrier(self, name: str) -> Carrier | None:
+        """The carrier of a node that is there."""
+        return self._carriers.get(name)
+
+    def ad(self, name: str) -> dict[str, Any]:
+        """What a node said at its last check-in."""
+        return self._ads.get(name, {})
+
+    def came(self, carrier: Carrier, event: Came, now: float) -> ev.NodeUp:
+        """A node has checked in; returns what the schedule is told."""
+        spec = carrier.spec
+        self.members[spec.name].came(now)
+        self._ads[spec.name] = event.ad
+        return ev.NodeUp(
+            spec.name,
+            spec.site,
+            spec.slots or int(event.ad["cores"]),
+            spec.memory_bytes or int(event.ad.get("memory_bytes", 0)),
+            event.ad,
+        )
+
+    def lost(self, carrier: Carrier, error: SeraiError, now: float) -> None:
+        """A node is gone, or could not be reached."""
+        self._carriers.pop(carrier.spec.name, None)
+        self.members[carrier.spec.name].lost(str(error), now, transient=error.transient, patience=self._patience)
+
+    def silent(self, now: float) -> list[Carrier]:
+        """Carriers of nodes that are up and have said nothing for too long."""
+        return [
+            carrier
+            for name, carrier in self._carriers.items()
+            if self.members[name].standing is Standing.UP and now - carrier.heard_at > self._timing.silence_s
+        ]
+
+    def check(self, now: float) -> None:
+        """Try again what is due."""
+        for name, member in self.members.items():
+            if member.due(now):
+                self._connect(name)
+
+    def wake_at(self, now: float) -> float:
+        """When `check` is wanted."""
+        marks = [member.retry_at for member in self.members.values() if member.standing is Standing.WAITING]
+        return max(now, min(marks, default=now + 60.0))
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether no node is there and none is expected."""
+        return all(member.hopeless for member in self.members.values())
+
+    def why_hopeless(self) -> str:
+        """What was wrong with each node, for people."""
+        return "\n".join(f"{member.name}: {member.why}" for member in self.members.values()) or "the pool has no nodes"
+
+    def close(self, deadline_s: float) -> None:
+        """End every executor, all at the same time, and let go of the engines."""
+        carriers = list(self._carriers.values())
+        self._carriers.clear()
+        threads = [threading.Thread(target=carrier.close, daemon=True) for carrier in carriers]
+        for thread in threads:
+            thread.start()
+        until = self._clock.now() + deadline_s
+        for thread in threads:
+            thread.join(max(0.0, until - self._clock.now()))
+        for member in self.members.values():
+            member.standing = Standing.ENDED
+        for engine in set(self._engines.values()):
+            engine.close()
