@@ -52,12 +52,20 @@ _BUSY = "see whether `ssh {host} true` works; a host limits logins at the same t
 # The first rule that matches wins. What is specific stands before what merely follows from it: a closed connection is
 # the last line of many stories.
 _RULES = (
-    _rule(r"^.*REVOKED HOST KEY.*$", HostKeyRefused, "its host key is marked as revoked", _CHANGED),
+    _rule(
+        r"REVOKED HOST KEY|^Host key .* revoked by file", HostKeyRefused, "its host key is marked as revoked", _CHANGED
+    ),
     _rule(r"HOST IDENTIFICATION HAS CHANGED", HostKeyRefused, "its host key is not the one that is known", _CHANGED),
     _rule(
         r"No (\S+) host key is known for (\S+) and",
         HostKeyRefused,
         "no {1} host key is known for {2}",
+        _BY_HAND,
+    ),
+    _rule(
+        r"Host key verification failed\.(?:.*\n)+.*UNKNOWN port 65535",
+        HostKeyRefused,
+        "the host key of a jump host is not known",
         _BY_HAND,
     ),
     _rule(r"Host key verification failed", HostKeyRefused, "its host key is not known", _BY_HAND),
@@ -68,9 +76,9 @@ _RULES = (
         "name the key in ssh_config: IdentityFile …, with IdentitiesOnly yes",
     ),
     _rule(
-        r"^(?:\S+: )?Permission denied \(([^)]*)\)",
+        r"^(?:(\S+): )?Permission denied \(([^)]*)\)",
         LoginRefused,
-        "no credential was accepted; the host takes {1}",
+        "no credential was accepted for {1}; the host takes {2}",
         "`ssh -v {host}` shows which keys are offered; `ssh-add -l` which the agent holds",
     ),
     _rule(
@@ -124,7 +132,8 @@ _RULES = (
     ),
     _rule(
         r"^.*(?:Bad configuration option|bad configuration options|Bad owner or permissions on|"
-        r"Can't open user config file|extra arguments at end of line|Unsupported option|[Mm]issing argument).*$",
+        r"Can't open user config file|extra arguments at end of line|Unsupported option|[Mm]issing argument|"
+        r"no argument after keyword|line \d+: Bad ).*$",
         AccessError,
         "ssh does not accept its configuration: {0}",
         _CONFIG,
