@@ -1,0 +1,98 @@
+"""What ssh is told, over what the user's config says: pure, from what ``ssh -G`` prints.
+
+Options are added only where the user's config (``ssh -G``) leaves a gap or would break an 8-bit clean session:
+
+* Host keys are always checked. ``StrictHostKeyChecking no`` (or ``off``) becomes ``yes``; ``accept-new`` is the user's
+  choice and stays, as does ``ask``, which without a terminal means ``yes``. The keys of a jump host are checked by the
+  user's config alone: ssh hands no options on to it; the host behind it is checked by us all the same.
+* ``BatchMode=yes`` wherever nobody can answer.
+* Nothing is said about compression: ``-C`` on a session changes nothing, the master decides, and by default does not.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serai.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Settings of a user's config that would break a session, the values that do not, and what is said against the others.
+# Only then is the option named: an ssh too old to know it does not print it either.
+_IN_THE_WAY: tuple[tuple[str, frozenset[str], str], ...] = (
+    ("remotecommand", frozenset({"none"}), "RemoteCommand=none"),
+    ("stdinnull", frozenset({"no"}), "StdinNull=no"),
+    ("forkafterauthentication", frozenset({"no"}), "ForkAfterAuthentication=no"),
+    ("sessiontype", frozenset({"default"}), "SessionType=default"),
+    ("localforward", frozenset(), "ClearAllForwardings=yes"),
+    ("remoteforward", frozenset(), "ClearAllForwardings=yes"),
+    ("dynamicforward", frozenset(), "ClearAllForwardings=yes"),
+)
+_SILENT = frozenset({"silent", "quiet", "fatal"})
+_UNCHECKED = frozenset({"no", "off", "false"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A host as the user's ssh knows it.
+
+    Attributes:
+        host: a name of ssh_config or of the network, or an address.
+        user: overrides the config's user.
+        port: overrides the config's port.
+        config: a file to read instead of the user's ssh_config (``ssh -F``).
+    """
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.host or self.host.startswith("-") or re.search(r"[\s\x00-\x1f]", self.host):
+            raise UsageError(f"{self.host!r} is not the name of a host")
+        if self.user is not None and (not self.user or self.user.startswith("-")):
+            raise UsageError(f"{self.user!r} is not the name of a user", host=self.host)
+
+    def words(self) -> list[str]:
+        """The arguments of ssh that stand before the host."""
+        words = ["-F", self.config] if self.config is not None else []
+        words += ["-l", self.user] if self.user is not None else []
+        words += ["-p", str(self.port)] if self.port is not None else []
+        return words
+
+
+def read_settings(text: str) -> dict[str, str]:
+    """The settings that ``ssh -G`` prints, by lower-case name; of repeated ones the first."""
+    settings: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        settings.setdefault(name.lower(), value.strip())
+    return settings
+
+
+def session_options(settings: Mapping[str, str]) -> list[str]:
+    """What is said against settings that would break a session which carries bytes."""
+    said = [option for name, fine, option in _IN_THE_WAY if name in settings and settings[name] not in fine]
+    if settings.get("loglevel", "").lower() in _SILENT:
+        said.append("LogLevel=ERROR")  # else no failure could be explained
+    return [word for option in dict.fromkeys(said) for word in ("-o", option)]
+
+
+def master_options(settings: Mapping[str, str], *, interactive: bool, connect_deadline_s: float) -> list[str]:
+    """What our own master is told, over what the user's config says."""
+    said = ["ControlPersist=no"]
+    if not interactive:
+        said.append("BatchMode=yes")
+    if settings.get("stricthostkeychecking") in _UNCHECKED:
+        said.append("StrictHostKeyChecking=yes")
+    if settings.get("serveraliveinterval", "0") == "0":
+        said += ["ServerAliveInterval=5", "ServerAliveCountMax=3"]
+    theirs = settings.get("connecttimeout", "none")
+    if not theirs.isdigit() or not 0 < int(theirs) <= connect_deadline_s:
+        said.append(f"ConnectTimeout={math.ceil(connect_deadline_s)}")
+    return session_options(settings) + [word for option in said for word in ("-o", option)]
