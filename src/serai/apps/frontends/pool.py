@@ -1,0 +1,233 @@
+"""`serai.Pool`: a `concurrent.futures.Executor` over everything, which also runs commands over files."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serai.apps.frontends.functions import Functions, Future
+from serai.describe.poolfile import sites_from
+from serai.dispatch.events import Retry
+from serai.dispatch.run import Run, Settings, new_name, token
+from serai.errors import NoNodeLeft
+from serai.session.home import runs_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from serai.dispatch.events import Statistics
+    from serai.dispatch.ports import Ended
+
+_living: weakref.WeakSet[_Core] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a pool may be told beside its sites.
+
+    Attributes:
+        retries: how often a call or command that ended badly is tried again.
+        time_limit_s: for each call; 0 for none.
+        echo: show what functions print, here.
+        runs: where runs are kept; None for the user's state directory.
+        settings: how nodes are treated.
+    """
+
+    retries: int = 0
+    time_limit_s: float = 0.0
+    echo: bool = True
+    runs: Path | None = None
+    settings: Settings = field(default_factory=Settings)
+
+
+class _Core:
+    """What outlives the pool object until the last future has ended."""
+
+    def __init__(
+        self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options
+    ) -> None:
+        runs = options.runs or runs_directory(os.environ)
+        self.run = Run(
+            sites_from(sites or ("local:",)), runs / new_name(time.time(), token()), settings=options.settings
+        )
+        self.run.journal.set_run({"kind": "pool", "began": time.time(), "sites": list(sites), "argv": sys.argv[:1]})
+        self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))
+        if options.echo:
+            self.functions.on_output = _echo
+        self.closed = False
+        self._closing = threading.Lock()
+        self._done = threading.Event()
+        self.run.dispatcher.when_hopeless(self._hopeless)
+        self.run.start()
+        _living.add(self)
+
+    def _hopeless(self, why: str) -> None:
+        self.functions.broken(NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines())))
+
+    def close(self) -> None:
+        """End the run when all futures have ended; waits for it."""
+        self.functions.wait_idle()
+        with self._closing:
+            if not self._done.is_set():
+                self.run.close()
+                self._done.set()
+
+    def close_later(self) -> None:
+        """The same without waiting."""
+        self.closed = True
+        try:
+            threading.Thread(target=self.close, name="close-pool", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending: `_at_exit` does it
+            return
+
+
+def _at_exit() -> None:
+    for core in list(_living):
+        core.closed = True
+        core.close()
+
+
+# Before the interpreter joins its threads, as concurrent.futures does: pending futures are still served.
+getattr(threading, "_register_atexit")(_at_exit)  # noqa: B009 - not in the stubs
+
+
+def _echo(ended: Ended) -> None:
+    for stream, data in ((sys.stdout, ended.stdout), (sys.stderr, ended.stderr)):
+        if data and stream is not None:
+            with contextlib.suppress(ValueError):  # the stream is closed
+                stream.write(data.decode("utf-8", "replace"))
+                stream.flush()
+
+
+class Pool(Executor):
+    """One queue over everything that is named.
+
+    Args:
+        sites: URLs (``local:``, ``ssh://lab1?slots=4``, ``dask://scheduler:8786``) or pool files; this machine when
+            none is named.
+        initializer: called once in each lane before its first function.
+        initargs: its arguments.
+        max_workers: slots of this machine when no site is named.
+        options: everything else.
+
+    Raises:
+        UsageError: a site is named wrongly.
+    """
+
+    def __init__(
+        self,
+        *sites: str,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_workers: int | None = None,
+        options: Options | None = None,
+    ) -> None:
+        if max_workers is not None:
+            if max_workers <= 0:
+                raise ValueError("max_workers must be greater than 0")
+            if sites:
+                raise ValueError("max_workers goes with no sites; say slots=N in a site's URL")
+            sites = (f"local:?slots={max_workers}",)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._core = _Core(sites, initializer, initargs, options or Options())
+        self._lock = threading.Lock()
+        self._finalizer = weakref.finalize(self, self._core.close_later)
+        self._finalizer.atexit = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """See `concurrent.futures.Executor.submit`."""
+        with self._lock:
+            if self._core.closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            return self._core.functions.submit(fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """See `concurrent.futures.Executor.map`.
+
+        Args:
+            fn: the function.
+            iterables: its arguments.
+            timeout: seconds from now for each result to be there.
+            chunksize: calls in a task.
+            buffersize: results that are waited for at a time, so that iterables of any length can be given; None takes
+                them whole at once.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else time.monotonic() + timeout
+        arguments = zip(*iterables, strict=False)
+        if chunksize == 1:
+            calls = (self.submit(fn, *args) for args in arguments)
+        else:
+            calls = (self.submit(_chunk, fn, chunk) for chunk in _batched(arguments, chunksize))
+        waiting = list(calls) if buffersize is None else list(itertools.islice(calls, buffersize))
+        return _in_order(waiting, calls, end, chunked=chunksize > 1)
+
+    def look(self) -> Statistics:
+        """What the pool does, as of now."""
+        return self._core.run.dispatcher.look()
+
+    @property
+    def name(self) -> str:
+        """The name of the pool's run, for `serai status` and the like."""
+        return self._core.run.name
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See `concurrent.futures.Executor.shutdown`."""
+        with self._lock:
+            self._core.closed = True
+        if cancel_futures:
+            for future in self._core.functions.pending():
+                future.cancel()
+        if wait:
+            self._core.close()
+        else:
+            self._core.close_later()
+
+
+def _chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
+    return [fn(*args) for args in chunk]
+
+
+def _batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(values)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _in_order(waiting: list[Future], more: Iterator[Future], end: float | None, *, chunked: bool) -> Iterator[Any]:
+    """Yield results in order; when nobody wants more of them, the rest is cancelled."""
+    waiting.reverse()
+    try:
+        while waiting:
+            future = waiting.pop()
+            value = future.result(None if end is None else end - time.monotonic())
+            following = next(more, None)
+            if following is not None:
+                waiting.insert(0, following)
+            if chunked:
+                yield from value
+            else:
+                yield value
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -1,0 +1,138 @@
+"""A run: everything that one pool is made of, put together."""
+
+from __future__ import annotations
+
+import itertools
+import random as randomness
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from serai.clock import SystemClock
+from serai.data.landing import Landing
+from serai.dispatch.carrier import Timing
+from serai.dispatch.dispatcher import Dispatcher
+from serai.dispatch.engines.registry import engine_for
+from serai.dispatch.events import Limits
+from serai.dispatch.journal import Journal
+from serai.dispatch.roster import Roster
+from serai.dispatch.schedule import Schedule
+from serai.errors import UsageError
+from serai.pool.members import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from serai.clock import Clock
+    from serai.describe.poolfile import SiteSpec
+    from serai.dispatch.ports import Engine, NodeSpec
+
+KEEP = 64 * 1024  # bytes of a standard stream in a result and in the journal; longer ones become files
+JOURNAL = "journal.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run treats its nodes."""
+
+    timing: Timing = field(default_factory=Timing)
+    patience: Patience = field(default_factory=Patience)
+    limits: Limits = field(default_factory=Limits)
+    keep_bytes: int = KEEP
+
+
+def new_name(wall: float, token: str) -> str:
+    """A name for a run: when it began, and a few letters that no other has."""
+    return time.strftime("%m%d-%H%M%S", time.localtime(wall)) + "-" + token
+
+
+class Run:
+    """A run over some sites. Threads start with `start`.
+
+    Args:
+        sites: where to run.
+        directory: the run's own, made if it is not there; its last part is the run's name.
+        settings: how nodes are treated.
+        clock: tells the time.
+        seed: of the schedule's random numbers.
+        fresh: False for a run that begins again.
+
+    Raises:
+        UsageError: a site has an unknown scheme or option, or two nodes have one name.
+        AccessError: an engine's service does not answer.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[SiteSpec],
+        directory: Path,
+        *,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        seed: int = 0,
+        fresh: bool = True,
+    ) -> None:
+        settings = settings or Settings()
+        self.clock = clock or SystemClock()
+        self.directory = directory
+        self.name = directory.name
+        nodes = expand(sites)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.journal = Journal(directory / JOURNAL, fresh=fresh)
+        self.landing = Landing(self.name, directory / "streams")
+        hello = {
+            "run": self.name,
+            "beat": settings.timing.beat_s,
+            "silence": settings.timing.silence_s,
+            "keep": settings.keep_bytes,
+        }
+        self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience)
+        schedule = Schedule(settings.limits, randomness.Random(seed))  # noqa: S311 - jitter, not a secret
+        self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
+        self._works = itertools.count(1)
+        self.in_place = all(spec.in_place for spec, _ in nodes)
+        self.by_reference = all(spec.by_reference for spec, _ in nodes)
+        for spec, _ in nodes:
+            member = self.roster.members[spec.name]
+            self.journal.set_node(spec.name, spec.url, member.standing, self.clock.wall(), None)
+
+    def start(self) -> None:
+        """Connect to the nodes and begin."""
+        self.dispatcher.start()
+
+    def next_work(self) -> int:
+        """A number for a work."""
+        return next(self._works)
+
+    def close(self, deadline_s: float = 15.0) -> None:
+        """End everything the run has anywhere."""
+        self.dispatcher.close(deadline_s)
+        self.journal.close()
+
+
+def expand(
+    sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_for
+) -> list[tuple[NodeSpec, Engine]]:
+    """The nodes that sites stand for, each with its engine; one engine per scheme."""
+    known: dict[str, Engine] = {}
+    nodes: list[tuple[NodeSpec, Engine]] = []
+    names: set[str] = set()
+    for site in sites:
+        engine = known.setdefault(site.url.scheme, engines(site.url.scheme)) if site.url.scheme not in known else (
+            known[site.url.scheme]
+        )  # fmt: skip
+        for spec in engine.nodes(site):
+            if spec.name in names:
+                raise UsageError(f"two nodes are called {spec.name}", hint="name each host once, with slots=N for more")
+            names.add(spec.name)
+            nodes.append((spec, engine))
+    if not nodes:
+        raise UsageError("the pool has no nodes", hint="--on local: is this machine, --on ssh://HOST another one")
+    return nodes
+
+
+def token() -> str:
+    """A few letters that no other run has."""
+    return secrets.token_hex(2)
