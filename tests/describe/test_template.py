@@ -41,6 +41,7 @@ COLUMNS = ("alpha", "my col", "file", "dir")
         ("f '*' \"?\" \\[ '$x' \\;", ("f", "*", "?", "[", "$x", ";")),
         ("'A=1' x", ("A=1", "x")),
         ("  f   x\t{n}\n", ("f", "x", "7")),
+        ("bash -c 'echo {n}; wc \"$1\"' bash {in:2}", ("bash", "-c", 'echo 7; wc "$1"', "bash", "./-c")),
         ("sed '{N;p}' x", ("sed", "{N;p}", "x")),
         ("f {line:3} {size} {json:1} {i}", ("f", "{line:3}", "{size}", "{json:1}", "{i}")),
     ],
@@ -142,6 +143,8 @@ def test_a_misspelt_placeholder_names_the_right_one(text: str, hint: str) -> Non
         ("f $'{n}'", "shells read differently"),
         ("f $(( $(x) )) {n}", "quotes or a command"),
         ("f $((a) ; b) {n}", r"single \)"),
+        ("bash -c 'wc {in}'", "script of another shell"),
+        ('A=1 /bin/sh -ec "wc {line}" | f', "script of another shell"),
     ],
 )
 def test_what_cannot_be_placed_is_refused(text: str, says: str) -> None:

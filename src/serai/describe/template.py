@@ -29,6 +29,8 @@ _NEAR = 0.8
 _SHORTEST_NEAR_CHARS = 2  # a single letter in braces is near to too much: sed '{N;p}'
 _PATH_KINDS = frozenset({"in", "nth", "file", "out"})
 _SHELL = ("/bin/sh", "-c")
+_SHELL_NAMES = frozenset({"ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"})
+_RUNS_SCRIPT = re.compile(r"-[a-zA-Z]*c")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ class Template:
         names = tuple(columns)
         symbols = [symbol for part in _pieces(text, names) for symbol in (part if isinstance(part, str) else (part,))]
         found = tuple(dict.fromkeys(symbol for symbol in symbols if isinstance(symbol, Placeholder)))
-        return cls(text, names, found, scan(symbols))
+        read = scan(symbols)
+        _refuse_inner_scripts(read.words)
+        return cls(text, names, found, read)
 
     @property
     def needs_shell(self) -> bool:
@@ -162,6 +166,24 @@ def _pieces(text: str, columns: tuple[str, ...]) -> Iterator[str | Placeholder]:
         yield "}" * (len(closing) - depth + depth // 2)
         position = match.end()
     yield text[position:]
+
+
+def _refuse_inner_scripts(words: tuple[Word, ...]) -> None:
+    """Refuses values in ``bash -c '… {in} …'``: the inner shell would read them as its own syntax."""
+    for program, option, script in zip(words, words[1:], words[2:], strict=False):
+        names, options = program.parts, option.parts
+        if not (names and isinstance(names[-1], str) and len(options) == 1 and isinstance(options[0], str)):
+            continue
+        shell = names[-1].rpartition("/")[2]
+        if shell in _SHELL_NAMES and _RUNS_SCRIPT.fullmatch(options[0]):
+            for part in script.parts:
+                if isinstance(part, Hole) and part.placeholder.kind != "n":
+                    hole = f"{{{part.placeholder.text}}}"
+                    raise TemplateError(
+                        f"{hole} stands inside the script of another shell",
+                        hint=f"hand it over as a word: {shell} -c 'f \"$1\"' {shell} {hole}; "
+                        "or write the script as the command itself",
+                    )
 
 
 def _placeholder(body: str, columns: tuple[str, ...]) -> Placeholder | None:
