@@ -1,14 +1,13 @@
 """What is on the disk of a host: the machine's own programs, and nothing else that is the machine's.
 
-A host's root is an overlay. Its lower layer is the machine's `/`; its upper layer, which is made here, hides what a bare
-host would not have (an opaque directory shows nothing of the one below it, a whiteout hides a name) and adds the accounts,
-the names of the other hosts, and sshd's files.
+A host's root is an overlay. Its lower layer is the machine's `/`; its upper layer, which is made here, hides what a
+bare host would not have (an opaque directory shows nothing of the one below it, a whiteout hides a name) and adds the
+accounts, the names of the other hosts, and sshd's files.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +112,7 @@ def furnish(upper: Path, lower: Path, contents: Contents) -> None:
             os.chown(path, owner, owner)
     os.chown(home, USER_ID, USER_ID)
     if contents.python is not None:
-        _python(upper, contents.python)
+        _python(upper, lower, contents.python)
 
 
 def _bare(upper: Path, lower: Path) -> None:
@@ -156,21 +155,16 @@ def _without_people(path: Path) -> list[str]:
     return [line for line, number in zip(entries, ids, strict=True) if number < FIRST_PERSON_ID or number == NOBODY_ID]
 
 
-def _python(upper: Path, python: Path) -> None:
+def _python(upper: Path, lower: Path, python: Path) -> None:
     _directory(upper / PYTHON_AT, 0o755)
-    # An interpreter built with a shared library looks for it where it was installed, which a host does not have.
-    _directory(upper / "usr/lib", 0o755)
+    # An interpreter built with a shared library looks for it where it was installed, which a host does not have; so it
+    # is put where the loader looks by default, also in place of the machine's own of that name.
     for library in (python / "lib").glob("libpython*.so*"):
-        (upper / "usr/lib" / library.name).symlink_to(f"/{PYTHON_AT}/lib/{library.name}")
-
-
-def empty(directory: Path) -> None:
-    """Remove everything in the directory, which stays."""
-    for child in directory.iterdir():
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
-        else:
-            child.unlink()
+        places = [path.parent.relative_to(lower) for path in lower.glob(f"usr/lib/*/{library.name}")]
+        for place in (Path("usr/lib"), *places):
+            _directory(upper / "usr/lib", 0o755)
+            _directory(upper / place, 0o755)
+            (upper / place / library.name).symlink_to(f"/{PYTHON_AT}/lib/{library.name}")
 
 
 def _directory(path: Path, mode: int) -> None:

@@ -76,7 +76,7 @@ class Host:
         self._furnished = False
         self._started: subprocess.Popen[bytes] | None = None
         self._first: tuple[int, int] | None = None  # its process 1: the number outside, and a descriptor of it
-        self._slow_cable: subprocess.Popen[str] | None = None
+        self._slow_cable: subprocess.Popen[bytes] | None = None
 
     @property
     def _cable(self) -> str:
@@ -117,10 +117,13 @@ class Host:
             "USER": user,
             "LANG": "C.UTF-8",
         }
-        # `timeout` itself stays outside of the host's process namespace (-F), so that it keeps time when the host hangs.
+        # The outer `timeout` stays outside of the host's process namespace (-F) and waits also while the host hangs.
+        # The inner one ends itself with its whole group, whose members the host then reaps: orphans of an outer one
+        # would be left to the machine's first process, and a host ends no sooner than they are reaped.
         inside = ["nsenter", "-t", str(self._pid()), "-m", "-n", "-u", "-i", "-p", "-r", "-w", "-F"]
         inside += ["-S", str(number), "-G", str(number)] if number else []
-        limit = ["timeout", "-s", "KILL", f"{timeout_s:.3f}"]
+        limit = ["timeout", "--foreground", "-s", "KILL", f"{timeout_s + 1:.3f}"]
+        limit += ["timeout", "-s", "KILL", f"{timeout_s:.3f}"]
         began = time.monotonic()
         done = process.run(
             [*inside, *limit, *command], timeout_s=timeout_s + STEP_LIMIT_S, input_text=input_text, env=env
@@ -235,16 +238,17 @@ class Host:
             ["nsenter", "-t", str(self._lab_pid), "-n", sys.executable, "-IS", str(SLOW_CABLE), *facts],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             start_new_session=True,
         )
-        assert self._slow_cable.stdout is not None
-        if self._slow_cable.stdout.readline() != "up\n":
+        if process.first_word(self._slow_cable, within_s=STEP_LIMIT_S) != b"up\n":
             self._end_slow_cable()
             raise SeraiError("its slow cable did not start", host=self.name)
 
     def fill_disk(self, leave_bytes: int = 0) -> None:
-        """Leave only so many bytes of its disk free. No memory is used for it: the disk shrinks around what it holds."""
+        """Leave only so many bytes of its disk free.
+
+        No memory is used for it: the disk shrinks around what it holds.
+        """
         for attempt in range(10):
             facts = os.statvfs(self._lab_view(self._disk))
             size = (facts.f_blocks - facts.f_bfree) * facts.f_frsize + leave_bytes
@@ -283,7 +287,10 @@ class Host:
         if not self.is_up:
             raise HostUnreachable("it has no power", host=self.name, hint="start() it")
         process.wait_until(
-            lambda: self._find_first() or not self.is_up, within_s=STEP_LIMIT_S, what="its first process", host=self.name
+            lambda: self._find_first() or not self.is_up,
+            within_s=STEP_LIMIT_S,
+            what="its first process",
+            host=self.name,
         )
         if self._first is None:
             raise HostUnreachable("it ended while it started", host=self.name)

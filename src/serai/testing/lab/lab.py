@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import json
 import os
-import select
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from serai.errors import DeadlineExceeded, SeraiError, UsageError
+from serai.errors import SeraiError, UsageError
 from serai.testing.lab import process, ssh_files
 from serai.testing.lab.disk import Contents, furnish
 from serai.testing.lab.host import MOST_HOSTS, STEP_LIMIT_S, Host, HostPlan
@@ -33,11 +32,13 @@ class Lab:
         hosts: in the order of their numbers.
         directory: where its files are.
         ssh_config: for `ssh -F`, by root, from anywhere on this machine.
+        pool_file: a pool of all the hosts, in TOML.
     """
 
     def __init__(self, place: Place, plans: Sequence[HostPlan], net: subprocess.Popen[bytes], pid: int) -> None:
         self.directory = place.path
         self.ssh_config = place.file("ssh_config")
+        self.pool_file = place.file("lab.toml")
         self._place = place
         self._net = net
         self._pid = pid
@@ -157,6 +158,11 @@ class Lab:
             user=self.hosts[0].user,
         )
         self.ssh_config.write_text(text, encoding="utf-8")
+        sites = [
+            f'[[site]]\nurl = "ssh://{host.name}"\nssh_config = {json.dumps(str(self.ssh_config))}\n'
+            for host in self.hosts
+        ]
+        self.pool_file.write_text("\n".join(sites), encoding="utf-8")
         for host in self.hosts:
             host.await_sshd(deadline=deadline)
 
@@ -211,7 +217,7 @@ def _plan(
 
 
 def _network(place: Place, plans: Sequence[HostPlan]) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the laboratory's own namespaces; return the process that holds them and the number of the first one inside."""
+    """Start the laboratory's own namespaces; return the process that holds them and the number of process 1 inside."""
     disks = [fact for plan in plans for fact in (plan.name, str(plan.disk_bytes))]
     log_path = place.file("net.log")
     with log_path.open("wb") as log:
@@ -223,15 +229,13 @@ def _network(place: Place, plans: Sequence[HostPlan]) -> tuple[subprocess.Popen[
             cwd="/",
             start_new_session=True,
         )
-    assert net.stdout is not None
-    with contextlib.closing(net.stdout) as said:
-        ready = select.select([said], [], [], STEP_LIMIT_S)[0]
-        word = said.read(3) if ready else b""
+    word = process.first_word(net, within_s=STEP_LIMIT_S)
     pid = process.only_child(net.pid) if word == b"up\n" else None
     if pid is not None:
         return net, pid
     net.kill()
     net.communicate()
-    if not ready:
-        raise DeadlineExceeded(f"no network within {STEP_LIMIT_S:g} s", command="unshare")
-    raise SeraiError("the laboratory's network did not start", hint=log_path.read_text(encoding="utf-8") or None)
+    words = log_path.read_text(encoding="utf-8", errors="replace")
+    raise SeraiError(
+        "the laboratory's network did not start", hint=words or f"nothing was said within {STEP_LIMIT_S:g} s"
+    )

@@ -59,7 +59,9 @@ def install_requirements(*, timeout_s: float = 600.0) -> tuple[str, ...]:
     if not missing:
         return ()
     if os.geteuid() or program("apt-get") is None:
-        raise UsageError(f"cannot install {' '.join(missing)}", hint="as root, on Debian or Ubuntu; or install them by hand")
+        raise UsageError(
+            f"cannot install {' '.join(missing)}", hint="as root, on Debian or Ubuntu; or install them by hand"
+        )
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     process.run(["apt-get", "update", "-qq"], timeout_s=timeout_s, env=env, check=True)
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import shlex
 import socket
 import subprocess
@@ -36,18 +37,16 @@ def run(
         SeraiError: with `check`, it ended badly.
     """
     shown = shlex.join(command)
-    source = {"stdin": subprocess.DEVNULL} if input_text is None else {}
     try:
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
             errors="replace",
-            input=input_text,
+            input=input_text or "",
             timeout=timeout_s,
             env=env,
             check=False,
-            **source,  # type: ignore[call-overload]  # input= and stdin= exclude each other
         )
     except subprocess.TimeoutExpired as expired:
         raise DeadlineExceeded(f"no end within {timeout_s:g} s", command=shown) from expired
@@ -67,6 +66,14 @@ def wait_until(condition: Callable[[], bool], *, within_s: float, what: str, hos
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(f"{what}: not within {within_s:g} s", host=host)
         time.sleep(POLL_S)
+
+
+def first_word(started: subprocess.Popen[bytes], *, within_s: float) -> bytes:
+    """The three bytes that the process says first, fewer when it ended or the time did; its output is closed."""
+    assert started.stdout is not None
+    with started.stdout as said:
+        ready = select.select([said], [], [], within_s)[0]
+        return said.read(3) if ready else b""
 
 
 def only_child(pid: int) -> int | None:

@@ -1,8 +1,8 @@
 """A slow cable: carry Ethernet frames between two interfaces, late and at a limited rate.
 
-Run as ``python -IS slow_cable.py ONE OTHER RATE_BIT_S DELAY_S`` (a rate of 0 is no limit) inside the laboratory's network;
-it says ``up`` and works until its standard input ends. In user space, because many kernels come without netem; frames
-travel with the kernel's own offload header, so that large segments and unfinished checksums cross as they are.
+Run as ``python -IS slow_cable.py ONE OTHER RATE_BIT_S DELAY_S`` (a rate of 0 is no limit) inside the laboratory's
+network; it says ``up`` and works until its standard input ends. In user space, because many kernels come without netem;
+frames travel with the kernel's own offload header, so that large segments and unfinished checksums cross as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ FRAME_BYTES = (1 << 16) + 64
 HEADER_BYTES = 10 + 14  # the offload header and Ethernet's: neither counts against the rate
 BUFFER_S = 0.2  # what a router on the way would hold; what comes on top is lost
 BUFFER_BYTES = 1 << 18
+MOST_BYTES = 1 << 26  # on the way at a time, each way
 BATCH = 64
 
 
@@ -34,6 +35,7 @@ class Direction:
         self.rate_bit_s = rate_bit_s
         self.delay_s = delay_s
         self.free_at = 0.0  # when the line has sent what it was given
+        self.bytes_on_the_way = 0
         self.on_the_way: deque[tuple[float, bytes]] = deque()
 
     def take(self, now: float) -> None:
@@ -51,12 +53,16 @@ class Direction:
                 if self.free_at - now > room_s:
                     continue
                 self.free_at += (len(frame) - HEADER_BYTES) * 8 / self.rate_bit_s
+            if self.bytes_on_the_way + len(frame) > MOST_BYTES:
+                continue
+            self.bytes_on_the_way += len(frame)
             self.on_the_way.append((self.free_at + self.delay_s, frame))
 
     def deliver(self, now: float) -> None:
         """Send the frames whose time has come; one that the interface refuses is lost."""
         while self.on_the_way and self.on_the_way[0][0] <= now:
             _, frame = self.on_the_way.popleft()
+            self.bytes_on_the_way -= len(frame)
             try:
                 self.target.send(frame)
             except OSError:
@@ -68,7 +74,7 @@ def _open(interface: str) -> socket.socket:
     end.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
     end.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
     end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-    end.setblocking(False)
+    end.settimeout(0)
     end.bind((interface, ETH_P_ALL))
     return end
 

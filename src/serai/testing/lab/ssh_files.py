@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,30 +27,20 @@ def search_path(*, own_python: bool) -> str:
 
 def make_keys(paths: Sequence[Path], *, timeout_s: float) -> None:
     """Make a key pair at each of the paths, all at the same time."""
+    commands = [["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)] for path in paths]
     makers = [
         subprocess.Popen(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        for path in paths
+        for command in commands
     ]
-    failures = []
-    for maker in makers:
-        try:
-            _, said = maker.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            maker.kill()
-            _, said = maker.communicate()
-        if maker.returncode:
-            failures.append((maker, said.decode(errors="replace").strip()))
-    if failures:
-        maker, said = failures[0]
-        command = shlex.join(str(word) for word in (maker.args if isinstance(maker.args, list) else []))
+    deadline = time.monotonic() + timeout_s
+    words = [_last_words(maker, deadline) for maker in makers]  # of all of them, also when the first fails
+    for command, maker, said in zip(commands, makers, words, strict=True):
         if maker.returncode < 0:
-            raise DeadlineExceeded(f"no key within {timeout_s:g} s", command=command)
-        raise SeraiError(f"exit code {maker.returncode}", command=command, hint=said or None)
+            raise DeadlineExceeded(f"no key within {timeout_s:g} s", command=shlex.join(command))
+        if maker.returncode:
+            raise SeraiError(f"exit code {maker.returncode}", command=shlex.join(command), hint=said.strip() or None)
 
 
 def sshd_config(*, own_python: bool) -> str:
@@ -95,6 +86,7 @@ def ssh_config(hosts: Iterable[tuple[str, str, str]], *, lab_pid: int, directory
     # A virtual environment's interpreter may be a link of a link: the one below it starts at once, and needs no site.
     interpreter = str(Path(sys.executable).resolve())
     text = []
+    files = str(directory).replace("%", "%%")
     every_name: list[str] = []
     for name, full_name, address in hosts:
         every_name += [name, full_name, address]
@@ -110,9 +102,9 @@ def ssh_config(hosts: Iterable[tuple[str, str, str]], *, lab_pid: int, directory
         f"    User {user}\n"
         "    Port 22\n"
         "    ProxyUseFdpass yes\n"
-        f'    IdentityFile "{directory / "id"}"\n'
+        f'    IdentityFile "{files}/id"\n'
         "    IdentitiesOnly yes\n"
-        f'    UserKnownHostsFile "{directory / "known_hosts"}"\n'
+        f'    UserKnownHostsFile "{files}/known_hosts"\n'
         "    GlobalKnownHostsFile /dev/null\n"
         "    StrictHostKeyChecking yes\n"
         "    UpdateHostKeys no\n"
@@ -120,6 +112,14 @@ def ssh_config(hosts: Iterable[tuple[str, str, str]], *, lab_pid: int, directory
         "    KbdInteractiveAuthentication no\n"
     )
     return "\n".join(text)
+
+
+def _last_words(maker: subprocess.Popen[str], deadline: float) -> str:
+    try:
+        return maker.communicate(timeout=max(0.0, deadline - time.monotonic()))[1]
+    except subprocess.TimeoutExpired:
+        maker.kill()
+        return maker.communicate()[1]
 
 
 def _version() -> tuple[int, int]:
