@@ -101,8 +101,6 @@ class Functions:
         self._payloads: dict[int, bytes] = {}
         self._works: dict[int, tuple[Any, int]] = {}  # by the function's identity; holding it keeps that its own
         self._heads: dict[int, bytes] = {}
-        self._next_task = 1
-        self._recorded_from = 1
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._limit_s = time_limit_s
@@ -128,8 +126,7 @@ class Functions:
         with self._lock:
             if self.broken_by is not None:
                 raise BrokenPool(f"the pool cannot run functions any more: {self.broken_by}")
-            task = self._next_task
-            self._next_task = task + 1
+            task = self._run.reserve(1)
             future = Future(task, self._run.dispatcher.forget)
             self._futures[task] = future
             self._payloads[task] = payload
