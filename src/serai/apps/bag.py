@@ -118,6 +118,7 @@ class Bag:
         self._backlog = 0
         self._stopped = False
         self.on_ended: Callable[[list[Outcome]], None] | None = None
+        self.on_broken: Callable[[], None] | None = None
         self.work = run.next_work() if work is None else work
         self._packer = Packer(plan, self.work, self._item, run.landing)
         self._has_outputs = bool(plan.template().outputs)
@@ -222,6 +223,11 @@ class Bag:
             raise UsageError(self._refused[task])
         return self._decode(chunk, task)
 
+    def peek(self, task: int) -> Item | None:
+        """A task's item, while it has not ended."""
+        chunk = self._chunks.get(task)
+        return None if chunk is None else self._decode(chunk, task)
+
     # ---- the owner's part
 
     def cargo(self, assign: Assign, place: Place) -> Iterator[bytes]:
@@ -270,6 +276,8 @@ class Bag:
             self.failure = error
             self._stopped = True
             self._room.notify_all()
+        if self.on_broken is not None:
+            self.on_broken()
 
     def stop(self) -> None:
         """Hand over nothing more."""
@@ -288,7 +296,8 @@ class Bag:
         """Whether every task has ended, or nothing more will."""
         with self._lock:
             return self.failure is not None or (
-                (self.complete or self._stopped) and (self.ended_count >= self.total or (self._stopped and not self._backlog))
+                (self.complete or self._stopped)
+                and (self.ended_count >= self.total or (self._stopped and not self._backlog))
             )
 
     def wait(self, timeout_s: float | None = None) -> bool:

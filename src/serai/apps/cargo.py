@@ -132,9 +132,7 @@ class Packer:
 
     # ---- elsewhere
 
-    def _pack_remote(
-        self, load: _Load, task: int, item: Item, assign: Assign, place: Place
-    ) -> Iterator[bytes]:
+    def _pack_remote(self, load: _Load, task: int, item: Item, assign: Assign, place: Place) -> Iterator[bytes]:
         plan, places = self._plan, self._places
         prefix = "" if plan.workdir is None else f"{place.ad['base']}/task-{assign.lane}/"
         names = {path: places.node_path(path) for path in item.inputs}

@@ -210,10 +210,20 @@ class Journal:
         rows = self._read("SELECT task FROM result WHERE task >= ? AND task < ?", (first, first + count))
         return {task for (task,) in rows}
 
+    def open_tasks(self, first: int, count: int) -> list[int]:
+        """Those of ``count`` tasks from ``first`` that were in a bundle when the journal was left."""
+        rows = self._read(
+            "SELECT DISTINCT value FROM bundle, json_each(bundle.tasks) WHERE value >= ? AND value < ?",
+            (first, first + count),
+        )
+        return [task for (task,) in rows]
+
     def reopen(self, states: Sequence[int]) -> int:
         """Forget the results in some states, so that these tasks run again; returns how many there were."""
         marks = json.dumps(list(states))
-        count = self._read("SELECT count(*) FROM result WHERE state IN (SELECT value FROM json_each(?))", (marks,))[0][0]
+        count = self._read("SELECT count(*) FROM result WHERE state IN (SELECT value FROM json_each(?))", (marks,))[0][
+            0
+        ]
         statement = "DELETE FROM result WHERE state IN (SELECT value FROM json_each(?))"
         self._transaction([(statement, (marks,), False)])
         return int(count)

@@ -121,15 +121,17 @@ class Run:
         """A number for a work."""
         return next(self._works)
 
+    def skip_works(self, last: int) -> None:
+        """Works up to ``last`` are taken: a run begins again."""
+        self._works = itertools.count(last + 1)
+
     def close(self, deadline_s: float = 15.0) -> None:
         """End everything the run has anywhere."""
         self.dispatcher.close(deadline_s)
         self.journal.close()
 
 
-def expand(
-    sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_for
-) -> list[tuple[NodeSpec, Engine]]:
+def expand(sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_for) -> list[tuple[NodeSpec, Engine]]:
     """The nodes that sites stand for, each with its engine; one engine per scheme."""
     known: dict[str, Engine] = {}
     nodes: list[tuple[NodeSpec, Engine]] = []

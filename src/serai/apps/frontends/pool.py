@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from serai.apps.frontends.functions import Functions, Future
 from serai.describe.poolfile import sites_from
+from serai.describe.task import Item, Needs
 from serai.dispatch.events import Retry
 from serai.dispatch.run import Run, Settings, new_name, token
 from serai.errors import NoNodeLeft
 from serai.session.home import runs_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from serai.apps.bag import Bag, Outcome
     from serai.dispatch.events import Statistics
     from serai.dispatch.ports import Ended
 
@@ -52,9 +54,7 @@ class Options:
 class _Core:
     """What outlives the pool object until the last future has ended."""
 
-    def __init__(
-        self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options
-    ) -> None:
+    def __init__(self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options) -> None:
         runs = options.runs or runs_directory(os.environ)
         self.run = Run(
             sites_from(sites or ("local:",)), runs / new_name(time.time(), token()), settings=options.settings
@@ -63,6 +63,8 @@ class _Core:
         self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))
         if options.echo:
             self.functions.on_output = _echo
+        self.options = options
+        self.bags: list[Bag] = []
         self.closed = False
         self._closing = threading.Lock()
         self._done = threading.Event()
@@ -71,7 +73,9 @@ class _Core:
         _living.add(self)
 
     def _hopeless(self, why: str) -> None:
-        self.functions.broken(NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines())))
+        error = NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines()))
+        for owner in (self.functions, *self.bags):
+            owner.broken(error)
 
     def close(self) -> None:
         """End the run when all futures have ended; waits for it."""
@@ -181,6 +185,55 @@ class Pool(Executor):
             calls = (self.submit(_chunk, fn, chunk) for chunk in _batched(arguments, chunksize))
         waiting = list(calls) if buffersize is None else list(itertools.islice(calls, buffersize))
         return _in_order(waiting, calls, end, chunked=chunksize > 1)
+
+    def run(
+        self,
+        command: str,
+        items: Iterable[Item | str] = (Item(),),
+        *,
+        out: str | None = None,
+        send: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        needs: Needs | None = None,
+        time_limit_s: float = 0.0,
+        retries: int | None = None,
+    ) -> Iterator[Outcome]:
+        """Run a command for each item; yields an `Outcome` as each ends, in that order.
+
+        ``items`` may be of any length, an endless generator too: no more than some thousands are taken ahead.
+
+        Args:
+            command: with placeholders: ``"wc -w {in}"``.
+            items: files (`serai.files`), paths, or `serai.Item` for lines, columns and lists of files.
+            out: the directory of outputs (``{out}``, ``{out:.png}``).
+            send: files and directories that every task needs.
+            env: variables added to the node's environment.
+            needs: of a task's node.
+            time_limit_s: 0 for none.
+            retries: how often a task that ended badly is tried again; the pool's own number when None.
+
+        Raises:
+            TemplateError: the command's placeholders do not fit.
+            NoNodeLeft: no node is there, or expected, to run what is left.
+        """
+        from serai.apps.frontends.commands import run_commands  # noqa: PLC0415 - pools of functions do without
+        from serai.apps.plan import Plan  # noqa: PLC0415 - as above
+
+        plan = Plan(
+            command,
+            os.getcwd(),
+            tuple(getattr(items, "columns", ())),
+            out,
+            shared=tuple(send),
+            env=env or {},
+            time_limit_s=time_limit_s,
+            needs=needs or Needs(),
+            retry=Retry(self._core.options.retries if retries is None else retries),
+        )
+        with self._lock:
+            if self._core.closed:
+                raise RuntimeError("cannot run commands after shutdown")
+        return run_commands(self._core.run, plan, items, self._core.bags)
 
     def look(self) -> Statistics:
         """What the pool does, as of now."""
