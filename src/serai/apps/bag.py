@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WINDOW = 20_000  # tasks handed to the schedule and not ended; the others wait in the journal
 
-ERRORS: dict[int, type[TaskFailed] | type[NodeLost]] = {
+ERRORS: dict[int, type[TaskFailed | NodeLost]] = {
     Cause.TIME_LIMIT: TimeLimitExceeded,
     Cause.MISSING_OUTPUT: MissingOutput,
     Cause.INPUT: TransferFailed,

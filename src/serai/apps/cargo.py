@@ -76,16 +76,8 @@ class Packer:
         load = _Load()
         refused: dict[int, tuple[int, str]] = {}
         for task in assign.tasks:
-            item = self._item(task)
-            if item is None:
-                continue
             try:
-                if self._bare and not item.inputs and not item.outputs:
-                    load.tasks.append(task)
-                elif place.spec.in_place:
-                    self._pack_in_place(load, task, item, assign)
-                else:
-                    yield from self._pack_remote(load, task, item, assign, place)
+                yield from self._pack(load, task, assign, place)
             except UsageError as error:
                 refused[task] = (int(Cause.NO_COMMAND), str(error))
             except OSError as error:
@@ -97,12 +89,20 @@ class Packer:
                 self._landing.discard(assign.bundle, task)
             raise CargoRefused(refused)
 
+    def _pack(self, load: _Load, task: int, assign: Assign, place: Place) -> Iterator[bytes]:
+        item = self._item(task)
+        if item is None:
+            return
+        if self._bare and not item.inputs and not item.outputs:
+            load.tasks.append(task)
+        elif place.spec.in_place:
+            self._pack_in_place(load, task, item, assign)
+        else:
+            yield from self._pack_remote(load, task, item, assign, place)
+
     def _head(self, load: _Load) -> dict[str, Any]:
-        head: dict[str, Any] = {"w": self._work, "ids": load.tasks}
-        for name, values in (("argv", load.argv), ("in", load.inputs), ("out", load.outputs), ("land", load.landing)):
-            if values:
-                head[name] = values
-        return head
+        lists = {"argv": load.argv, "in": load.inputs, "out": load.outputs, "land": load.landing}
+        return {"w": self._work, "ids": load.tasks} | {name: values for name, values in lists.items() if values}
 
     # ---- on this machine
 

@@ -1,5 +1,7 @@
-"""A run of commands from its beginning to its end, also over the death of the front end: what `serai run` and
-`serai resume` do, without a terminal."""
+"""A run of commands from its beginning to its end, also over the death of the front end.
+
+What `serai run` and `serai resume` do, without a terminal.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Plan:
         keep_dirs: keep the directories of inputs below ``out_dir``.
         shared: files and directories that every task needs, as paths on the front end.
         env: variables added to the node's environment.
-        workdir: the directory on the node to run in; None for one of the task's own (for ``cwd`` where files are in place).
+        workdir: the directory on the node to run in; None for one of the task's own, or ``cwd`` on this machine.
         time_limit_s: 0 for none.
         needs: of its node.
         retry: when it ends badly.

@@ -74,8 +74,8 @@ def serai() -> None:
 def main() -> None:
     """The entry point.
 
-    Exit codes: 0 all is well; 1 some task failed; 2 the request was wrong and nothing was started; 3 no node was left, or
-    Serai itself failed (nothing is lost: `serai resume`); 130 interrupted.
+    Exit codes: 0 all is well; 1 some task failed; 2 the request was wrong and nothing was started; 3 no node was left,
+    or Serai itself failed (nothing is lost: `serai resume`); 130 interrupted.
     """
     try:
         code = serai.main(standalone_mode=False)

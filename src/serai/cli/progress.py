@@ -155,7 +155,8 @@ class Lines(View):
             of = f" of {facts['total']}" if facts["total"] is not None else ""
             up = sum(node.standing == "up" for node in self.running.run.dispatcher.nodes_now)
             say(
-                f"{facts['done']}{of} done, {facts['failed']} failed, {up} nodes, {format_seconds(round(self.elapsed_s))}"
+                f"{facts['done']}{of} done, {facts['failed']} failed, {up} nodes,"
+                f" {format_seconds(round(self.elapsed_s))}"
             )
 
 

@@ -1,7 +1,7 @@
 """The dispatcher: the thread where the schedule's decisions become acts.
 
-It drains what was told (by users, carriers and the clock), lets the schedule decide, carries the actions out, writes the
-journal, and only then tells the owners. Nothing here waits for a node.
+It drains what was told (by users, carriers and the clock), lets the schedule decide, carries the actions out, writes
+the journal, and only then tells the owners. Nothing here waits for a node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from serai.dispatch import events as ev
 from serai.dispatch.carrier import Beat, Came, Carrier, Gone
-from serai.dispatch.roster import Roster
 from serai.dispatch.settling import Settling
 from serai.dispatch.snapshot import take
 from serai.errors import NodeLost
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from serai.describe.task import Needs
     from serai.dispatch.journal import Journal
     from serai.dispatch.ports import Owner
+    from serai.dispatch.roster import Roster
     from serai.dispatch.schedule import Schedule
     from serai.dispatch.snapshot import NodeNow
 

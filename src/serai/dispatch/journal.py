@@ -1,6 +1,6 @@
 """The journal: what a run is and what became of each task, in one SQLite file, written before anybody is told.
 
-Writing is done in batches and a batch of results is a single statement (`json_each`), because the module gives up the
+Writing is done in batches and a batch of results is a single statement (`json_each`), because sqlite3 gives up the
 interpreter's lock once per row otherwise, and getting it back beside a busy thread takes milliseconds. Items are kept in
 chunks, so that two million tasks are a few thousand rows.
 """
@@ -12,13 +12,13 @@ import sqlite3
 import threading
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serai.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 FORMAT = 1
 CHUNK = 500  # items in a row
@@ -37,7 +37,8 @@ CREATE TABLE detail (task INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY, task INTEGER NOT NULL, at REAL NOT NULL, node TEXT, cause INTEGER NOT NULL, text TEXT);
 CREATE INDEX attempt_of_task ON attempt (task);
-CREATE TABLE bundle (id INTEGER PRIMARY KEY, node TEXT NOT NULL, lane INTEGER NOT NULL, at REAL NOT NULL, tasks TEXT NOT NULL);
+CREATE TABLE bundle (
+    id INTEGER PRIMARY KEY, node TEXT NOT NULL, lane INTEGER NOT NULL, at REAL NOT NULL, tasks TEXT NOT NULL);
 CREATE TABLE node (
     name TEXT PRIMARY KEY, url TEXT NOT NULL, state TEXT NOT NULL, since REAL NOT NULL, ad TEXT, beat TEXT, beat_at REAL,
     why TEXT) WITHOUT ROWID;
@@ -99,7 +100,7 @@ class Journal:
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
-            # A crash of this process loses nothing; a crash of the machine may lose the last moments, which are done again.
+            # A crash of this process loses nothing; one of the machine may lose the last moments, done again then.
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA wal_autocheckpoint = 4000")
             if fresh:

@@ -73,6 +73,7 @@ class Engine(Protocol):
         """Start an agent on a node.
 
         Args:
+            spec: the node.
             deliver: is called with every frame of the agent, from one thread at a time, and with None at the end.
 
         Raises:

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.frontends.functions import Functions, Future
@@ -24,6 +24,7 @@ from serai.session.home import runs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from serai.apps.bag import Bag, Outcome
     from serai.dispatch.events import Statistics
@@ -74,8 +75,9 @@ class _Core:
 
     def _hopeless(self, why: str) -> None:
         error = NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines()))
-        for owner in (self.functions, *self.bags):
-            owner.broken(error)
+        self.functions.broken(error)
+        for bag in self.bags:
+            bag.broken(error)
 
     def close(self) -> None:
         """End the run when all futures have ended; waits for it."""
@@ -183,7 +185,7 @@ class Pool(Executor):
             calls = (self.submit(fn, *args) for args in arguments)
         else:
             calls = (self.submit(_chunk, fn, chunk) for chunk in _batched(arguments, chunksize))
-        waiting = list(calls) if buffersize is None else list(itertools.islice(calls, buffersize))
+        waiting = deque(calls if buffersize is None else itertools.islice(calls, buffersize))
         return _in_order(waiting, calls, end, chunked=chunksize > 1)
 
     def run(
@@ -267,20 +269,25 @@ def _batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _in_order(waiting: list[Future], more: Iterator[Future], end: float | None, *, chunked: bool) -> Iterator[Any]:
-    """Yield results in order; when nobody wants more of them, the rest is cancelled."""
-    waiting.reverse()
+def _in_order(waiting: deque[Future], more: Iterator[Future], end: float | None, *, chunked: bool) -> Iterator[Any]:
+    """Yield results in order; when nobody wants more of them, the rest is cancelled. Keeps no result alive."""
     try:
         while waiting:
-            future = waiting.pop()
-            value = future.result(None if end is None else end - time.monotonic())
-            following = next(more, None)
-            if following is not None:
-                waiting.insert(0, following)
             if chunked:
-                yield from value
+                yield from _next_result(waiting, more, end)
             else:
-                yield value
+                yield _next_result(waiting, more, end)
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _next_result(waiting: deque[Future], more: Iterator[Future], end: float | None) -> Any:
+    future = waiting.popleft()
+    try:
+        try:
+            return future.result(None if end is None else end - time.monotonic())
+        finally:
+            waiting.extend(itertools.islice(more, 1))
+    finally:
+        del future
