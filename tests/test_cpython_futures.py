@@ -69,29 +69,29 @@ def executor(max_workers: int | None = None, **more: Any) -> serai.Pool:
     return serai.Pool(max_workers=max_workers, **more)
 
 
-class Mixin(SUITE.ExecutorMixin):  # type: ignore[misc]
+class Mixin(SUITE.ExecutorMixin):  # type: ignore[misc, name-defined]
     """Gives tests a pool."""
 
     executor_type = staticmethod(executor)
     worker_count = 2
 
 
-class TestWait(Mixin, SUITE.WaitTests, unittest.TestCase):  # type: ignore[misc]
+class TestWait(Mixin, SUITE.WaitTests, unittest.TestCase):  # type: ignore[misc, name-defined]
     """`wait`."""
 
 
-class TestAsCompleted(Mixin, SUITE.AsCompletedTests, unittest.TestCase):  # type: ignore[misc]
+class TestAsCompleted(Mixin, SUITE.AsCompletedTests, unittest.TestCase):  # type: ignore[misc, name-defined]
     """`as_completed`."""
 
 
-class TestExecutor(Mixin, SUITE.ExecutorTest, unittest.TestCase):  # type: ignore[misc]
+class TestExecutor(Mixin, SUITE.ExecutorTest, unittest.TestCase):  # type: ignore[misc, name-defined]
     """`submit` and `map`."""
 
     if hasattr(SUITE, "ProcessPoolExecutorTest"):
         test_map_chunksize = SUITE.ProcessPoolExecutorTest.test_map_chunksize
 
 
-class TestInitializer(SUITE.InitializerMixin, Mixin, unittest.TestCase):  # type: ignore[misc]
+class TestInitializer(SUITE.InitializerMixin, Mixin, unittest.TestCase):  # type: ignore[misc, name-defined]
     """An initializer that works."""
 
 
@@ -110,7 +110,7 @@ class TestFailingInitializer(Mixin, unittest.TestCase):
             self.executor.submit(SUITE.get_init_status)
 
 
-class TestShutdown(Mixin, SUITE.ExecutorShutdownTest, unittest.TestCase):  # type: ignore[misc]
+class TestShutdown(Mixin, SUITE.ExecutorShutdownTest, unittest.TestCase):  # type: ignore[misc, name-defined]
     """`shutdown`."""
 
     def setUp(self) -> None:

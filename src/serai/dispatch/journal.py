@@ -1,8 +1,8 @@
 """The journal: what a run is and what became of each task, in one SQLite file, written before anybody is told.
 
-Writing is done in batches and a batch of results is a single statement (`json_each`), because sqlite3 gives up the
-interpreter's lock once per row otherwise, and getting it back beside a busy thread takes milliseconds. Items are kept in
-chunks, so that two million tasks are a few thousand rows.
+Writing is done in batches and a batch of results is a single statement (`json_each`): sqlite3 gives up the
+interpreter's lock once per row otherwise, and getting it back beside a busy thread takes milliseconds. Items are kept
+in chunks, so that two million tasks are a few thousand rows.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ CREATE INDEX attempt_of_task ON attempt (task);
 CREATE TABLE bundle (
     id INTEGER PRIMARY KEY, node TEXT NOT NULL, lane INTEGER NOT NULL, at REAL NOT NULL, tasks TEXT NOT NULL);
 CREATE TABLE node (
-    name TEXT PRIMARY KEY, url TEXT NOT NULL, state TEXT NOT NULL, since REAL NOT NULL, ad TEXT, beat TEXT, beat_at REAL,
-    why TEXT) WITHOUT ROWID;
+    name TEXT PRIMARY KEY, url TEXT NOT NULL, state TEXT NOT NULL, since REAL NOT NULL, ad TEXT, beat TEXT,
+    beat_at REAL, why TEXT) WITHOUT ROWID;
 CREATE TABLE note (id INTEGER PRIMARY KEY, at REAL NOT NULL, node TEXT, task INTEGER, text TEXT NOT NULL);
 """
 
 RESULTS = """
 INSERT OR REPLACE INTO result
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-       ?2, ?3, json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), ?2, ?3, json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
 FROM json_each(?1)
 """
 
@@ -143,7 +143,7 @@ class Journal:
         self._transaction([("INSERT OR REPLACE INTO work VALUES (?, ?, ?)", row, False)])
 
     def add_items(self, work: int, first: int, items: Sequence[Any] | None, count: int) -> None:
-        """Record the tasks ``first`` to ``first + count - 1``, with what is their own (JSON) where there is anything."""
+        """Record the tasks ``first`` to ``first + count - 1``, with what is their own (JSON) if there is any."""
         data = None if items is None else zlib.compress(json.dumps(items).encode("ascii"), 1)
         self._transaction([("INSERT INTO items VALUES (?, ?, ?, ?)", (first, work, count, data), False)])
 

@@ -53,7 +53,7 @@ class Link(Protocol):
         ...
 
     def close(self) -> None:
-        """End the agent, and the way to it, within a few seconds. Any thread may call this, also while another sends."""
+        """End the agent, and the way to it, within a few seconds. Any thread may call this while another sends."""
         ...
 
 
