@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from serai.sim.models import NodeModel, Truth
 
 
-class Broken(AssertionError):  # noqa: N818 - it is a promise that is broken
+class Broken(AssertionError):
     """Something that must hold does not."""
 
 
@@ -101,15 +101,9 @@ class Ledger:
             if isinstance(action, ev.Assign):
                 self._assigned(action)
             elif isinstance(action, ev.Kill):
-                for number, out in self._of_node.get(action.node, {}).items():
-                    if out.lane == action.lane:
-                        self._off(number, out, action.tasks)
+                self._killed(action)
             elif isinstance(action, ev.Settle):
-                verdicts = action.verdicts or [ev.Verdict.DONE] * len(action.report.tasks)
-                must(len(verdicts) == len(action.report.tasks), "a verdict for each task", action)
-                for task, verdict in zip(action.report.tasks, verdicts, strict=True):
-                    if verdict in {ev.Verdict.DONE, ev.Verdict.FAILED}:
-                        self._end(task, "done" if verdict == ev.Verdict.DONE else "failed", ended)
+                self._settled(action, ended)
             elif isinstance(action, ev.GiveUp):
                 self._end(action.task, "failed", ended)
             elif isinstance(action, ev.Stopped):
@@ -117,6 +111,19 @@ class Ledger:
                     self._end(task, "cancelled", ended)
         for task in ended:
             must(not self._of_task.get(task), "a task has ended and runs on without a Kill:", task)
+
+    def _killed(self, kill: ev.Kill) -> None:
+        for number, out in self._of_node.get(kill.node, {}).items():
+            if out.lane == kill.lane:
+                self._off(number, out, kill.tasks)
+
+    def _settled(self, settle: ev.Settle, ended: list[int]) -> None:
+        tasks = settle.report.tasks
+        verdicts = settle.verdicts or [ev.Verdict.DONE] * len(tasks)
+        must(len(verdicts) == len(tasks), "a verdict for each task:", settle)
+        for task, verdict in zip(tasks, verdicts, strict=True):
+            if verdict in {ev.Verdict.DONE, ev.Verdict.FAILED}:
+                self._end(task, "done" if verdict == ev.Verdict.DONE else "failed", ended)
 
     def _end(self, task: int, how: str, ended: list[int]) -> None:
         must(task not in self.final, "a task ends twice:", task, self.final.get(task), how)

@@ -16,7 +16,7 @@ def small_world(seed: int, *, check_every: int = 1) -> World:
     """Return the small world of a seed: up to 6 nodes, up to 3 works of some dozens of tasks, and faults."""
     rng = random.Random(f"world {seed}")  # noqa: S311 - a simulation wants a seed, not secrecy
     nodes = _nodes(rng)
-    works = [_work(rng, nodes) for _ in range(rng.randint(1, 3))]
+    works = [_work(rng) for _ in range(rng.randint(1, 3))]
     faults = Faults()
     if rng.random() < 0.85:
         faults = Faults(
@@ -60,7 +60,7 @@ def _nodes(rng: random.Random) -> list[NodeModel]:
     return nodes
 
 
-def _work(rng: random.Random, nodes: list[NodeModel]) -> WorkModel:
+def _work(rng: random.Random) -> WorkModel:
     tasks = rng.randint(1, 60)
     kind = rng.random()
     needs = Needs()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from serai.dispatch import events as ev
 from serai.dispatch.schedule import Schedule
-from serai.sim.checks import Broken, Ledger, empty, sanity
+from serai.sim.checks import Broken, Ledger, empty, must, sanity
 from serai.sim.executor import Executor
 from serai.sim.models import Faults, NodeModel, Truth, WorkModel
 
@@ -66,9 +67,9 @@ class World:
         self._tick_at = float("inf")
         self._planned = 0  # happenings that bring news from outside: the world is not over before
         for node in nodes:
-            self.plan(node.up_at_s, lambda name=node.name: self.node_up(name))
+            self.plan(node.up_at_s, partial(self.node_up, node.name))
         for number, work in enumerate(works, start=1):
-            self.plan(work.added_at_s, lambda number=number, work=work: self._add(number, work))
+            self.plan(work.added_at_s, partial(self._add, number, work))
         self._draw_faults()
 
     # ---- the clock
@@ -99,8 +100,8 @@ class World:
                 self.now, _, what = heapq.heappop(self._heap)
                 self.steps += 1
                 what()
-                if self.now > self._most_s or self.steps > STEPS_MOST:
-                    raise Broken(f"stuck: {self.schedule.statistics()}")
+                stuck = self.now > self._most_s or self.steps > STEPS_MOST
+                must(not stuck, "stuck:", self.schedule.statistics())
             self.ledger.check_end()
             empty(self.schedule)
         except Broken as broken:
@@ -231,7 +232,7 @@ class World:
         for times, what in kinds:
             for _ in range(times):
                 when = self.random.uniform(0.0, faults.within_s)
-                self.plan(when, lambda what=what, name=self.random.choice(names): what(name))
+                self.plan(when, partial(what, self.random.choice(names)))
 
     def _lane_dies(self, name: str) -> None:
         executor = self.up.get(name)
