@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from serai.dispatch import events as ev
 from serai.dispatch.bundles import bundle_size
+from serai.dispatch.records import Where
 
 if TYPE_CHECKING:
     from serai.dispatch.records import Bundle, Node, Site, Work
@@ -94,17 +95,20 @@ class Placing:
             for _ in range(min(len(work.picky), LOOK)):
                 ident = work.picky.popleft()
                 task = known.get(ident)
-                if task is None:
+                if task is None or task.where != Where.PICKY:
                     continue
                 if node.name in task.avoid or len(taken) >= size or self._holds(task.bundles, node):
                     work.picky.append(ident)
                 else:
+                    work.forget(task)
                     taken.append(ident)
         queue = work.queue
         while queue and len(taken) < size:
             ident = queue.popleft()
             task = known.get(ident)
-            if task is not None and not task.bundles:
+            if task is not None and task.where == Where.QUEUE:
+                task.where = Where.NONE
+                work.waiting -= 1
                 taken.append(ident)
         return taken
 
@@ -167,9 +171,8 @@ class Placing:
                 if task is None or ident in started or len(task.bundles) >= limits.copies:
                     continue
                 others = task.work.fit - {schedule.bundles[number].node.name for number in task.bundles}
-                if others and ident not in task.work.picky:
-                    task.avoid = tuple({*task.avoid, bundle.node.name})
-                    task.work.picky.append(ident)
+                if others and not task.where:
+                    task.work.put(task)
                     schedule.act(
                         ev.Note(f"waited {now - bundle.sent_at:.0f} s: a copy is queued", bundle.node.name, ident)
                     )

@@ -1,7 +1,7 @@
 """The schedule: a state machine without I/O. Events in, actions out; `now` and randomness are parameters.
 
-A late decision is a good decision: tasks stay here until a lane has room, so that whatever becomes free first takes what is
-next. What was sent and not started can be called back when others have nothing to do.
+A late decision is a good decision: tasks stay here until a lane has room, so that whatever becomes free first takes
+what is next. What was sent and not started can be called back when others have nothing to do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from serai.describe.task import Cause
 from serai.dispatch import events as ev
 from serai.dispatch.placing import Placing
-from serai.dispatch.records import Bundle, Node, Site, Task, Work
+from serai.dispatch.records import Bundle, Node, Site, Task, Where, Work
 from serai.match.feasible import why_not
 
 if TYPE_CHECKING:
@@ -138,8 +138,10 @@ class Schedule:
         work = self._works[event.work]
         tasks = self._tasks
         for ident in event.tasks:
-            tasks[ident] = Task(ident, work)
+            task = tasks[ident] = Task(ident, work)
+            task.where = Where.QUEUE
         work.queue.extend(event.tasks)
+        work.waiting += len(event.tasks)
 
     def _cancel(self, event: ev.Cancelled, now: float) -> None:
         kills: dict[tuple[str, int], list[int]] = {}
@@ -152,18 +154,12 @@ class Schedule:
             for number in task.bundles:
                 bundle = self._bundles[number]
                 kills.setdefault((bundle.node.name, bundle.lane), []).append(ident)
-            if not task.bundles:
-                self._unqueue(task)
+            task.work.forget(task)
         self.cancelled += len(stopped)
         for (node, lane), tasks in kills.items():
             self.act(ev.Kill(node, lane, tasks))
         if stopped:
             self.act(ev.Stopped(stopped))
-
-    def _unqueue(self, task: Task) -> None:
-        """Forget a task that waits. Those in the long queue are passed over when their turn comes."""
-        if task.id in task.work.picky:
-            task.work.picky.remove(task.id)
 
     # ---- nodes
 
@@ -234,12 +230,13 @@ class Schedule:
 
     def _send_picky_home(self, work: Work) -> None:
         """Tasks that avoid every node that is left may go anywhere again."""
-        for ident in list(work.picky):
+        waiting = list(work.picky)
+        work.picky.clear()
+        for ident in waiting:
             task = self._tasks.get(ident)
-            if task is not None and not (work.fit - set(task.avoid)):
-                task.avoid = ()
-                work.picky.remove(ident)
-                work.queue.appendleft(ident)
+            if task is not None and task.where == Where.PICKY:
+                work.forget(task)
+                work.put(task)
 
     def _lane_down(self, event: ev.LaneDown, now: float) -> None:
         node = self._nodes.get(event.node)
@@ -266,16 +263,11 @@ class Schedule:
                     self.act(ev.GiveUp(ident, Cause.NODE_LOST, bundle.node.name, words))
                     continue
             if not task.bundles:
-                self._queue_again(task)
-
-    def _queue_again(self, task: Task) -> None:
-        if task.avoid:
-            task.work.picky.appendleft(task.id)
-        else:
-            task.work.queue.appendleft(task.id)
+                task.work.put(task, first=True)
 
     def _forget(self, task: Task) -> None:
         self._tasks.pop(task.id, None)
+        task.work.forget(task)
 
     # ---- bundles
 
@@ -343,19 +335,25 @@ class Schedule:
                 site.score.success(len(report.tasks))
             verdicts = self._judge(report, bundle, now)
             self.act(ev.Settle(report, verdicts))
-        for ident in reversed(report.returned):
-            bundle.left.pop(ident, None)
-            task = self._tasks.get(ident)
-            if task is not None:
-                task.bundles = tuple(one for one in task.bundles if one != bundle.id)
-                if not task.bundles:
-                    self._queue_again(task)
+        self._take_back(bundle, report.returned)
         if report.last:
             left = [ident for ident in bundle.left if ident in self._tasks]
             if left:  # its lane says it is through, and these were never reported
                 self._lose(bundle, "its lane did not report it", now, blame=False)
             else:
                 self._close(bundle)
+
+    def _take_back(self, bundle: Bundle, returned: Sequence[int]) -> None:
+        """A lane gave back what it had not started."""
+        for ident in reversed(returned):
+            if ident not in bundle.left:
+                continue  # this attempt was ended by us: the task is elsewhere, or waits already
+            del bundle.left[ident]
+            task = self._tasks.get(ident)
+            if task is not None:
+                task.bundles = tuple(one for one in task.bundles if one != bundle.id)
+                if not task.bundles:
+                    task.work.put(task, first=True)
 
     def _judge(self, report: ev.Report, bundle: Bundle, now: float) -> list[int] | None:
         """Return a verdict for each task of a report; None when all are done."""
@@ -364,7 +362,8 @@ class Schedule:
             for ident in report.tasks:
                 left.pop(ident, None)
             found = [tasks.pop(ident, None) for ident in report.tasks]
-            if None not in found and all(len(task.bundles) == 1 for task in found if task):
+            held = (bundle.id,)
+            if all(task is not None and task.bundles == held and not task.where for task in found):
                 self.done += len(found)
                 return None
             return [self._judge_done(task, bundle) for task in found]
@@ -386,6 +385,7 @@ class Schedule:
     def _judge_done(self, task: Task | None, bundle: Bundle) -> int:
         if task is None:
             return ev.Verdict.LATE
+        task.work.forget(task)
         task.bundles = tuple(one for one in task.bundles if one != bundle.id)
         if task.bundles:
             self._end_twins(task, "")
@@ -409,14 +409,15 @@ class Schedule:
             task.fails += 1
             again = task.fails <= task.work.retry.times and cause != Cause.CANCELLED
             delay = self._back_off(task)
-        if task.bundles:
-            return ev.Verdict.AGAIN  # another attempt is under way
+        if task.bundles or task.where:
+            return ev.Verdict.AGAIN  # another attempt is under way, or will be
         if not again:
             self._forget(task)
             self.failed += 1
             return ev.Verdict.FAILED
         if elsewhere:
             task.avoid = (*task.avoid, node)
+        task.where = Where.DELAYED
         heapq.heappush(task.work.delayed, (now + delay, task.id))
         return ev.Verdict.AGAIN
 
@@ -445,7 +446,8 @@ class Schedule:
                 _, ident = heapq.heappop(work.delayed)
                 task = self._tasks.get(ident)
                 if task is not None:
-                    (work.picky if task.avoid else work.queue).append(ident)
+                    task.where = Where.NONE
+                    work.put(task)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
             self._placing.replicate(now)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from serai.dispatch import events as ev
 from serai.dispatch.placing import LOOK
+from serai.dispatch.records import Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -187,6 +188,10 @@ def sanity(schedule: Schedule, now: float) -> None:
         must(schedule.nodes.get(bundle.node.name) is bundle.node, "a bundle on a node that is gone:", number)
         must(bundle in bundle.node.lanes[bundle.lane], "a bundle on no lane:", number)
     for work in schedule.works.values():
+        waiting = sum(
+            task.work is work and task.where in {Where.QUEUE, Where.PICKY} for task in schedule.tasks.values()
+        )
+        must(work.waiting == waiting, "the number that waits:", work.id, work.waiting, waiting)
         must(work.fit <= schedule.nodes.keys(), "a fit node is gone:", work.id)
         _check_progress(schedule, work, now)
 
