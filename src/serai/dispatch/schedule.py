@@ -208,8 +208,14 @@ class Schedule:
             node.rtt_s += 0.3 * (event.rtt_s - node.rtt_s)
         for ident, _ in event.running.values():
             task = self._tasks.get(ident)
-            if task is not None and len(task.bundles) > 1:
-                self._end_twins(task, node.name)
+            if task is None or not task.bundles or (len(task.bundles) == 1 and not task.where):
+                continue
+            if all(self._bundles[number].node is not node for number in task.bundles):
+                continue  # an attempt that was ended by us already
+            self._end_twins(task, node.name)
+            if task.where:  # a copy of it waits
+                task.work.picky.remove(ident)
+                task.work.forget(task)
 
     def _node_down(self, event: ev.NodeDown, now: float) -> None:
         node = self._nodes.pop(event.node, None)
@@ -362,7 +368,7 @@ class Schedule:
             for ident in report.tasks:
                 left.pop(ident, None)
             found = [tasks.pop(ident, None) for ident in report.tasks]
-            held = (bundle.id,)
+            held = (bundle.id,)  # and no other: then nothing more is to be done about them
             if all(task is not None and task.bundles == held and not task.where for task in found):
                 self.done += len(found)
                 return None
