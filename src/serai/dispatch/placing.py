@@ -144,7 +144,7 @@ class Placing:
         found = []
         for bundle in self._schedule.bundles.values():
             behind = len(bundle.left) > 1 or bundle.node.lanes[bundle.lane][0] is not bundle
-            if bundle.recalled or not behind or not (bundle.work.fit & idle):
+            if bundle.recalled or not bundle.left or not behind or not (bundle.work.fit & idle):
                 continue
             wait = bundle.work.estimate.mean_s * len(bundle.left)
             age = now - bundle.sent_at
