@@ -9,7 +9,7 @@ from serai.dispatch.bundles import bundle_size
 from serai.dispatch.records import Where
 
 if TYPE_CHECKING:
-    from serai.dispatch.records import Bundle, Node, Site, Work
+    from serai.dispatch.records import Bundle, Node, Site, Task, Work
     from serai.dispatch.schedule import Schedule
 
 RECALL_EVERY_S = 0.05
@@ -75,7 +75,7 @@ class Placing:
                 return False
             node.held_for = None
         size = self._size(work, node)
-        tasks = self._take(work, node, size)
+        tasks = self._take(work, node, size, thin=thin)
         if not tasks:
             return False
         self._schedule.open(work, node, lanes, tasks, now)
@@ -87,30 +87,43 @@ class Placing:
         target = max(limits.bundle_s, 2.0 * node.rtt_s)
         return bundle_size(work.estimate, work.waiting, lanes, target_s=target, most=limits.bundle_tasks)
 
-    def _take(self, work: Work, node: Node, size: int) -> list[int]:
+    def _take(self, work: Work, node: Node, size: int, *, thin: bool) -> list[int]:
         """Take tasks off the queues that may run on a node."""
-        known = self._schedule.tasks
-        taken: list[int] = []
-        if work.picky:
-            for _ in range(min(len(work.picky), LOOK)):
-                ident = work.picky.popleft()
-                task = known.get(ident)
-                if task is None or task.where != Where.PICKY:
-                    continue
-                if node.name in task.avoid or len(taken) >= size or self._holds(task.bundles, node):
-                    work.picky.append(ident)
-                else:
-                    work.forget(task)
-                    taken.append(ident)
-        queue = work.queue
+        known, queue = self._schedule.tasks, work.queue
+        taken = self._take_picky(work, node, size, thin=thin) if work.picky else []
+        if taken and known[taken[0]].losses:
+            return taken
         while queue and len(taken) < size:
             ident = queue.popleft()
             task = known.get(ident)
             if task is not None and task.where == Where.QUEUE:
-                task.where = Where.NONE
-                work.waiting -= 1
+                work.forget(task)
                 taken.append(ident)
         return taken
+
+    def _take_picky(self, work: Work, node: Node, size: int, *, thin: bool) -> list[int]:
+        """Take picky tasks that may run on a node; one that has lost an executor travels alone."""
+        known, picky = self._schedule.tasks, work.picky
+        taken: list[int] = []
+        for _ in range(min(len(picky), LOOK)):
+            ident = picky.popleft()
+            task = known.get(ident)
+            if task is None or task.where != Where.PICKY:
+                continue
+            if (taken and task.losses) or not self._may_run(task, node, thin=thin):
+                picky.append(ident)
+                continue
+            work.forget(task)
+            taken.append(ident)
+            if task.losses or len(taken) >= size:
+                break
+        return taken
+
+    def _may_run(self, task: Task, node: Node, *, thin: bool) -> bool:
+        """Whether a picky task may go to a lane: a suspect wants one for itself, and a node without another suspect."""
+        if node.name in task.avoid or self._holds(task.bundles, node):
+            return False
+        return not self._schedule.is_suspect(task) or (not thin and node.suspect is None)
 
     def _holds(self, bundles: tuple[int, ...], node: Node) -> bool:
         return any(self._schedule.bundles[number].node is node for number in bundles)

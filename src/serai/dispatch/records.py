@@ -28,13 +28,14 @@ class Where:
 class Task:
     """A task that has not ended. There may be many: no more than what decisions need."""
 
-    __slots__ = ("avoid", "bundles", "fails", "id", "losses", "where", "work")
+    __slots__ = ("avoid", "bundles", "fails", "faults", "id", "losses", "where", "work")
 
     def __init__(self, ident: int, work: Work) -> None:
         self.id = ident
         self.work = work
         self.fails = 0
-        self.losses = 0
+        self.losses = 0  # executors that ended while they may have run it
+        self.faults = 0  # of nodes that could not run it
         self.bundles: tuple[int, ...] = ()  # that hold it now
         self.avoid: tuple[str, ...] = ()  # nodes that failed it
         self.where = Where.NONE
@@ -52,7 +53,9 @@ class Work:
     needs: Needs
     retry: Retry
     queue: deque[int] = field(default_factory=deque)
-    picky: deque[int] = field(default_factory=deque)  # tasks that avoid some node, and copies; looked at first
+    picky: deque[int] = field(
+        default_factory=deque
+    )  # tasks that are not like all others: suspects, copies, those that avoid nodes; looked at first
     delayed: list[tuple[float, int]] = field(default_factory=list)  # a heap of (not before, task)
     estimate: Estimate = field(default_factory=Estimate)
     unfit: dict[str, str] = field(default_factory=dict)  # node: why it can never run this
@@ -66,7 +69,7 @@ class Work:
             return
         if self.avoids_all(task):
             task.avoid = ()  # whatever failed it, there is nowhere else
-        picky = bool(task.avoid or task.bundles)
+        picky = bool(task.avoid or task.bundles or task.losses)
         task.where = Where.PICKY if picky else Where.QUEUE
         queue = self.picky if picky else self.queue
         (queue.appendleft if first else queue.append)(task.id)
@@ -111,7 +114,8 @@ class Node:
     lent: dict[int, Bundle] = field(default_factory=dict)  # lanes whose cores another lane's bundle uses
     memory_used: int = 0
     running: Mapping[int, tuple[int, float]] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)  # programs it was asked about
+    asked: set[str] = field(default_factory=set)  # programs it was asked about and has not told of
+    suspect: Bundle | None = None  # the one bundle here whose task may have ended executors
     held_for: Work | None = None  # kept free until this work's many cores, or much memory, are there
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
+ASK_AGAIN_S = 10.0  # a probe that is not answered in this time is sent again
 ELSEWHERE = frozenset({Cause.INPUT, Cause.OUTPUT, Cause.EXECUTOR, Cause.NODE_LOST})
 
 
@@ -41,6 +42,7 @@ class Schedule:
         self._actions: list[ev.Action] = []
         self._next_bundle = 1
         self._ticked_at = float("-inf")
+        self._asked_at: dict[str, float] = {}  # when nodes were asked about programs that they have not told of
         self.done = 0
         self.failed = 0
         self.cancelled = 0
@@ -124,6 +126,8 @@ class Schedule:
             marks += [site.score.closed_until for site in self._sites.values() if not site.score.is_open(now)]
         if self._bundles:
             marks.append(self._placing.recall_at if self._placing.wants_recall else now + 1.0)
+        if self._asked_at:
+            marks.append(min(self._asked_at.values()) + ASK_AGAIN_S)
         return max(now, min(marks, default=now + 60.0))
 
     # ---- works and tasks
@@ -132,7 +136,7 @@ class Schedule:
         work = Work(event.work, event.needs, event.retry)
         self._works[event.work] = work
         for node in self._nodes.values():
-            self.check_fit(work, node)
+            self.check_fit(work, node, now)
 
     def _tasks_added(self, event: ev.TasksAdded, now: float) -> None:
         work = self._works[event.work]
@@ -175,14 +179,15 @@ class Schedule:
         for lane in range(event.slots):
             site.idle[node.name, lane] = None
         for work in self._works.values():
-            self.check_fit(work, node)
+            self.check_fit(work, node, now)
 
-    def check_fit(self, work: Work, node: Node) -> None:
+    def check_fit(self, work: Work, node: Node, now: float) -> None:
         """Decide whether a node can ever run a work; asks for what is not known."""
         unknown = [name for name in work.needs.software if name not in node.ad["software"]]
         fresh = tuple(name for name in unknown if name not in node.asked)
         if fresh:
             node.asked.update(fresh)
+            self._asked_at[node.name] = now
             self.act(ev.Probe(node.name, fresh))
         reason = why_not(work.needs, node.ad, slots=node.slots, memory_bytes=node.memory_bytes)
         work.unfit.pop(node.name, None)
@@ -196,8 +201,11 @@ class Schedule:
         node = self._nodes.get(event.node)
         if node is not None:
             node.ad["software"].update(event.software)
+            node.asked.difference_update(event.software)
+            if not node.asked:
+                self._asked_at.pop(node.name, None)
             for work in self._works.values():
-                self.check_fit(work, node)
+                self.check_fit(work, node, now)
 
     def _heard(self, event: ev.Heard, now: float) -> None:
         node = self._nodes.get(event.node)
@@ -221,6 +229,7 @@ class Schedule:
         node = self._nodes.pop(event.node, None)
         if node is None:
             return
+        self._asked_at.pop(node.name, None)
         site = node.site
         site.nodes -= 1
         site.score.fault(now)
@@ -228,7 +237,8 @@ class Schedule:
             site.idle.pop((node.name, lane), None)
             site.thin.pop((node.name, lane), None)
             for position, bundle in enumerate(list(bundles)):
-                self._lose(bundle, event.why, now, blame=position == 0)
+                blame = position == 0 and node.suspect in {None, bundle}
+                self._lose(bundle, event.why, now, blame=blame)
         for work in self._works.values():
             work.fit.discard(node.name)
             work.unfit.pop(node.name, None)
@@ -252,15 +262,18 @@ class Schedule:
             self._lose(bundle, event.why, now, blame=event.blame and position == 0)
 
     def _lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:
-        """A bundle is gone with its lane: what it held is queued again, first in line."""
+        """A bundle is gone with its lane: what it held is queued again, first in line.
+
+        Any task of it that was not reported may be to blame: results of the first ones may be lost with the lane. So
+        each of them is suspected, travels alone from now on, and has its last chance as the only suspect of a node.
+        """
         self._close(bundle)
-        suspect = next(iter(bundle.left), None) if blame else None
         for ident in reversed(bundle.left):
             task = self._tasks.get(ident)
             if task is None:
                 continue
             task.bundles = tuple(one for one in task.bundles if one != bundle.id)
-            if ident == suspect:
+            if blame:
                 task.losses += 1
                 if task.losses >= self.limits.losses and not task.bundles:
                     self._forget(task)
@@ -298,8 +311,14 @@ class Schedule:
             site.idle.pop((node.name, other), None)
             site.thin.pop((node.name, other), None)
         node.memory_used += work.needs.memory_bytes
+        if self.is_suspect(self._tasks[tasks[0]]):
+            node.suspect = bundle
         self.classify(node, lane)
         self.act(ev.Assign(number, node.name, lane, work.id, tasks))
+
+    def is_suspect(self, task: Task) -> bool:
+        """Whether the next executor that a task loses is its last."""
+        return 0 < task.losses >= self.limits.losses - 1
 
     def classify(self, node: Node, lane: int) -> None:
         """Put a lane on the list it belongs to: idle, thin or neither."""
@@ -310,7 +329,7 @@ class Schedule:
             return
         if not bundles:
             site.idle[key] = None
-        elif len(bundles) < self.limits.depth and bundles[0].work.needs.cores == 1:
+        elif len(bundles) < self.limits.depth and bundles[0].work.needs.cores == 1 and node.suspect not in bundles:
             site.thin[key] = None
 
     def _close(self, bundle: Bundle) -> None:
@@ -320,6 +339,8 @@ class Schedule:
         node = bundle.node
         node.lanes[bundle.lane].remove(bundle)
         node.memory_used -= bundle.work.needs.memory_bytes
+        if node.suspect is bundle:
+            node.suspect = None
         node.site.active -= len(bundle.borrowed) + (not node.lanes[bundle.lane])
         for other in bundle.borrowed:
             node.lent.pop(other, None)
@@ -408,8 +429,8 @@ class Schedule:
         elsewhere = bool(task.work.fit - {node, *task.avoid})
         if cause in ELSEWHERE and not report.final:
             bundle.node.site.score.fault(now)
-            task.losses += 1
-            again = elsewhere and task.losses <= self.limits.elsewhere
+            task.faults += 1
+            again = elsewhere and task.faults <= self.limits.elsewhere
             delay = 0.0
         else:
             task.fails += 1
@@ -454,6 +475,13 @@ class Schedule:
                 if task is not None:
                     task.where = Where.NONE
                     work.put(task)
+        self._ask_again(now)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
             self._placing.replicate(now)
+
+    def _ask_again(self, now: float) -> None:
+        for name, asked_at in list(self._asked_at.items()):
+            if now >= asked_at + ASK_AGAIN_S:
+                self._asked_at[name] = now
+                self.act(ev.Probe(name, tuple(sorted(self._nodes[name].asked))))

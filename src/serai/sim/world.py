@@ -17,7 +17,8 @@ from serai.sim.models import Faults, NodeModel, Truth, WorkModel
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-STEPS_MOST = 5_000_000
+STEPS_MOST = 1_000_000
+TICKS_MOST = 100  # at one moment: the schedule must not want to be woken again and again for nothing
 KEPT = 50
 
 
@@ -65,6 +66,8 @@ class World:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._pushed = 0
         self._tick_at = float("inf")
+        self._ticked_at = -1.0
+        self._ticks = 0
         self._planned = 0  # happenings that bring news from outside: the world is not over before
         for node in nodes:
             self.plan(node.up_at_s, partial(self.node_up, node.name))
@@ -151,6 +154,9 @@ class World:
 
     def _tick(self, when: float) -> None:
         if when == self._tick_at:
+            self._ticks = self._ticks + 1 if when == self._ticked_at else 0
+            self._ticked_at = when
+            must(self._ticks < TICKS_MOST, "the schedule wants tick after tick at", when)
             self._tick_at = float("inf")
             self.tell(ev.Tick())
 
