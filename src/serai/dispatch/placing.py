@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from serai.dispatch import events as ev
@@ -60,26 +61,41 @@ class Placing:
     def _offer(self, work: Work, node: Node, lane: int, now: float, *, thin: bool) -> bool:
         """Offer a lane to a work; returns whether it took it."""
         needs = work.needs
-        if node.held_for is not None and node.held_for is not work:
-            if node.held_for.waiting:
-                return False
-            node.held_for = None
+        if node.held_for not in {None, work} and self._kept_out(work, node):
+            return False
         lanes = [lane]
         if needs.cores > 1 or needs.memory_bytes:
-            room = not node.memory_bytes or node.memory_used + needs.memory_bytes <= node.memory_bytes
             free = [n for n, held in enumerate(node.lanes) if not held and n not in node.lent and n != lane]
             lanes += free[: needs.cores - 1]
-            if thin or not room or len(lanes) < needs.cores:
-                if not thin:
-                    node.held_for = work  # or small tasks would keep it from ever having room
+            if thin or not _has_memory(node, work) or len(lanes) < needs.cores:
+                # Small tasks would keep it from ever having room; but one task needs no more than one node.
+                if node.held_for is None and len(work.holds) < work.waiting and self._wants(work, node):
+                    node.held_for = work
+                    work.holds.add(node.name)
                 return False
-            node.held_for = None
+            _let_go(node)
         size = self._size(work, node)
         tasks = self._take(work, node, size, thin=thin)
         if not tasks:
             return False
         self._schedule.open(work, node, lanes, tasks, now)
         return True
+
+    def _wants(self, work: Work, node: Node) -> bool:
+        """Whether a work has a task that would go to a node, had it room."""
+        if work.queue:
+            return True
+        known = self._schedule.tasks
+        some = (known.get(ident) for ident in islice(work.picky, LOOK))
+        return any(task is not None and self._may_run(task, node, thin=False) for task in some)
+
+    def _kept_out(self, work: Work, node: Node) -> bool:
+        """Whether a node is held for another work. While that waits for memory only, those that need none may go on."""
+        holder = node.held_for
+        if holder is None or not holder.waiting:
+            _let_go(node)
+            return False
+        return bool(work.needs.memory_bytes) or _has_memory(node, holder)
 
     def _size(self, work: Work, node: Node) -> int:
         limits = self._schedule.limits
@@ -189,3 +205,15 @@ class Placing:
                     schedule.act(
                         ev.Note(f"waited {now - bundle.sent_at:.0f} s: a copy is queued", bundle.node.name, ident)
                     )
+
+
+def _has_memory(node: Node, work: Work) -> bool:
+    """Whether a node has memory left for one more bundle of a work."""
+    return not node.memory_bytes or node.memory_used + work.needs.memory_bytes <= node.memory_bytes
+
+
+def _let_go(node: Node) -> None:
+    """Hold a node no longer."""
+    if node.held_for is not None:
+        node.held_for.holds.discard(node.name)
+        node.held_for = None

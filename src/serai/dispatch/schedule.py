@@ -242,6 +242,7 @@ class Schedule:
         for work in self._works.values():
             work.fit.discard(node.name)
             work.unfit.pop(node.name, None)
+            work.holds.discard(node.name)
             self._send_picky_home(work)
 
     def _send_picky_home(self, work: Work) -> None:
@@ -393,7 +394,7 @@ class Schedule:
             if all(task is not None and task.bundles == held and not task.where for task in found):
                 self.done += len(found)
                 return None
-            return [self._judge_done(task, bundle) for task in found]
+            return [self._judge_done(task, bundle, now) for task in found]
         verdicts = []
         for ident, cause in zip(report.tasks, report.causes, strict=True):
             task = tasks.get(ident)
@@ -402,14 +403,14 @@ class Schedule:
             if cause == Cause.OK:
                 tasks.pop(ident, None)
                 bundle.node.site.score.success()
-                verdicts.append(self._judge_done(task, bundle))
+                verdicts.append(self._judge_done(task, bundle, now))
             elif task is None or not expected:  # it has ended, or this attempt was ended by us
                 verdicts.append(ev.Verdict.LATE)
             else:
                 verdicts.append(self._judge_failed(task, Cause(cause), bundle, report, now))
         return verdicts
 
-    def _judge_done(self, task: Task | None, bundle: Bundle) -> int:
+    def _judge_done(self, task: Task | None, bundle: Bundle, now: float) -> int:
         if task is None:
             return ev.Verdict.LATE
         task.work.forget(task)
@@ -419,7 +420,7 @@ class Schedule:
         for node in task.avoid:  # what failed there went well here: that node is to blame
             failed = self._nodes.get(node)
             if failed is not None:
-                failed.site.score.fault(0.0)
+                failed.site.score.fault(now)
         self.done += 1
         return ev.Verdict.DONE
 

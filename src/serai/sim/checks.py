@@ -52,6 +52,9 @@ class Ledger:
         self._of_node: dict[str, dict[int, Out]] = {}
         self._up: set[str] = set()
         self.final: dict[int, str] = {}
+        self.ended_at: dict[int, float] = {}
+        self.done_on: Counter[str] = Counter()  # tasks that ended well, by node
+        self.now = 0.0
         self.counts: Counter[str] = Counter()
 
     @property
@@ -94,8 +97,9 @@ class Ledger:
 
     # ---- actions
 
-    def decided(self, actions: Sequence[ev.Action]) -> None:
+    def decided(self, actions: Sequence[ev.Action], now: float) -> None:
         """Take in all that the schedule decided at once."""
+        self.now = now
         ended: list[int] = []
         for action in actions:
             self.counts[type(action).__name__] += 1
@@ -122,6 +126,7 @@ class Ledger:
         tasks = settle.report.tasks
         verdicts = settle.verdicts or [ev.Verdict.DONE] * len(tasks)
         must(len(verdicts) == len(tasks), "a verdict for each task:", settle)
+        self.done_on[settle.report.node] += verdicts.count(ev.Verdict.DONE)
         for task, verdict in zip(tasks, verdicts, strict=True):
             if verdict in {ev.Verdict.DONE, ev.Verdict.FAILED}:
                 self._end(task, "done" if verdict == ev.Verdict.DONE else "failed", ended)
@@ -129,6 +134,7 @@ class Ledger:
     def _end(self, task: int, how: str, ended: list[int]) -> None:
         must(task not in self.final, "a task ends twice:", task, self.final.get(task), how)
         self.final[task] = how
+        self.ended_at[task] = self.now
         self.counts[how] += 1
         ended.append(task)
 
@@ -231,6 +237,8 @@ def _check_node(schedule: Schedule, node: Node) -> None:
     depth = schedule.limits.depth
     memory = sum(bundle.work.needs.memory_bytes for held in node.lanes for bundle in held)
     must(node.memory_used == memory, "memory of a node:", node.name, node.memory_used, memory)
+    for work in schedule.works.values():
+        must((node.name in work.holds) == (node.held_for is work), "a node that is held:", node.name, work.id)
     for lane, held in enumerate(node.lanes):
         key, lent = (node.name, lane), lane in node.lent
         must(len(held) <= depth, "depth of a lane:", key)

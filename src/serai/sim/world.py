@@ -131,7 +131,7 @@ class World:
         self.schedule.tell(event, self.now)
         actions = self.schedule.decide(self.now)
         self.last.extend((self.now, action) for action in actions)
-        self.ledger.decided(actions)
+        self.ledger.decided(actions, self.now)
         for action in actions:
             self._carry(action)
         if not self.ledger.over:
