@@ -37,7 +37,10 @@ class Placing:
         self._recall(now)
 
     def _fill(self, works: list[Work], now: float, *, thin: bool) -> None:
-        sites = [site for site in self._schedule.sites.values() if (site.thin if thin else site.idle)]
+        if thin:
+            sites = [site for site in self._schedule.sites.values() if site.thin]
+        else:
+            sites = [site for site in self._schedule.sites.values() if site.idle and site.active < site.score.allowed()]
         if len(sites) > 1:
             sites.sort(key=lambda site: -site.score.value)
         for site in sites:
@@ -149,12 +152,14 @@ class Placing:
     def _recall(self, now: float) -> None:
         """Where lanes have nothing to do, call back what others have not started."""
         schedule = self._schedule
+        if self.wants_recall and now < self.recall_at and schedule.bundles:
+            return  # it is looked at again then
         self.wants_recall = False
-        if not schedule.bundles:
+        if not schedule.bundles or any(work.waiting and work.fit for work in schedule.works.values()):
             return
         idle = [site for site in schedule.sites.values() if site.idle and site.score.is_open(now)]
         spare = sum(min(len(site.idle), site.score.allowed() - site.active) for site in idle)
-        if spare <= 0 or any(work.waiting and work.fit for work in schedule.works.values()):
+        if spare <= 0:
             return
         self.wants_recall = True
         if now < self.recall_at:
@@ -171,9 +176,10 @@ class Placing:
     def _loaded(self, now: float, idle: set[str]) -> list[Bundle]:
         """Bundles with tasks that wait behind others, the longest wait first."""
         found = []
+        useful = {work.id for work in self._schedule.works.values() if not work.fit.isdisjoint(idle)}
         for bundle in self._schedule.bundles.values():
             behind = len(bundle.left) > 1 or bundle.node.lanes[bundle.lane][0] is not bundle
-            if bundle.recalled or not bundle.left or not behind or not (bundle.work.fit & idle):
+            if bundle.recalled or not bundle.left or not behind or bundle.work.id not in useful:
                 continue
             wait = bundle.work.estimate.mean_s * len(bundle.left)
             age = now - bundle.sent_at
