@@ -120,9 +120,9 @@ class History:
             raise JournalError(f"the journal {self.path} {word}", hint=None if found else "is it just being made?")
 
     def _trouble(self, error: sqlite3.Error) -> JournalError:
-        return JournalError(
-            f"cannot read the journal {self.path}: {error}", hint="is it yours, and its directory writable for you?"
-        )
+        closed = "unable to open" in str(error) or "readonly" in str(error)
+        hint = "is it yours, and its directory writable for you?" if closed else None
+        return JournalError(f"cannot read the journal {self.path}: {error}", hint=hint)
 
     def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -296,7 +296,7 @@ class History:
             tail = data or b""
             if path and tails < MOST_TAILS:
                 tails += 1
-                tail = _tail(self._stream_path(path))
+                tail = Stream(1, b"", self._stream_path(path)).tail()
             words = gist(cause, code, detail or "", tail)
             groups.setdefault((cause, re.sub(r"[0-9]+", "#", words)), (words, []))[1].append(task)
         found = [
@@ -409,7 +409,7 @@ class History:
         known = noted[0] if noted[1] else number - 1
         ended = self._read("SELECT count(*) FROM result WHERE task < ?", (number,))[0][0]
         held = self._read("SELECT count(DISTINCT task) FROM held WHERE task < ?", (number,))[0][0]
-        return max(0, known - ended - held)
+        return int(max(0, known - ended - held))
 
     def streams(self, number: int) -> tuple[Stream, ...]:
         """What a task printed; only tasks that ended have it, and only those that printed anything."""
@@ -485,12 +485,3 @@ def _written_at(path: Path) -> float:
 def _slots_in(url: str) -> int | None:
     match = re.search(r"[?&]slots=([0-9]+)", url)
     return int(match[1]) if match else None
-
-
-def _tail(path: Path, most: int = 2000) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - most))
-            return file.read(most)
-    except OSError:
-        return b""

@@ -217,6 +217,17 @@ class Stream:
             return len(self.data)
         return self.path.stat().st_size if self.path.exists() else None
 
+    def tail(self, most: int = 2000) -> bytes:
+        """Its end; empty when its file is gone."""
+        if self.path is None:
+            return self.data[-most:]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, self.path.stat().st_size - most))
+                return file.read(most)
+        except OSError:
+            return b""
+
     def chunks(self, most: int = 1 << 20) -> Iterator[bytes]:
         """Its bytes, a piece at a time.
 
