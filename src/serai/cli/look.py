@@ -115,12 +115,12 @@ def _watch_live(archive: Archive, name: str) -> None:
 
     from serai.cli import tables  # noqa: PLC0415 - `serai --help` does without
 
+    def show(history: History) -> None:
+        lines = tables.screen(history, min(WIDTH, live.console.width))
+        live.update(Text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)
+
     with Live(auto_refresh=False, vertical_overflow="ellipsis") as live:
-        _watch(
-            archive,
-            name,
-            lambda history: live.update(Text.from_ansi("\n".join(tables.screen(history, _width()))), refresh=True),
-        )
+        _watch(archive, name, show)
 
 
 # ---- explain
@@ -141,10 +141,10 @@ def explain(task: str) -> None:
         told = sentences.explain(history, history.task(number))
     width = _width()
     for paragraph in told:
-        if "\n" in paragraph:  # a traceback, or what ssh said: its lines mean something
-            click.echo(textwrap.indent(paragraph, "    "))
-        else:
-            click.echo(textwrap.fill(paragraph, width, subsequent_indent="  ", break_on_hyphens=False))
+        first, _, rest = paragraph.partition("\n")
+        click.echo(textwrap.fill(first, width, subsequent_indent="  ", break_on_hyphens=False))
+        if rest:  # a traceback, or what ssh said: its lines mean something
+            click.echo(rest)
 
 
 # ---- logs
@@ -212,7 +212,9 @@ def _logs_of_failed(history: History, wanted: Sequence[int]) -> None:
 
 def _copy(chunks: Iterable[bytes], where: Literal["stdout", "stderr"]) -> bytes:
     """Write bytes to a standard stream; returns the last of them."""
-    target = click.get_binary_stream(where)
+    stream = sys.stderr if where == "stderr" else sys.stdout
+    stream.flush()
+    target = stream.buffer
     last = b"\n"
     for chunk in chunks:
         target.write(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def explain(history: History, task: TaskNow) -> list[str]:
             told += _placed(history, task, place)
     else:
         told += _queued(history, task)
-    told += [f"At {at_time(note.at, now)}: {clean(note.text).strip()}." for note in task.notes]
+    told += [f"At {at_time(note.at, now)}: {clean(note.text).strip().removesuffix('.')}." for note in task.notes]
     return told
 
 
@@ -152,10 +153,10 @@ def _ended(task: TaskNow, result: Result, run: RunNow, now: float) -> list[str]:
         why = clean(gist(result.cause, result.exit_code, task.detail, tail))
         kind = "" if result.cause == Cause.EXIT else f" ({cause_words(result.cause)})"
         told.append(f"It failed{where}{kind}: {why}." + (f" {ran}." if result.lane >= 0 else f" That was at {began}."))
-        if len(task.detail.strip().splitlines()) > 1:
-            told.append(clean(task.detail.strip()))
     if task.attempts:
         told.append(f"That was attempt {len(task.attempts) + 1}.")
+    if result.state is State.FAILED and "\n" in task.detail.strip():
+        told.append("What was said about it:\n" + textwrap.indent(clean(task.detail.strip()), "    "))
     outputs = task.item.get("outputs") if isinstance(task.item, dict) else None
     if outputs and result.state is State.DONE:
         told.append(f"Its outputs: {names([clean(str(one)) for one in outputs], 20)}.")
@@ -265,8 +266,9 @@ def _absent(nodes: Sequence[str], node: NodeNow, now: float) -> str:
     words = STANDINGS.get(node.state, f"is not there ({node.state})")  # type: ignore[call-overload]
     if len(nodes) > 1:
         words = words.replace("is ", "are ", 1).replace("was ", "were ", 1).replace("has ", "have ", 1)
-    why = ": " + clean(node.why).strip() if node.why else ""
-    return f"{names(nodes)} {words}, since {at_time(node.since, now)}{why}."
+    first, _, rest = clean(node.why).strip().removeprefix(f"{node.name}: ").partition("\n")
+    why = f": {first}" if first else ""
+    return f"{names(nodes)} {words}, since {at_time(node.since, now)}{why}." + (f"\n{rest}" if rest else "")
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:

@@ -62,9 +62,9 @@ def _progress(history: History, width: int) -> list[str]:
         span = f"in the last {format_seconds(round(history.pace.window_s))}"
         lines.append(f"  {words} {span}" + (f", about {format_seconds(left)} left" if left else ""))
     elif counts.ended:
-        lines.append(f"  {words}")
+        lines.append(f"  {words} on average")
     if run.alive and counts.total is None:
-        lines.append(cut("  how many more there will be is not known: functions are noted when they are sent", width))
+        lines.append("  " + cut("how many more there will be is not known: functions are noted when sent", width - 2))
     return lines
 
 
@@ -86,7 +86,8 @@ def pace_words(pace: Pace) -> str:
     """``2.1 tasks a second``."""
     units = ((pace.per_s, "second"), (pace.per_s * 60, "minute"), (pace.per_s * 3600, "hour"))
     number, unit = next((one for one in units if one[0] >= 1), units[-1])
-    return f"{number:,.0f} tasks a {unit}" if number >= 10 else f"{number:.2g} tasks a {unit}"
+    text = f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+    return f"{text} task{'' if text == '1' else 's'} a {unit}"
 
 
 def _nodes(history: History, width: int) -> list[str]:
@@ -107,7 +108,8 @@ def _nodes(history: History, width: int) -> list[str]:
     for node, line in zip(shown, table[1:], strict=True):
         lines.append(line if node.up or not alive else style(line, fg="yellow"))
         if alive and not node.up:
-            lines += [f"    {cut(why, width - 4)}" for why in node.why.splitlines()[:MOST_WHY]]
+            why = node.why.removeprefix(f"{node.name}: ").splitlines()[:MOST_WHY]
+            lines += [f"    {cut(line, width - 4)}" for line in why]
     rest = ranked[MOST_NODES:]
     if rest:
         up = sum(node.up for node in rest)
@@ -123,7 +125,7 @@ def _living_row(node: NodeNow, now: float) -> tuple[str, ...]:
     heard = f"{format_seconds(round(late))} ago" if node.beat_at else "-"
     load = "-" if node.load is None else f"{node.load:.1f}"
     if not doing and node.held:
-        doing = count_of(node.held, "task")
+        doing = f"holds {count_of(node.held, 'task')}"
     return (cut(node.name, 30), node.state, busy, _number(node.done), _number(node.failed), load, heard, doing)
 
 
