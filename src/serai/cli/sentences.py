@@ -258,7 +258,7 @@ def _who_runs_it(history: History, task: TaskNow) -> list[str]:
         told.append("No node that is there can run it" + (f". One with {least} would." if least and there else "."))
     gone = [node for node in history.nodes if not node.up]
     by_name = {node.name: node for node in gone}
-    reasons = _grouped((node.name, f"{node.state} {cut(node.why, 200)}") for node in gone)
+    reasons = _grouped((node.name, f"{node.state} {node.why.removeprefix(f'{node.name}: ')}") for node in gone)
     return told + [_absent(nodes, by_name[nodes[0]], history.now) for _, nodes in reasons]
 
 

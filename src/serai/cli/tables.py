@@ -84,10 +84,10 @@ def counts_words(counts: Counts, *, alive: bool) -> str:
 
 def pace_words(pace: Pace) -> str:
     """``2.1 tasks a second``."""
-    units = ((pace.per_s, "second"), (pace.per_s * 60, "minute"), (pace.per_s * 3600, "hour"))
+    units = ((pace.per_s, "a second"), (pace.per_s * 60, "a minute"), (pace.per_s * 3600, "an hour"))
     number, unit = next((one for one in units if one[0] >= 1), units[-1])
     text = f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
-    return f"{text} task{'' if text == '1' else 's'} a {unit}"
+    return f"{text} task{'' if text == '1' else 's'} {unit}"
 
 
 def _nodes(history: History, width: int) -> list[str]:
