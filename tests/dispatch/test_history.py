@@ -128,7 +128,10 @@ def test_of_functions_the_number_is_not_known_before_the_end(runs: Path) -> None
         assert history.task(3).state is State.QUEUED
         with pytest.raises(UsageError) as caught:
             history.task(6)
-        assert "5 are known of" in str(caught.value.hint)
+        assert "tasks 1 to 5 are known of" in str(caught.value.hint)
+    own.set_run({PID: 2**22 + 7, PID_STARTED: 1})
+    with look(own) as history:
+        assert (history.run.state, history.counts.total, history.counts.queued) == (RunState.INTERRUPTED, None, 3)
     own.set_run({ENDED: NOW})
     with look(own) as history:
         assert (history.counts.total, history.counts.running, history.counts.queued) == (5, 0, 3)

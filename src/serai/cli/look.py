@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from serai.dispatch.moment import TaskNow
 
 REFRESH_S = 1.0
-LOOK_SHARE = 20  # a look at a very long run may take a while: it is taken no more than this part of the time
+LOOK_SHARE = 10  # a look at a very long run may take a while: it is taken no more than this part of the time
 WIDTH = 100
 
 

@@ -63,8 +63,9 @@ def _progress(history: History, width: int) -> list[str]:
         lines.append(f"  {words} {span}" + (f", about {format_seconds(left)} left" if left else ""))
     elif counts.ended:
         lines.append(f"  {words} on average")
-    if run.alive and counts.total is None:
-        lines.append("  " + cut("how many more there will be is not known: functions are noted when sent", width - 2))
+    if counts.total is None:
+        more = "how many more there will be" if run.alive else "how many more there were"
+        lines.append("  " + cut(f"{more} is not known: functions are noted when they are sent", width - 2))
     return lines
 
 
@@ -122,7 +123,7 @@ def _living_row(node: NodeNow, now: float) -> tuple[str, ...]:
     late = max(0.0, now - node.beat_at) if node.beat_at else 0.0
     doing = ", ".join(f"{task} ({format_seconds(round(took + late))})" for _, task, took in node.doing)
     busy = f"{node.busy} of {node.slots}" if node.slots else ""
-    heard = f"{format_seconds(round(late))} ago" if node.beat_at else "-"
+    heard = f"{format_seconds(max(1, round(late)))} ago" if node.beat_at else "-"
     load = "-" if node.load is None else f"{node.load:.1f}"
     if not doing and node.held:
         doing = f"holds {count_of(node.held, 'task')}"
@@ -170,7 +171,7 @@ def as_json(history: History) -> dict[str, Any]:
     * ``run``: ``name``, ``directory``, ``state`` (running, finished, interrupted), ``kind``, ``command``, ``began``,
       ``ended`` (null unless finished), ``heard_at`` (last sign of life), ``pid``, ``host``, ``sites``
     * ``now``: when this was looked at
-    * ``counts``: ``total`` (null while a program goes on handing over functions), ``seen``, ``done``, ``failed``,
+    * ``counts``: ``total`` (null for functions, unless the run finished), ``seen``, ``done``, ``failed``,
       ``cancelled``, ``running``, ``assigned``, ``queued`` (at least so many where the total is null)
     * ``rate_per_s`` over the last ``rate_window_s``; ``left_s``
     * ``nodes``: ``name``, ``url``, ``state``, ``since``, ``why``, ``slots``, ``busy``, ``assigned`` (tasks it holds),

@@ -193,7 +193,7 @@ class History:
             return noted, noted
         # Functions are numbered from 1 without gaps, and nothing is noted of one before it is sent.
         seen = max(noted, self.last_seen)
-        return (None if self.run.alive else seen), seen
+        return (seen if self.run.state is RunState.FINISHED else None), seen
 
     @cached_property
     def last_seen(self) -> int:
@@ -334,9 +334,9 @@ class History:
         if work is None and len(self.works) == 1:
             work = next(iter(self.works))
         description = self.works[work][1] if work in self.works else {}
-        seen_running = any(task == number for node in self.nodes for _, task, _ in node.doing)
         state = result.state if result else State.QUEUED
         if places:
+            seen_running = any(task == number for node in self.nodes for _, task, _ in node.doing)
             state = State.RUNNING if seen_running else State.ASSIGNED
         detail = self._read("SELECT text FROM detail WHERE task = ?", (number,))
         notes = self._read("SELECT at, node, task, text FROM note WHERE task = ? ORDER BY id LIMIT 50", (number,))
@@ -359,11 +359,9 @@ class History:
         first, last = self._read("SELECT min(first), max(first + count - 1) FROM items")[0]
         counts = self.counts
         if counts.total is None:
-            hint = (
-                f"{counts.seen} are known of; functions are noted when they are sent, so it may be queued behind them"
-                if counts.seen
-                else "none is known of yet: functions are noted when they are sent"
-            )
+            known = f"tasks 1 to {counts.seen} are known of" if counts.seen else "none is known of"
+            behind = ", so it may be queued behind those" if self.run.alive else ""
+            hint = f"{known}; functions are noted when they are sent{behind}"
         elif not counts.total:
             hint = "it has no tasks"
         else:

@@ -65,7 +65,7 @@ class Counts:
     """Tasks by state.
 
     Attributes:
-        total: None while a program goes on handing over functions: these are noted when they are sent.
+        total: None while a program goes on handing over functions, and after it was killed: they are noted when sent.
         seen: tasks that are known of; the total when that is known.
         running: lanes at work.
         assigned: on a node, behind those that run.
