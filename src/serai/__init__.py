@@ -6,22 +6,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from serai.apps.bag import Outcome
+    from serai.apps.frontends.commands import matching as files
     from serai.apps.frontends.functions import Future
     from serai.apps.frontends.pool import Options, Pool
+    from serai.describe.task import Item, Needs
 
 __version__ = "0.1.0"
 
-__all__ = ["Future", "Options", "Pool", "__version__"]
+__all__ = ["Future", "Item", "Needs", "Options", "Outcome", "Pool", "__version__", "files"]
 
 # Loaded when first asked for: the command starts faster than a pool.
 _WHERE = {
-    "Future": "serai.apps.frontends.functions",
-    "Options": "serai.apps.frontends.pool",
-    "Pool": "serai.apps.frontends.pool",
+    "Future": ("serai.apps.frontends.functions", "Future"),
+    "Item": ("serai.describe.task", "Item"),
+    "Needs": ("serai.describe.task", "Needs"),
+    "Options": ("serai.apps.frontends.pool", "Options"),
+    "Outcome": ("serai.apps.bag", "Outcome"),
+    "Pool": ("serai.apps.frontends.pool", "Pool"),
+    "files": ("serai.apps.frontends.commands", "matching"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(import_module(_WHERE[name]), name)
+        module, attribute = _WHERE[name]
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module 'serai' has no attribute {name!r}")

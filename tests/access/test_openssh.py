@@ -48,8 +48,8 @@ from pathlib import Path
 from serai.access.openssh import Connection, Target
 from serai.clock import SystemClock
 with Connection(Target("lab", config=sys.argv[1]), control_dir=Path(sys.argv[2]), clock=SystemClock()) as connection:
-    print("logged-in", flush=True)
     try:
+        print("logged-in", flush=True)
         sys.stdin.readline()
     except KeyboardInterrupt:
         print("interrupted", connection.run(["echo", "but", "alive"], deadline_s=20).stdout.decode(), flush=True)

@@ -45,14 +45,14 @@ def _networks(lab: Lab) -> list[str]:
 
 
 def test_nothing_is_left_when_a_laboratory_is_taken_down(lab_factory: LabFactory, tmp_path: Path) -> None:
-    mounts, links = Path("/proc/self/mounts").read_bytes(), sorted(os.listdir("/sys/class/net"))  # noqa: PTH208 - names
+    mounts, links = Path("/proc/self/mounts").read_bytes(), sorted(os.listdir("/sys/class/net"))
     lab = lab_factory(2, directory=tmp_path / "lab")
     lab.hosts[0].slow(delay_ms=1)
     networks = _networks(lab)
     assert len(set(networks)) == 3
     assert all(_inside(network) for network in networks)
     assert Path("/proc/self/mounts").read_bytes() == mounts
-    assert sorted(os.listdir("/sys/class/net")) == links  # noqa: PTH208
+    assert sorted(os.listdir("/sys/class/net")) == links
     lab.down()
     lab.down()  # twice is harmless
     assert not any(_inside(network) for network in networks)

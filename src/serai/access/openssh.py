@@ -140,11 +140,11 @@ class Connection:
             self._settings = self._read_config()
             self._room = make_room(self._control_dir, self.target)
             theirs = self._settings.get("controlpath", "none")
-            if theirs != "none" and self._answers(theirs):
-                self._socket = theirs
-                return
             try:
-                self._log_in(self._room)
+                if theirs != "none" and self._answers(theirs):
+                    self._socket = theirs
+                else:
+                    self._log_in(self._room)
             except BaseException:
                 self.close()
                 raise

@@ -1,7 +1,7 @@
 """How outputs come home: written under a temporary name, renamed when whole, never half visible.
 
-An attempt lands in a directory of its own beside the final place, under the final name (programs look at suffixes), so that
-two attempts at one task never meet and a rename is all it takes to accept one.
+An attempt lands in a directory of its own beside the final place, under the final name (programs look at suffixes), so
+that two attempts at one task never meet and a rename is all it takes to accept one.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ class Landing:
         """Say what is wrong with the outputs of an attempt, or None when they are whole.
 
         Args:
+            bundle: of the attempt.
+            task: of the attempt.
             sizes: what the node says, in bytes; -1 for a directory.
         """
         with self._lock:
@@ -135,6 +137,8 @@ class Landing:
         Raises:
             OSError: a final place does not take them.
         """
+        if not self._attempts:  # most runs declare no outputs, and have very many tasks
+            return {}
         with self._lock:
             attempt = self._attempts.pop((bundle, task), None)
         if attempt is None:

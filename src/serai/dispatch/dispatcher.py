@@ -1,7 +1,7 @@
 """The dispatcher: the thread where the schedule's decisions become acts.
 
-It drains what was told (by users, carriers and the clock), lets the schedule decide, carries the actions out, writes the
-journal, and only then tells the owners. Nothing here waits for a node.
+It drains what was told (by users, carriers and the clock), lets the schedule decide, carries the actions out, writes
+the journal, and only then tells the owners. Nothing here waits for a node.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from serai.dispatch import events as ev
 from serai.dispatch.carrier import Beat, Came, Carrier, Gone
-from serai.dispatch.roster import Roster
 from serai.dispatch.settling import Settling
+from serai.dispatch.snapshot import take
 from serai.errors import NodeLost
 from serai.pool.executor import wire
 
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from serai.describe.task import Needs
     from serai.dispatch.journal import Journal
     from serai.dispatch.ports import Owner
+    from serai.dispatch.roster import Roster
     from serai.dispatch.schedule import Schedule
+    from serai.dispatch.snapshot import NodeNow
 
 DRAIN = 5_000  # things taken from the inbox before the schedule decides
 LONGEST_WAIT_S = 1.0
+SNAPSHOT_S = 0.2
 
 
 class Dispatcher:
@@ -57,8 +60,9 @@ class Dispatcher:
         self._beats: dict[str, Any] = {}
         self._beats_at = 0.0
         self._stop = False
+        self._snapshot_at = float("-inf")
+        self.nodes_now: tuple[NodeNow, ...] = ()
         self._failure: BaseException | None = None
-        self._idle = threading.Condition()
         self._on_hopeless: Callable[[str], None] | None = None
         self._told_hopeless = False
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
@@ -141,6 +145,9 @@ class Dispatcher:
                 self._settling.flush()
                 self._write_beats(now)
                 self._check_hope()
+                if now - self._snapshot_at >= SNAPSHOT_S:
+                    self._snapshot_at = now
+                    self.nodes_now = take(self._schedule, self._roster)
         except BaseException as error:  # noqa: BLE001 - whatever it was, users that wait must hear of it
             self._failure = error
             self._settling.abandon(error)
@@ -149,7 +156,8 @@ class Dispatcher:
 
     def _wait(self) -> None:
         now = self._clock.now()
-        until = min(self._schedule.wake_at(now), self._roster.wake_at(now), now + LONGEST_WAIT_S)
+        longest = SNAPSHOT_S if self._schedule.bundles else LONGEST_WAIT_S
+        until = min(self._schedule.wake_at(now), self._roster.wake_at(now), now + longest)
         if until <= now or self._stop:
             return
         self._asleep = True

@@ -1,8 +1,8 @@
 """The journal: what a run is and what became of each task, in one SQLite file, written before anybody is told.
 
-Writing is done in batches and a batch of results is a single statement (`json_each`), because the module gives up the
-interpreter's lock once per row otherwise, and getting it back beside a busy thread takes milliseconds. Items are kept in
-chunks, so that two million tasks are a few thousand rows.
+Writing is done in batches and a batch of results is a single statement (`json_each`): sqlite3 gives up the
+interpreter's lock once per row otherwise, and getting it back beside a busy thread takes milliseconds. Items are kept
+in chunks, so that two million tasks are a few thousand rows.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import sqlite3
 import threading
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serai.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 FORMAT = 1
 CHUNK = 500  # items in a row
@@ -37,17 +37,18 @@ CREATE TABLE detail (task INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY, task INTEGER NOT NULL, at REAL NOT NULL, node TEXT, cause INTEGER NOT NULL, text TEXT);
 CREATE INDEX attempt_of_task ON attempt (task);
-CREATE TABLE bundle (id INTEGER PRIMARY KEY, node TEXT NOT NULL, lane INTEGER NOT NULL, at REAL NOT NULL, tasks TEXT NOT NULL);
+CREATE TABLE bundle (
+    id INTEGER PRIMARY KEY, node TEXT NOT NULL, lane INTEGER NOT NULL, at REAL NOT NULL, tasks TEXT NOT NULL);
 CREATE TABLE node (
-    name TEXT PRIMARY KEY, url TEXT NOT NULL, state TEXT NOT NULL, since REAL NOT NULL, ad TEXT, beat TEXT, beat_at REAL,
-    why TEXT) WITHOUT ROWID;
+    name TEXT PRIMARY KEY, url TEXT NOT NULL, state TEXT NOT NULL, since REAL NOT NULL, ad TEXT, beat TEXT,
+    beat_at REAL, why TEXT) WITHOUT ROWID;
 CREATE TABLE note (id INTEGER PRIMARY KEY, at REAL NOT NULL, node TEXT, task INTEGER, text TEXT NOT NULL);
 """
 
 RESULTS = """
 INSERT OR REPLACE INTO result
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-       ?2, ?3, json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), ?2, ?3, json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
 FROM json_each(?1)
 """
 
@@ -99,7 +100,7 @@ class Journal:
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
-            # A crash of this process loses nothing; a crash of the machine may lose the last moments, which are done again.
+            # A crash of this process loses nothing; one of the machine may lose the last moments, done again then.
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA wal_autocheckpoint = 4000")
             if fresh:
@@ -142,7 +143,7 @@ class Journal:
         self._transaction([("INSERT OR REPLACE INTO work VALUES (?, ?, ?)", row, False)])
 
     def add_items(self, work: int, first: int, items: Sequence[Any] | None, count: int) -> None:
-        """Record the tasks ``first`` to ``first + count - 1``, with what is their own (JSON) where there is anything."""
+        """Record the tasks ``first`` to ``first + count - 1``, with what is their own (JSON) if there is any."""
         data = None if items is None else zlib.compress(json.dumps(items).encode("ascii"), 1)
         self._transaction([("INSERT INTO items VALUES (?, ?, ?, ?)", (first, work, count, data), False)])
 
@@ -210,10 +211,20 @@ class Journal:
         rows = self._read("SELECT task FROM result WHERE task >= ? AND task < ?", (first, first + count))
         return {task for (task,) in rows}
 
+    def open_tasks(self, first: int, count: int) -> list[int]:
+        """Those of ``count`` tasks from ``first`` that were in a bundle when the journal was left."""
+        rows = self._read(
+            "SELECT DISTINCT value FROM bundle, json_each(bundle.tasks) WHERE value >= ? AND value < ?",
+            (first, first + count),
+        )
+        return [task for (task,) in rows]
+
     def reopen(self, states: Sequence[int]) -> int:
         """Forget the results in some states, so that these tasks run again; returns how many there were."""
         marks = json.dumps(list(states))
-        count = self._read("SELECT count(*) FROM result WHERE state IN (SELECT value FROM json_each(?))", (marks,))[0][0]
+        count = self._read("SELECT count(*) FROM result WHERE state IN (SELECT value FROM json_each(?))", (marks,))[0][
+            0
+        ]
         statement = "DELETE FROM result WHERE state IN (SELECT value FROM json_each(?))"
         self._transaction([(statement, (marks,), False)])
         return int(count)

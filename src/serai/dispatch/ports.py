@@ -53,7 +53,7 @@ class Link(Protocol):
         ...
 
     def close(self) -> None:
-        """End the agent, and the way to it, within a few seconds. Any thread may call this, also while another sends."""
+        """End the agent, and the way to it, within a few seconds. Any thread may call this while another sends."""
         ...
 
 
@@ -73,6 +73,7 @@ class Engine(Protocol):
         """Start an agent on a node.
 
         Args:
+            spec: the node.
             deliver: is called with every frame of the agent, from one thread at a time, and with None at the end.
 
         Raises:

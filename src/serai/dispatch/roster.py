@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from serai.errors import SeraiError
 
 
+def _nobody(_carrier: Carrier, _event: Any) -> None:
+    """Who is told before `Roster.start`."""
+
+
 class Roster:
     """Connects to nodes, all at the same time, and keeps who is there.
 
@@ -50,7 +54,7 @@ class Roster:
         self._patience = patience
         self._carriers: dict[str, Carrier] = {}
         self._ads: dict[str, dict[str, Any]] = {}
-        self._tell: Callable[[Carrier, Any], None] | None = None
+        self._tell: Callable[[Carrier, Any], None] = _nobody
 
     def start(self, tell: Callable[[Carrier, Any], None]) -> None:
         """Connect to every node; what is heard is told."""
@@ -59,7 +63,6 @@ class Roster:
             self._connect(name)
 
     def _connect(self, name: str) -> None:
-        assert self._tell is not None
         carrier = Carrier(
             self.specs[name], self._engines[name], self._hello, self._tell, self._landing, self._clock, self._timing
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random as randomness
 import secrets
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -92,6 +93,8 @@ class Run:
         schedule = Schedule(settings.limits, randomness.Random(seed))  # noqa: S311 - jitter, not a secret
         self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
         self._works = itertools.count(1)
+        self._numbers = threading.Lock()
+        self._next_task = 1
         self.in_place = all(spec.in_place for spec, _ in nodes)
         self.by_reference = all(spec.by_reference for spec, _ in nodes)
         for spec, _ in nodes:
@@ -102,9 +105,25 @@ class Run:
         """Connect to the nodes and begin."""
         self.dispatcher.start()
 
+    def reserve(self, count: int) -> int:
+        """Reserve numbers for tasks; returns the first of them."""
+        with self._numbers:
+            first = self._next_task
+            self._next_task = first + count
+        return first
+
+    def number_from(self, first: int) -> None:
+        """Numbers below are taken: a run begins again."""
+        with self._numbers:
+            self._next_task = max(self._next_task, first)
+
     def next_work(self) -> int:
         """A number for a work."""
         return next(self._works)
+
+    def skip_works(self, last: int) -> None:
+        """Works up to ``last`` are taken: a run begins again."""
+        self._works = itertools.count(last + 1)
 
     def close(self, deadline_s: float = 15.0) -> None:
         """End everything the run has anywhere."""
@@ -112,9 +131,7 @@ class Run:
         self.journal.close()
 
 
-def expand(
-    sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_for
-) -> list[tuple[NodeSpec, Engine]]:
+def expand(sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_for) -> list[tuple[NodeSpec, Engine]]:
     """The nodes that sites stand for, each with its engine; one engine per scheme."""
     known: dict[str, Engine] = {}
     nodes: list[tuple[NodeSpec, Engine]] = []

@@ -1,7 +1,7 @@
 """The schedule: a state machine without I/O. Events in, actions out; `now` and randomness are parameters.
 
-A late decision is a good decision: tasks stay here until a lane has room, so that whatever becomes free first takes what is
-next. What was sent and not started can be called back when others have nothing to do.
+A late decision is a good decision: tasks stay here until a lane has room, so that whatever becomes free first takes
+what is next. What was sent and not started can be called back when others have nothing to do.
 """
 
 from __future__ import annotations

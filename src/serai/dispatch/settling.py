@@ -94,7 +94,15 @@ class Settling:
                 ended.result = body[offset - result : offset]
             self._streams(ended)
             rows.append(
-                (task, ended.state.value, int(ended.cause), ended.exit_code, ended.started_us, ended.took_us, ended.rss_kb)
+                (
+                    task,
+                    ended.state.value,
+                    int(ended.cause),
+                    ended.exit_code,
+                    ended.started_us,
+                    ended.took_us,
+                    ended.rss_kb,
+                )
             )
             told.append(ended)
         if rows:

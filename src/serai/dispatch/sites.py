@@ -1,7 +1,7 @@
 """The score of a site, as Swift had it: trust grows with success, shrinks with failure, and decides how much is sent.
 
-Source: Swift on EC2 with Falkon (2007): jobs allowed at a site = 2 + 4 x score; a score starts at 1 and moves in (0.1, 100);
-a bad site waits 2^(-100 x balance) seconds, the balance being the small sum of its latest faults.
+Source: Swift on EC2 with Falkon (2007): jobs allowed at a site = 2 + 4 x score; a score starts at 1 and moves in
+(0.1, 100); a bad site waits 2^(-100 x balance) seconds, the balance being the small sum of its latest faults.
 """
 
 from __future__ import annotations

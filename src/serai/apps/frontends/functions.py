@@ -9,20 +9,19 @@ import pickle
 import sys
 import sysconfig
 import threading
+import types
+from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError
 from concurrent.futures import Future as BaseFuture
-from concurrent.futures import InvalidStateError
-from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, Needs, State
-from serai.dispatch.events import Retry
 from serai.errors import NeedsUnmet, NodeLost, PythonMismatch, SeraiError, TaskFailed, TimeLimitExceeded
 from serai.pool.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from serai.dispatch.events import Assign
+    from serai.dispatch.events import Assign, Retry
     from serai.dispatch.ports import Ended, Place
     from serai.dispatch.run import Run
 
@@ -32,7 +31,7 @@ PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
 SCRIPT = b"__main__"
 
 
-class BrokenPool(BrokenProcessPool, SeraiError):
+class BrokenPool(SeraiError, BrokenExecutor):
     """The pool cannot run functions any more."""
 
 
@@ -101,8 +100,6 @@ class Functions:
         self._payloads: dict[int, bytes] = {}
         self._works: dict[int, tuple[Any, int]] = {}  # by the function's identity; holding it keeps that its own
         self._heads: dict[int, bytes] = {}
-        self._next_task = 1
-        self._recorded_from = 1
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._limit_s = time_limit_s
@@ -120,16 +117,15 @@ class Functions:
         known = self._works.get(id(function))
         if known is None:
             with self._lock:
-                known = self._new_work(function)
+                known = self._new_work(function if _may_be_kept(function) else operator.call)
         work = known[1]
-        if known[0] is not function:  # one of too many
+        if known[0] is not function:  # it travels with each of its calls
             args = (function, *args)
         payload = self._dumps_call(args, kwargs)
         with self._lock:
             if self.broken_by is not None:
                 raise BrokenPool(f"the pool cannot run functions any more: {self.broken_by}")
-            task = self._next_task
-            self._next_task = task + 1
+            task = self._run.reserve(1)
             future = Future(task, self._run.dispatcher.forget)
             self._futures[task] = future
             self._payloads[task] = payload
@@ -256,8 +252,7 @@ class Functions:
                     future.set_result(value)
             elif ended.state == State.CANCELLED:
                 if future.sent:
-                    if not future.done():
-                        _cancel_running(future)
+                    future.set_exception(CancelledError())  # it ran: a future cannot be cancelled any more
                 else:
                     future.cancel()
                     future.set_running_or_notify_cancel()
@@ -265,6 +260,8 @@ class Functions:
                 future.set_exception(self._error(ended))
         except InvalidStateError:
             pass  # its user cancelled it at the same moment
+        except Exception as error:  # noqa: BLE001 - a future that is never resolved would be worse
+            future.set_exception(error)
 
     def _error(self, ended: Ended) -> BaseException:
         if ended.cause == Cause.EXCEPTION and ended.result:
@@ -309,11 +306,13 @@ class Functions:
             return self._idle.wait_for(lambda: not self._futures, timeout_s)
 
 
-def _cancel_running(future: Future) -> None:
-    """A running call was ended: its future shows as cancelled, as an asyncio task would."""
-    from concurrent.futures import CancelledError  # noqa: PLC0415 - seldom
-
-    future.set_exception(CancelledError())
+def _may_be_kept(function: Callable[..., Any]) -> bool:
+    """Whether a function can be kept, so that it is pickled once: what holds other objects alive is not kept."""
+    if isinstance(function, types.FunctionType):
+        return function.__closure__ is None
+    if isinstance(function, types.BuiltinFunctionType):
+        return isinstance(function.__self__, types.ModuleType)
+    return isinstance(function, type)
 
 
 def _plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

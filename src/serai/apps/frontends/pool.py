@@ -9,21 +9,24 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.frontends.functions import Functions, Future
 from serai.describe.poolfile import sites_from
+from serai.describe.task import Item, Needs
 from serai.dispatch.events import Retry
 from serai.dispatch.run import Run, Settings, new_name, token
 from serai.errors import NoNodeLeft
 from serai.session.home import runs_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from serai.apps.bag import Bag, Outcome
     from serai.dispatch.events import Statistics
     from serai.dispatch.ports import Ended
 
@@ -52,9 +55,7 @@ class Options:
 class _Core:
     """What outlives the pool object until the last future has ended."""
 
-    def __init__(
-        self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options
-    ) -> None:
+    def __init__(self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options) -> None:
         runs = options.runs or runs_directory(os.environ)
         self.run = Run(
             sites_from(sites or ("local:",)), runs / new_name(time.time(), token()), settings=options.settings
@@ -63,6 +64,8 @@ class _Core:
         self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))
         if options.echo:
             self.functions.on_output = _echo
+        self.options = options
+        self.bags: list[Bag] = []
         self.closed = False
         self._closing = threading.Lock()
         self._done = threading.Event()
@@ -71,7 +74,10 @@ class _Core:
         _living.add(self)
 
     def _hopeless(self, why: str) -> None:
-        self.functions.broken(NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines())))
+        error = NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines()))
+        self.functions.broken(error)
+        for bag in self.bags:
+            bag.broken(error)
 
     def close(self) -> None:
         """End the run when all futures have ended; waits for it."""
@@ -179,8 +185,57 @@ class Pool(Executor):
             calls = (self.submit(fn, *args) for args in arguments)
         else:
             calls = (self.submit(_chunk, fn, chunk) for chunk in _batched(arguments, chunksize))
-        waiting = list(calls) if buffersize is None else list(itertools.islice(calls, buffersize))
+        waiting = deque(calls if buffersize is None else itertools.islice(calls, buffersize))
         return _in_order(waiting, calls, end, chunked=chunksize > 1)
+
+    def run(
+        self,
+        command: str,
+        items: Iterable[Item | str] = (Item(),),
+        *,
+        out: str | None = None,
+        send: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        needs: Needs | None = None,
+        time_limit_s: float = 0.0,
+        retries: int | None = None,
+    ) -> Iterator[Outcome]:
+        """Run a command for each item; yields an `Outcome` as each ends, in that order.
+
+        ``items`` may be of any length, an endless generator too: no more than some thousands are taken ahead.
+
+        Args:
+            command: with placeholders: ``"wc -w {in}"``.
+            items: files (`serai.files`), paths, or `serai.Item` for lines, columns and lists of files.
+            out: the directory of outputs (``{out}``, ``{out:.png}``).
+            send: files and directories that every task needs.
+            env: variables added to the node's environment.
+            needs: of a task's node.
+            time_limit_s: 0 for none.
+            retries: how often a task that ended badly is tried again; the pool's own number when None.
+
+        Raises:
+            TemplateError: the command's placeholders do not fit.
+            NoNodeLeft: no node is there, or expected, to run what is left.
+        """
+        from serai.apps.frontends.commands import run_commands  # noqa: PLC0415 - pools of functions do without
+        from serai.apps.plan import Plan  # noqa: PLC0415 - as above
+
+        plan = Plan(
+            command,
+            os.getcwd(),
+            tuple(getattr(items, "columns", ())),
+            out,
+            shared=tuple(send),
+            env=env or {},
+            time_limit_s=time_limit_s,
+            needs=needs or Needs(),
+            retry=Retry(self._core.options.retries if retries is None else retries),
+        )
+        with self._lock:
+            if self._core.closed:
+                raise RuntimeError("cannot run commands after shutdown")
+        return run_commands(self._core.run, plan, items, self._core.bags)
 
     def look(self) -> Statistics:
         """What the pool does, as of now."""
@@ -214,20 +269,25 @@ def _batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _in_order(waiting: list[Future], more: Iterator[Future], end: float | None, *, chunked: bool) -> Iterator[Any]:
-    """Yield results in order; when nobody wants more of them, the rest is cancelled."""
-    waiting.reverse()
+def _in_order(waiting: deque[Future], more: Iterator[Future], end: float | None, *, chunked: bool) -> Iterator[Any]:
+    """Yield results in order; when nobody wants more of them, the rest is cancelled. Keeps no result alive."""
     try:
         while waiting:
-            future = waiting.pop()
-            value = future.result(None if end is None else end - time.monotonic())
-            following = next(more, None)
-            if following is not None:
-                waiting.insert(0, following)
             if chunked:
-                yield from value
+                yield from _next_result(waiting, more, end)
             else:
-                yield value
+                yield _next_result(waiting, more, end)
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _next_result(waiting: deque[Future], more: Iterator[Future], end: float | None) -> Any:
+    future = waiting.popleft()
+    try:
+        try:
+            return future.result(None if end is None else end - time.monotonic())
+        finally:
+            waiting.extend(itertools.islice(more, 1))
+    finally:
+        del future

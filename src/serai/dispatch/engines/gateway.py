@@ -25,9 +25,7 @@ class GatewayLink:
         group: of the gateway alone.
     """
 
-    def __init__(
-        self, gateway: execnet.Gateway, deliver: Callable[[bytes | None], None], group: execnet.Group
-    ) -> None:
+    def __init__(self, gateway: execnet.Gateway, deliver: Callable[[bytes | None], None], group: execnet.Group) -> None:
         self._group = group
         self._lock = threading.Lock()
         self._closed = False

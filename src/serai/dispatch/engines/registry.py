@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, cast
 
 from serai.errors import UsageError
@@ -35,6 +34,8 @@ def engine_for(scheme: str) -> Engine:
             return cast("Engine", getattr(import_module(module), name)())
         except ImportError as error:
             raise UsageError(f"{scheme}:// needs a package that is not installed: {error.name}", hint=hint) from error
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and only third parties need it
+
     for point in entry_points(group=GROUP):
         if point.name == scheme:
             return cast("Engine", point.load()())

@@ -79,9 +79,7 @@ class SshEngine:
             raise
 
     @staticmethod
-    def _gateway(
-        connection: Connection, python: str, deliver: Callable[[bytes | None], None]
-    ) -> GatewayLink:
+    def _gateway(connection: Connection, python: str, deliver: Callable[[bytes | None], None]) -> GatewayLink:
         import execnet  # noqa: PLC0415 - slow to import, and `serai --help` does without
 
         group = execnet.Group()
@@ -99,5 +97,3 @@ class SshEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-
-

@@ -39,7 +39,7 @@ class LaneProcess:
     def __init__(self, number, parcel, log):
         self.number = number
         with open(log, "wb") as errors:
-            self.process = subprocess.Popen(  # noqa: S603 - this interpreter, this text
+            self.process = subprocess.Popen(
                 [sys.executable, "-u", "-c", LANE_BOOT],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

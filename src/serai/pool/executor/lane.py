@@ -386,7 +386,7 @@ class Lane:
 
     def _place(self, work):
         where = work.get("cwd")
-        return where if where else self.stage.directory
+        return where or self.stage.directory
 
     def _spawn(self, argv, environment):
         program = argv[0]

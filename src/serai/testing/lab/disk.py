@@ -118,7 +118,7 @@ def furnish(upper: Path, lower: Path, contents: Contents) -> None:
 def _bare(upper: Path, lower: Path) -> None:
     for parent in ("", "etc", "etc/ssl", "usr"):
         _directory(upper / parent, 0o755)
-    for name in os.listdir(lower):  # noqa: PTH208 - names are what is wanted
+    for name in os.listdir(lower):
         if name not in PROGRAM_DIRECTORIES and name not in EMPTY_DIRECTORIES:
             os.mknod(upper / name, stat.S_IFCHR, os.makedev(0, 0))
     for name, mode in EMPTY_DIRECTORIES.items():

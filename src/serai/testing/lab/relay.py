@@ -12,7 +12,7 @@ import sys
 
 def _limit_s(default_s: float) -> float:
     """The ConnectTimeout on ssh's command line: ssh applies it to its own connections, and cannot to ours."""
-    with open(f"/proc/{posix.getppid()}/cmdline", "rb") as cmdline:  # noqa: PTH123 - pathlib takes 10 ms to import
+    with open(f"/proc/{posix.getppid()}/cmdline", "rb") as cmdline:
         words = cmdline.read().lower()
     _, found, rest = words.partition(b"connecttimeout")
     number = rest.lstrip(b"= ").partition(b"\0")[0]

@@ -1,0 +1,231 @@
+"""How commands and their files are made ready to travel: the frames of a bundle."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from serai.describe.task import Cause
+from serai.describe.template import Values
+from serai.dispatch.ports import CargoRefused
+from serai.errors import UsageError
+from serai.pool.executor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from serai.apps.plan import Plan
+    from serai.data.landing import Landing
+    from serai.describe.task import Item
+    from serai.dispatch.events import Assign
+    from serai.dispatch.ports import Place
+
+
+@dataclass(slots=True)
+class _Load:
+    """A bundle in the making: parallel lists."""
+
+    tasks: list[int] = field(default_factory=list)
+    argv: list[tuple[str, ...]] = field(default_factory=list)
+    inputs: list[list[list[Any]]] = field(default_factory=list)
+    outputs: list[list[str]] = field(default_factory=list)
+    landing: list[list[list[str]]] = field(default_factory=list)
+
+
+class Packer:
+    """Packs the bundles of a plan.
+
+    Args:
+        plan: what its tasks share.
+        work: its number.
+        item: gives a task's item, None when the task was withdrawn.
+        landing: where outputs will come home.
+    """
+
+    def __init__(self, plan: Plan, work: int, item: Callable[[int], Item | None], landing: Landing) -> None:
+        self._plan = plan
+        self._work = work
+        self._item = item
+        self._landing = landing
+        self._template = plan.template()
+        self._places = plan.places()
+        self._keys = itertools.count(1)
+        # One command for all tasks travels once, with what they share.
+        self._same = None if self._template.placeholders else list(self._template.render(Values()))
+        self._bare = self._same is not None
+
+    def finals(self, item: Item, task: int) -> tuple[str, ...]:
+        """Where a task's outputs end, as absolute paths: those of placeholders, then those the item names itself.
+
+        Raises:
+            UsageError: there is no such place.
+        """
+        places = self._places
+        found = [places.output_path(item, one, task) for one in self._template.outputs]
+        found += [places.named_output(item, name) for name in item.outputs]
+        return tuple(found)
+
+    def frames(self, assign: Assign, place: Place) -> Iterator[bytes]:
+        """See `Owner.cargo`."""
+        if self._work not in place.holds:
+            yield from self._work_frames(place)
+            place.holds.add(self._work)
+        load = _Load()
+        refused: dict[int, tuple[int, str]] = {}
+        for task in assign.tasks:
+            try:
+                yield from self._pack(load, task, assign, place)
+            except UsageError as error:
+                refused[task] = (int(Cause.NO_COMMAND), str(error))
+            except OSError as error:
+                refused[task] = (int(Cause.INPUT), f"cannot read its input {error.filename}: {error.strerror}")
+        if load.tasks or not refused:
+            yield wire.pack(wire.RUN, assign.lane, assign.bundle, self._head(load))
+        if refused:
+            for task in refused:
+                self._landing.discard(assign.bundle, task)
+            raise CargoRefused(refused)
+
+    def _pack(self, load: _Load, task: int, assign: Assign, place: Place) -> Iterator[bytes]:
+        item = self._item(task)
+        if item is None:
+            return
+        if self._bare and not item.inputs and not item.outputs:
+            load.tasks.append(task)
+        elif place.spec.in_place:
+            self._pack_in_place(load, task, item, assign)
+        else:
+            yield from self._pack_remote(load, task, item, assign, place)
+
+    def _head(self, load: _Load) -> dict[str, Any]:
+        lists = {"argv": load.argv, "in": load.inputs, "out": load.outputs, "land": load.landing}
+        return {"w": self._work, "ids": load.tasks} | {name: values for name, values in lists.items() if values}
+
+    # ---- on this machine
+
+    def _pack_in_place(self, load: _Load, task: int, item: Item, assign: Assign) -> None:
+        plan = self._plan
+        columns = {name: item.columns[name] for name in self._template.input_columns}
+        for path in (*item.inputs, *columns.values()):
+            whole = os.path.join(plan.cwd, path)
+            if not os.access(whole, os.R_OK):
+                os.stat(whole)  # says what is wrong, where something is
+                raise PermissionError(13, "permission denied", path)
+        inputs = item.inputs
+        if plan.workdir is not None:
+            inputs = tuple(os.path.join(plan.cwd, path) for path in inputs)
+            columns = {name: os.path.join(plan.cwd, path) for name, path in columns.items()}
+        finals = self.finals(item, task)
+        count = len(self._template.outputs)
+        pairs = self._landing.expect(assign.bundle, task, finals[:count]) if finals else []
+        # What the item names itself is written where it belongs: nobody tells the program another name.
+        pairs += [[os.path.dirname(final), final] for final in finals[count:]]
+        outputs = {one: pairs[n][1] for n, one in enumerate(self._template.outputs)}
+        values = Values(inputs, outputs, item.line, item.columns, columns, task)
+        argv = self._template.render(values) if self._same is None else tuple(self._same)
+        load.tasks.append(task)
+        load.argv.append(argv)
+        load.landing.append(pairs)
+
+    # ---- elsewhere
+
+    def _pack_remote(self, load: _Load, task: int, item: Item, assign: Assign, place: Place) -> Iterator[bytes]:
+        plan, places = self._plan, self._places
+        prefix = "" if plan.workdir is None else f"{place.ad['base']}/task-{assign.lane}/"
+        names = {path: places.node_path(path) for path in item.inputs}
+        columns = {name: item.columns[name] for name in self._template.input_columns}
+        names |= {path: places.node_path(path) for path in columns.values()}
+        laid: list[list[Any]] = []
+        for path, name in names.items():
+            key = next(self._keys)
+            yield from file_frames(os.path.join(plan.cwd, path), path, assign.lane, self._key(key))
+            laid.append([self._key(key), name])
+        finals = self.finals(item, task)
+        there = [places.node_path(final) for final in finals]
+        if finals:
+            self._landing.expect(assign.bundle, task, finals)
+        outputs = {one: prefix + there[n] for n, one in enumerate(self._template.outputs)}
+        values = Values(
+            tuple(prefix + names[path] for path in item.inputs),
+            outputs,
+            item.line,
+            item.columns,
+            {name: prefix + names[path] for name, path in columns.items()},
+            task,
+        )
+        argv = self._template.render(values) if self._same is None else tuple(self._same)
+        load.tasks.append(task)
+        load.argv.append(argv)
+        load.inputs.append(laid)
+        load.outputs.append(there)
+
+    def _key(self, number: int) -> int:
+        return (self._work << 40) | number
+
+    def _work_frames(self, place: Place) -> Iterator[bytes]:
+        plan = self._plan
+        shared: list[list[Any]] = []
+        head: dict[str, Any] = {"kind": "command", "env": dict(plan.env), "cwd": plan.workdir}
+        if plan.time_limit_s:
+            head["limit"] = plan.time_limit_s
+        if place.spec.in_place:
+            head["cwd"] = plan.workdir or plan.cwd
+        else:
+            for number, path in enumerate(plan.shared):
+                key = (self._work << 40) | (1 << 39) | number
+                try:
+                    yield from file_frames(os.path.join(plan.cwd, path), path, wire.EVERY_LANE, key)
+                except OSError as error:
+                    # Every task will say so: they share it.
+                    yield wire.pack(wire.FILE, wire.EVERY_LANE, key, {"bad": f"cannot read {path}: {error.strerror}"})
+                shared.append([key, self._places.node_path(path)])
+            head["shared"] = shared
+        if self._same is not None:
+            head["argv"] = self._same
+        yield wire.pack(wire.WORK, wire.EVERY_LANE, self._work, head)
+
+
+def file_frames(path: str, shown: str, lane: int, key: int) -> Iterator[bytes]:
+    """The frames that bring a file, or a directory with all that is in it, to a node.
+
+    Raises:
+        OSError: it cannot be read; ``filename`` is as the user knows it.
+    """
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            yield from _directory_frames(path, lane, key)
+        else:
+            yield from _one_file(path, lane, key, {})
+    except OSError as error:
+        error.filename = shown
+        raise
+
+
+def _directory_frames(top: str, lane: int, key: int) -> Iterator[bytes]:
+    for directory, _, names in os.walk(top):
+        under = os.path.relpath(directory, top)
+        yield wire.pack(wire.FILE, lane, key, {"under": under, "directory": 1})
+        for name in names:
+            head = {"under": os.path.normpath(os.path.join(under, name))}
+            yield from _one_file(os.path.join(directory, name), lane, key, head)
+
+
+def _one_file(path: str, lane: int, key: int, head: dict[str, Any]) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as file:
+        info = os.fstat(file.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(22, "not a file that can be sent", path)
+        at = 0
+        while True:
+            data = file.read(wire.CHUNK)
+            if data or at == 0:
+                facts = {**head, "at": at, "mode": stat.S_IMODE(info.st_mode)}
+                yield wire.pack(wire.FILE, lane, key, facts, data)
+            at += len(data)
+            if not data or at == info.st_size:
+                break
+        if at < info.st_size:
+            raise OSError(5, "it became shorter while it was read", path)

@@ -1,0 +1,276 @@
+"""A run of commands from its beginning to its end, also over the death of the front end.
+
+What `serai run` and `serai resume` do, without a terminal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from serai.apps.bag import Bag
+from serai.apps.plan import Plan, decode
+from serai.data.landing import sweep
+from serai.describe.poolfile import read_pool_file, sites_from
+from serai.describe.sources import source_from
+from serai.describe.task import State
+from serai.dispatch.carrier import Timing
+from serai.dispatch.run import JOURNAL, Run, Settings, new_name, token
+from serai.errors import JournalError, NoNodeLeft, SeraiError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from serai.apps.bag import Outcome
+    from serai.clock import Clock
+    from serai.describe.sources import Source
+
+CLOSE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asked for.
+
+    Attributes:
+        plan: the command and what its tasks share.
+        source: where its items come from.
+        on: URLs and pool files.
+        argv: the words of the command line, for people.
+    """
+
+    plan: Plan
+    source: Source
+    on: tuple[str, ...]
+    argv: tuple[str, ...] = ()
+
+
+class CommandRun:
+    """A bag and the run it is in.
+
+    Args:
+        run: not started.
+        bag: of the run.
+        source: what is still to be recorded; None when the journal has it all.
+        skip: items of the source that are recorded.
+        lock: held as long as this process may write the journal.
+    """
+
+    def __init__(self, run: Run, bag: Bag, source: Source | None, skip: int, lock: int) -> None:
+        self.run = run
+        self.bag = bag
+        self.failure: SeraiError | None = None
+        self._source = source
+        self._skip = skip
+        self._lock = lock
+        self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
+        run.dispatcher.when_hopeless(self._hopeless)
+
+    @classmethod
+    def fresh(cls, request: Request, runs: Path, clock: Clock) -> Self:
+        """Begin a run.
+
+        Raises:
+            UsageError: the request is wrong somewhere; nothing was started.
+        """
+        sites = sites_from(request.on)
+        directory = runs / new_name(clock.wall(), token())
+        run = Run(sites, directory, settings=settings_from(request.on), clock=clock)
+        lock = _take(directory)
+        facts = {
+            "kind": "command",
+            "on": [_absolute(word) for word in request.on],
+            "argv": list(request.argv),
+            "command": request.plan.command,
+            "cwd": request.plan.cwd,
+            "source": request.source.describe(),
+            "fingerprint": request.source.fingerprint(),
+            "total": request.source.length,
+            "began": clock.wall(),
+            "complete": False,
+        }
+        run.journal.set_run(facts | _owner())
+        return cls(run, Bag(run, request.plan), request.source, 0, lock)
+
+    @classmethod
+    def again(cls, directory: Path, on: Sequence[str], clock: Clock, *, failed_too: bool) -> Self:
+        """Take up a run where it was left.
+
+        Args:
+            directory: of the run.
+            on: other sites; the same as before when empty.
+            clock: tells the time.
+            failed_too: whether tasks that failed run again.
+
+        Raises:
+            JournalError: it is not there, another process is at it, or it is not of commands.
+            UsageError: the source of its items is not what it was.
+        """
+        lock = _take(directory)
+        try:
+            return cls._again(directory, on, clock, lock, failed_too=failed_too)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @classmethod
+    def _again(cls, directory: Path, on: Sequence[str], clock: Clock, lock: int, *, failed_too: bool) -> Self:
+        from serai.dispatch.journal import Journal  # noqa: PLC0415 - beside its use
+
+        journal = Journal(directory / JOURNAL, fresh=False)
+        facts, works, chunks = journal.run(), journal.works(), journal.chunks()
+        if facts.get("kind") != "command" or not works:
+            raise JournalError(f"{directory.name} is not a run of commands: it cannot be taken up again")
+        work, _, description = works[0]
+        plan = Plan.from_description(description)
+        _sweep(journal, plan, work, directory.name)
+        journal.reopen([State.CANCELLED, State.FAILED] if failed_too else [State.CANCELLED])
+        journal.forget_bundles()
+        journal.close()
+        words = tuple(on) or tuple(facts["on"])
+        run = Run(sites_from(words), directory, settings=settings_from(words), clock=clock, fresh=False)
+        run.journal.set_run(_owner() | {"ended": None, "on": [_absolute(word) for word in words]})
+        run.number_from(max((first + count for first, _, count in chunks), default=1))
+        run.skip_works(work)
+        bag = Bag(run, plan, work=work)
+        bag.is_resumed()
+        recorded = sum(count for _, _, count in chunks)
+        source = None if facts["complete"] else _same_source(facts, directory.name)
+        return cls(run, bag, source, recorded, lock)
+
+    def start(self, on_ended: Callable[[list[Outcome]], None]) -> None:
+        """Connect, and feed; ``on_ended`` is called with outcomes on another thread."""
+        self.bag.on_ended = on_ended
+        self.run.start()
+        self._feeder.start()
+
+    def _feed(self) -> None:
+        try:
+            if self._skip:
+                self.bag.resume()
+            if self._source is None:
+                self.bag.finish_feeding()
+                return
+            self.bag.feed(itertools.islice(iter(self._source), self._skip, None))
+            if self.bag.complete:
+                self.run.journal.set_run({"complete": True, "total": self.bag.total})
+        except SeraiError as error:
+            self.failure = error
+            self.bag.broken(error)
+        except BaseException as error:  # noqa: BLE001 - said at the end, whatever it was
+            self.failure = SeraiError(f"the items could not be read: {error!r}")
+            self.bag.broken(self.failure)
+
+    def _hopeless(self, why: str) -> None:
+        self.failure = NoNodeLeft(
+            "no node of the pool is left, or expected",
+            tried=tuple(line for line in why.splitlines() if line.strip()),
+            hint=f"nothing is lost: serai resume {self.run.name}  (with --on for other nodes)",
+        )
+        self.bag.broken(self.failure)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until every task has ended or nothing more can be done; returns whether that is so."""
+        return self.bag.wait(timeout_s)
+
+    def close(self, *, finished: bool) -> None:
+        """End everything anywhere; says in the journal whether the run is finished."""
+        self.bag.stop()
+        self._feeder.join(CLOSE_S)
+        self.run.dispatcher.close(CLOSE_S)
+        if finished:
+            self.run.journal.set_run({"ended": self.run.clock.wall()})
+        self.run.journal.close()
+        os.close(self._lock)
+
+
+def settings_from(on: Sequence[str]) -> Settings:
+    """What pool files say of a whole pool."""
+    settings = Settings()
+    for word in on:
+        if "://" not in word and not word.endswith(":") and ":?" not in word and Path(word).is_file():
+            beat = read_pool_file(word).heartbeat_s
+            if beat is not None:
+                settings = replace(settings, timing=replace(Timing(), beat_s=beat, silence_s=max(15.0, 5 * beat)))
+    return settings
+
+
+def _absolute(word: str) -> str:
+    return str(Path(word).resolve()) if "://" not in word and Path(word).is_file() else word
+
+
+def _owner() -> dict[str, Any]:
+    """Who writes the journal now."""
+    return {"pid": os.getpid(), "pid_started": process_started(os.getpid())}
+
+
+def process_started(pid: int) -> int | None:
+    """When a process began, in the kernel's ticks: with the number, a name that no other process ever has."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(text.rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _take(directory: Path) -> int:
+    try:
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError as error:
+        raise JournalError(f"there is no run at {directory}", hint="serai runs lists them") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise JournalError(f"{directory.name} is being run by another process", hint="serai status --watch") from error
+    return lock
+
+
+def _sweep(journal: Any, plan: Plan, work: int, name: str) -> None:
+    """Remove half-written outputs that a killed front end left."""
+    places, template = plan.places(), plan.template()
+    if not template.outputs:
+        return
+    directories: set[str] = set()
+    for first, of_work, count in journal.chunks():
+        items = journal.items(first) if of_work == work else None
+        if items is None:
+            continue
+        for task in journal.open_tasks(first, count):
+            for one in template.outputs:
+                try:
+                    final = places.output_path(decode(items[task - first]), one, task)
+                except UsageError:
+                    continue
+                directories.add(os.path.dirname(final))
+    sweep(name, directories)
+
+
+def _same_source(facts: dict[str, Any], name: str) -> Source:
+    source = source_from(facts["source"])
+    if not source.resumable:
+        raise UsageError(
+            f"{name} was reading its items from a stream that is gone: only those it had recorded can be run",
+            hint="start it again with a file",
+        )
+    if source.fingerprint() != facts["fingerprint"]:
+        raise UsageError(f"the source of {name}'s items has changed since", hint=f"it was {facts['source']}")
+    return source
+
+
+def auto_send(plan: Plan) -> tuple[str, ...]:
+    """Files named plainly in the command that are there: scripts and tables that every task needs."""
+    found = []
+    for word in plan.template().words_that_may_be_files():
+        path = Path(plan.cwd, word)
+        if path.is_file() and os.access(path, os.R_OK):
+            found.append(word)
+    return tuple(found)
+
+
+__all__ = ["CommandRun", "Request", "auto_send", "process_started", "settings_from"]

@@ -1,0 +1,95 @@
+"""Commands over files from Python: lazily, over an iterator of any length."""
+
+from __future__ import annotations
+
+import glob as globbing
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from serai.apps.bag import Bag, Outcome
+from serai.describe.sources import Source, files
+from serai.describe.task import Item
+from serai.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from serai.apps.plan import Plan
+    from serai.dispatch.run import Run
+
+AHEAD = 10_000  # tasks taken from an iterator and not yet consumed as outcomes
+
+
+def matching(*patterns: str, group: int = 1) -> Source:
+    """Files by name or pattern (``data/*.txt``, ``**`` for any depth), sorted within a pattern.
+
+    Args:
+        patterns: names or patterns.
+        group: files in a task.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        names = sorted(globbing.glob(pattern, recursive=True)) if globbing.has_magic(pattern) else [pattern]
+        if not names:
+            raise UsageError(f"no file matches {pattern!r}", hint=f"looked from {os.getcwd()}")
+        found += names
+    return files(found, group)
+
+
+def as_items(values: Iterable[Item | str]) -> Iterator[Item]:
+    """Items as they are; a string is an input file."""
+    for value in values:
+        yield value if isinstance(value, Item) else Item(inputs=(os.fspath(value),))
+
+
+def run_commands(run: Run, plan: Plan, values: Iterable[Item | str], bags: list[Bag]) -> Iterator[Outcome]:
+    """Run a plan over values; yields outcomes as they come. A caller that stops early ends what still runs.
+
+    Args:
+        run: where.
+        plan: what.
+        values: items, or paths of input files.
+        bags: those of the pool, to which this one is added while it runs.
+    """
+    bag = Bag(run, plan, ahead=AHEAD)
+    bags.append(bag)
+    return _outcomes(bag, values, bags)
+
+
+def _outcomes(bag: Bag, values: Iterable[Item | str], bags: list[Bag]) -> Iterator[Outcome]:
+    arrived: queue.SimpleQueue[list[Outcome] | None] = queue.SimpleQueue()
+    bag.on_ended = arrived.put
+    bag.on_broken = lambda: arrived.put(None)
+    trouble: list[BaseException] = []
+
+    def feed() -> None:
+        try:
+            bag.feed(as_items(values))
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
+            trouble.append(error)
+            bag.finish_feeding()
+        arrived.put(None)
+
+    threading.Thread(target=feed, name="feed", daemon=True).start()
+    fed = False
+    taken = 0
+    try:
+        while not (fed and taken >= bag.total):
+            batch = arrived.get()
+            if batch is None:
+                if bag.failure is not None:
+                    raise bag.failure
+                fed = True
+                continue
+            taken += len(batch)
+            yield from batch
+        if trouble:
+            raise trouble[0]
+    finally:
+        bag.cancel()
+        bags.remove(bag)

@@ -1,0 +1,99 @@
+"""`serai`: the group of subcommands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from serai.errors import SeraiError, UsageError
+
+EXIT_FAILED = 1  # some task failed
+EXIT_USAGE = 2
+EXIT_POOL = 3  # no node, or Serai itself failed; nothing is lost
+EXIT_INTERRUPTED = 130
+
+# name: (module, attribute, one line); the line is here so that `--help` imports nothing
+COMMANDS = {
+    "run": ("serai.cli.run", "run", "Run a command over files, lines or numbers."),
+    "resume": ("serai.cli.run", "resume", "Take up a run where it was left."),
+    "status": ("serai.cli.look", "status", "Show what a run does."),
+    "explain": ("serai.cli.look", "explain", "Say why a task is where it is, or why nowhere."),
+    "logs": ("serai.cli.look", "logs", "Print what a task printed."),
+    "runs": ("serai.cli.look", "runs", "List runs."),
+    "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
+}
+
+
+class Group(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """See click."""
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click; without importing the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click; names the nearest command."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - seldom
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"did you mean {near[0]}?" if near else "serai --help lists the commands"
+            raise UsageError(f"there is no command {args[0]!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="serai", prog_name="serai")
+def serai() -> None:
+    """One queue over everything you have credentials for.
+
+    \b
+      serai run 'wc -w {in}' *.txt                         on this machine
+      serai run 'wc -w {in}' *.txt --on ssh://lab1         on a host with nothing but sshd
+    """  # noqa: D301 - click reads the \b
+
+
+def main() -> None:
+    """The entry point.
+
+    Exit codes: 0 all is well; 1 some task failed; 2 the request was wrong and nothing was started; 3 no node was left,
+    or Serai itself failed (nothing is lost: `serai resume`); 130 interrupted.
+    """
+    try:
+        code = serai.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_USAGE
+    except click.Abort:
+        code = EXIT_INTERRUPTED
+    except SeraiError as error:
+        click.echo(f"serai: {error}", err=True)
+        code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_POOL
+    except BrokenPipeError:
+        code = EXIT_FAILED
+    sys.exit(_code(code))
+
+
+def _code(code: Any) -> int:
+    return code if isinstance(code, int) else 0
+
+
+__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_POOL", "main", "serai"]

@@ -1,0 +1,207 @@
+"""`serai run` and `serai resume`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from serai.cli.main import EXIT_FAILED, EXIT_INTERRUPTED
+from serai.errors import SeraiError, UsageError
+
+if TYPE_CHECKING:
+    from serai.apps.command_run import CommandRun, Request
+    from serai.apps.plan import Plan
+    from serai.describe.sources import Source
+
+ON = "A site: local:, ssh://HOST, dask://HOST:8786, or a pool file. May be repeated; this machine when left out."
+SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.argument("command")
+@click.argument("files", nargs=-1, type=click.Path())
+@click.option("--on", multiple=True, metavar="SITE", help=ON)
+@click.option(
+    "--each", metavar="SOURCE", help="One task per line of a file, number of 1..100, row of a .csv, .tsv or .jsonl."
+)
+@click.option("--out", metavar="DIR", help="Where outputs ({out}, {out:.png}) go.")
+@click.option("--keep-dirs", is_flag=True, help="Keep the directories of inputs below --out.")
+@click.option("--group", type=click.IntRange(1, 1_000_000), default=1, help="Files per task.")
+@click.option("--send", multiple=True, metavar="PATH", help="A file or directory that every task needs.")
+@click.option("--no-auto-send", is_flag=True, help="Do not send files that the command names plainly.")
+@click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="A variable for the tasks.")
+@click.option("--workdir", metavar="DIR", help="The directory on the node to run in.")
+@click.option("--time-limit", metavar="TIME", help="For each task: 90s, 10m, 2h.")
+@click.option("--retries", type=click.IntRange(0, 1000), help="How often a task that ended badly is tried again.")
+@click.option("--cores", type=click.IntRange(1, 100_000), default=1, help="Cores that a task needs.")
+@click.option("--memory", metavar="SIZE", help="Memory that a task needs: 4GB.")
+@click.option("--software", multiple=True, metavar="NAME", help="A program that the node must have.")
+@click.option("--fail-fast", is_flag=True, help="End everything at the first task that fails.")
+@click.option(
+    "--show", type=SHOW, default="auto", help="The view: live on a terminal, lines in a log, json for programs."
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --show json.")
+@click.pass_context
+def run(ctx: click.Context, /, **options: object) -> int:
+    """Run COMMAND once for each of FILES, or for each line, number or row of --each.
+
+    \b
+    {in}            the input file(s)         {line}      the line or number
+    {out} {out:.X}  an output of the task     {column}    a column of the table
+    {name} {stem}   of the input's name       {n}         the task's number
+
+    Outputs appear when they are whole. What tasks print is printed here. Exit code: 0 all well, 1 some task failed,
+    2 the request is wrong, 3 no node left (serai resume), 130 interrupted.
+    """  # noqa: D301 - click reads the \b
+    from serai.apps.command_run import CommandRun  # noqa: PLC0415 - `serai --help` does without
+    from serai.clock import SystemClock  # noqa: PLC0415 - as above
+    from serai.session.home import runs_directory  # noqa: PLC0415 - as above
+
+    request = _request(ctx.params)
+    running = CommandRun.fresh(request, runs_directory(os.environ), SystemClock())
+    show = "json" if options["as_json"] else str(options["show"])
+    return _drive(running, show, fail_fast=bool(options["fail_fast"]), sends=request.plan.shared)
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[RUN]")
+@click.option("--on", multiple=True, metavar="SITE", help="Other sites than before.")
+@click.option("--failed", is_flag=True, help="Tasks that failed run again, too.")
+@click.option("--fail-fast", is_flag=True, help="End everything at the first task that fails.")
+@click.option("--show", type=SHOW, default="auto", help="As for serai run.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --show json.")
+def resume(name: str | None, on: tuple[str, ...], show: str, *, failed: bool, fail_fast: bool, as_json: bool) -> int:
+    """Take up RUN (the latest by default) where it was left; no finished task runs again."""
+    from serai.apps.command_run import CommandRun  # noqa: PLC0415 - `serai --help` does without
+    from serai.clock import SystemClock  # noqa: PLC0415 - as above
+    from serai.dispatch.history import find_run  # noqa: PLC0415 - as above
+    from serai.session.home import runs_directory  # noqa: PLC0415 - as above
+
+    directory = find_run(runs_directory(os.environ), name)
+    running = CommandRun.again(directory, on, SystemClock(), failed_too=failed)
+    return _drive(running, "json" if as_json else show, fail_fast=fail_fast, sends=())
+
+
+def _request(given: dict[str, object]) -> Request:
+    """What the options ask for."""
+    from dataclasses import replace  # noqa: PLC0415 - `serai --help` does without
+
+    from serai.apps.command_run import Request, auto_send  # noqa: PLC0415 - as above
+    from serai.apps.plan import Plan  # noqa: PLC0415 - as above
+    from serai.describe.task import Needs  # noqa: PLC0415 - as above
+    from serai.dispatch.events import Retry  # noqa: PLC0415 - as above
+    from serai.quantity import bytes_of, seconds  # noqa: PLC0415 - as above
+
+    on = _words(given["on"]) or ("local:",)
+    source = _source(_words(given["files"]), given["each"], given["group"])
+    memory, limit, retries = given["memory"], given["time_limit"], given["retries"]
+    plan = Plan(
+        command=str(given["command"]),
+        cwd=os.getcwd(),
+        columns=source.columns,
+        out_dir=None if given["out"] is None else str(given["out"]),
+        keep_dirs=bool(given["keep_dirs"]),
+        shared=_words(given["send"]),
+        env=_environment(_words(given["env"])),
+        workdir=None if given["workdir"] is None else str(given["workdir"]),
+        time_limit_s=0.0 if limit is None else seconds(str(limit)),
+        needs=Needs(
+            int(str(given["cores"])), 0 if memory is None else bytes_of(str(memory)), _words(given["software"])
+        ),
+        retry=Retry(_retries(on) if retries is None else int(str(retries))),
+    )
+    _check(plan, source, bool(given["files"]))
+    if not given["no_auto_send"]:
+        more = tuple(path for path in auto_send(plan) if path not in plan.shared)
+        plan = replace(plan, shared=plan.shared + more)
+    return Request(plan, source, on, tuple(sys.argv[1:]))
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(str(word) for word in value) if isinstance(value, tuple) else ()
+
+
+def _source(files: tuple[str, ...], each: object, group: object) -> Source:
+    from serai.describe import sources  # noqa: PLC0415 - `serai --help` does without
+
+    if each is not None:
+        if files:
+            raise UsageError("--each and FILES both say what the tasks are", hint="name files in a column: {in:COLUMN}")
+        return sources.each(str(each), stdin=sys.stdin.buffer)
+    if files:
+        return sources.files(files, int(str(group)))
+    return sources.each("1..1")
+
+
+def _check(plan: Plan, source: Source, has_files: bool) -> None:
+    """Mistakes that would make every task wrong are said before anything starts."""
+    template = plan.template()
+    if has_files and not template.uses_inputs:
+        raise UsageError("the command has no {in}: the files would not be used", hint="serai run 'wc -w {in}' FILES")
+    if template.uses_inputs and not has_files and not template.input_columns:
+        wants = [one.text for one in template.placeholders if one.kind in {"in", "nth", "name", "stem", "dir"}]
+        if wants and source.describe().get("kind") not in {"jsonl", "json lines"}:
+            raise UsageError(
+                f"the command has {{{wants[0]}}} and no files are given", hint="give FILES after the command"
+            )
+    for path in plan.shared:
+        if not os.path.exists(os.path.join(plan.cwd, path)):
+            raise UsageError(f"--send {path}: there is no such file")
+
+
+def _environment(words: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals and name not in os.environ:
+            raise UsageError(f"--env {name}: there is no such variable here", hint="--env NAME=VALUE")
+        found[name] = value if equals else os.environ[name]
+    return found
+
+
+def _retries(on: tuple[str, ...]) -> int:
+    from serai.describe.poolfile import read_pool_file  # noqa: PLC0415 - beside its use
+
+    for word in on:
+        if "://" not in word and os.path.isfile(word):
+            found = read_pool_file(word).retries
+            if found is not None:
+                return found
+    return 0
+
+
+def _drive(running: CommandRun, show: str, *, fail_fast: bool, sends: tuple[str, ...]) -> int:
+    """Run to the end, showing it; returns the exit code."""
+    from serai.cli.progress import view_for  # noqa: PLC0415 - `serai --help` does without
+    from serai.describe.task import State  # noqa: PLC0415 - as above
+
+    view = view_for(show, running, sends)
+    interrupted = False
+    through = False
+    try:
+        with view:
+            running.start(view.ended)
+            try:
+                while not (through := running.wait(view.period_s)):
+                    view.refresh()
+                    if fail_fast and running.bag.counts[State.FAILED]:
+                        running.bag.cancel()
+            except KeyboardInterrupt:
+                interrupted = True
+            view.refresh()
+    finally:
+        complete = through and running.failure is None and running.bag.complete
+        running.close(finished=complete)
+    view.summary(interrupted=interrupted)
+    if running.failure is not None:
+        raise running.failure
+    failure = running.bag.failure
+    if failure is not None:
+        raise SeraiError(f"the dispatcher failed: {failure!r}") from failure
+    if interrupted:
+        return EXIT_INTERRUPTED
+    ended_badly = running.bag.counts[State.FAILED] + running.bag.counts[State.CANCELLED]
+    return EXIT_FAILED if ended_badly else 0
