@@ -29,7 +29,9 @@ def main() -> None:
     """Run it, look when six in ten are done, and again at the end."""
     os.chdir(ROOT)
     library = Path(sysconfig.get_path("stdlib"))
-    paths = sorted(str(path) for path in library.glob("*/*.py") if "test" not in path.parts[-2] and "lib2to3" not in path.parts)
+    paths = sorted(
+        str(path) for path in library.glob("*/*.py") if "test" not in path.parts[-2] and "lib2to3" not in path.parts
+    )
     with Lab.up(2) as lab, tempfile.TemporaryDirectory() as scratch:
         plan = Plan(COMMAND, str(ROOT), out_dir=f"{scratch}/out", keep_dirs=True)
         plan = Plan(COMMAND, str(ROOT), out_dir=f"{scratch}/out", keep_dirs=True, shared=auto_send(plan))
@@ -38,7 +40,9 @@ def main() -> None:
         view = Live(running, plan.shared)
         running.start(view.ended)
         console = Console(record=True, width=96, file=sys.stderr, highlight=False, force_terminal=True)
-        console.print(f"$ serai run '{COMMAND}' --out json --keep-dirs LIBRARY/*/*.py --on local: --on lab.toml", style="bold")
+        console.print(
+            f"$ serai run '{COMMAND}' --out json --keep-dirs LIBRARY/*/*.py --on local: --on lab.toml", style="bold"
+        )
         console.print(f"travels along: {', '.join(plan.shared)}", style="dim")
         shown = False
         while not running.wait(0.1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serai.dispatch.bundles import Estimate, bundle_size
+from serai.dispatch.schedule.bundles import Estimate, bundle_size
 
 
 def size(estimate: Estimate, queued: int = 100_000, lanes: int = 2) -> int:

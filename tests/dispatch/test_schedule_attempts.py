@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serai.describe.task import Cause
-from serai.dispatch.events import Limits
+from serai.dispatch.schedule.events import Limits
 from serai.sim.case import Case, case
 
 QUICK = Limits(replicate_after_s=2.0)
@@ -105,7 +105,7 @@ def test_a_failure_beside_a_living_attempt_decides_nothing() -> None:
 
 
 def test_cancelled_tasks_are_ended_wherever_they_are() -> None:
-    from serai.dispatch.events import Cancelled  # noqa: PLC0415 - the only case that needs it
+    from serai.dispatch.schedule.events import Cancelled  # noqa: PLC0415 - the only case that needs it
 
     it = case().node("a").work().tasks(4)
     it.decide()

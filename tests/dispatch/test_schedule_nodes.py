@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serai.dispatch.events import Limits, Probed
+from serai.dispatch.schedule.events import Limits, Probed
 from serai.sim.case import case
 
 

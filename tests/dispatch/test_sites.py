@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serai.dispatch.sites import HIGH, LOW, Score
+from serai.dispatch.schedule.sites import HIGH, LOW, Score
 
 
 def test_trust_grows_with_success_and_shrinks_with_faults() -> None:

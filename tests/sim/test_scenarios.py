@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serai.describe.task import Needs
-from serai.dispatch.events import Limits, Retry
+from serai.dispatch.schedule.events import Limits, Retry
 from serai.sim.models import Faults, NodeModel, WorkModel
 from serai.sim.world import World
 

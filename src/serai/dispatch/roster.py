@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch import events as ev
 from serai.dispatch.carrier import Carrier
+from serai.dispatch.schedule import events as ev
 from serai.pool.members import Member, Patience, Standing
 
 if TYPE_CHECKING:

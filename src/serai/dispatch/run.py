@@ -15,10 +15,10 @@ from serai.data.landing import Landing
 from serai.dispatch.carrier import Timing
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
-from serai.dispatch.events import Limits
 from serai.dispatch.journal import Journal
 from serai.dispatch.roster import Roster
-from serai.dispatch.schedule import Schedule
+from serai.dispatch.schedule.events import Limits
+from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.pool.members import Patience
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, State
-from serai.dispatch.events import Verdict
 from serai.dispatch.journal import Batch
 from serai.dispatch.ports import Ended
+from serai.dispatch.schedule.events import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serai.clock import Clock
     from serai.data.landing import Landing
-    from serai.dispatch import events as ev
     from serai.dispatch.journal import Journal
     from serai.dispatch.ports import Owner
+    from serai.dispatch.schedule import events as ev
 
 NO_SIZES = (0, 0, 0)
 

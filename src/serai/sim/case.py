@@ -10,12 +10,12 @@ import random
 from typing import TYPE_CHECKING, Self
 
 from serai.describe.task import Cause, Needs
-from serai.dispatch import events as ev
-from serai.dispatch.schedule import Schedule
+from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.machine import Schedule
 from serai.sim.checks import sanity
 
 if TYPE_CHECKING:
-    from serai.dispatch.records import Bundle
+    from serai.dispatch.schedule.records import Bundle
 
 VERDICTS = {ev.Verdict.DONE: "done", ev.Verdict.FAILED: "failed", ev.Verdict.AGAIN: "again", ev.Verdict.LATE: "late"}
 

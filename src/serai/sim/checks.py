@@ -6,15 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from serai.dispatch import events as ev
-from serai.dispatch.placing import LOOK
-from serai.dispatch.records import Where
+from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.placing import LOOK
+from serai.dispatch.schedule.records import Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from serai.dispatch.records import Node, Site, Work
-    from serai.dispatch.schedule import Schedule
+    from serai.dispatch.schedule.machine import Schedule
+    from serai.dispatch.schedule.records import Node, Site, Work
     from serai.sim.executor import Executor
     from serai.sim.models import NodeModel, Truth
 

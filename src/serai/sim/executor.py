@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
-from serai.dispatch import events as ev
+from serai.dispatch.schedule import events as ev
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from serai.describe.task import Needs
-from serai.dispatch.events import Retry
+from serai.dispatch.schedule.events import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

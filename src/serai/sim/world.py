@@ -8,8 +8,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from serai.dispatch import events as ev
-from serai.dispatch.schedule import Schedule
+from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.machine import Schedule
 from serai.sim.checks import Broken, Ledger, empty, must, sanity
 from serai.sim.executor import Executor
 from serai.sim.models import Faults, NodeModel, Truth, WorkModel

@@ -21,9 +21,9 @@ from serai.pool.executor import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from serai.dispatch.events import Assign, Retry
     from serai.dispatch.ports import Ended, Place
     from serai.dispatch.run import Run
+    from serai.dispatch.schedule.events import Assign, Retry
 
 MOST_WORKS = 256  # functions that are pickled once; further ones travel with each of their tasks
 PROTOCOL = 4

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from serai.apps.frontends.functions import Functions, Future
 from serai.describe.poolfile import sites_from
 from serai.describe.task import Item, Needs
-from serai.dispatch.events import Retry
 from serai.dispatch.run import Run, Settings, new_name, token
+from serai.dispatch.schedule.events import Retry
 from serai.errors import NoNodeLeft
 from serai.session.home import runs_directory
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serai.apps.bag import Bag, Outcome
-    from serai.dispatch.events import Statistics
     from serai.dispatch.ports import Ended
+    from serai.dispatch.schedule.events import Statistics
 
 _living: weakref.WeakSet[_Core] = weakref.WeakSet()
 

@@ -6,14 +6,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.bundles import Estimate
-from serai.dispatch.sites import Score
+from serai.dispatch.schedule.bundles import Estimate
+from serai.dispatch.schedule.sites import Score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serai.describe.task import Needs
-    from serai.dispatch.events import Retry
+    from serai.dispatch.schedule.events import Retry
 
 
 class Where:

@@ -10,9 +10,9 @@ import heapq
 from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
-from serai.dispatch import events as ev
-from serai.dispatch.placing import Placing
-from serai.dispatch.records import Bundle, Node, Site, Task, Where, Work
+from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.placing import Placing
+from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
 from serai.match.feasible import why_not
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from serai.dispatch import events as ev
-from serai.dispatch.bundles import bundle_size
-from serai.dispatch.records import Where
+from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.bundles import bundle_size
+from serai.dispatch.schedule.records import Where
 
 if TYPE_CHECKING:
-    from serai.dispatch.records import Bundle, Node, Site, Task, Work
-    from serai.dispatch.schedule import Schedule
+    from serai.dispatch.schedule.machine import Schedule
+    from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Work
 
 RECALL_EVERY_S = 0.05
 LOOK = 64  # picky tasks looked at for one lane
