@@ -15,11 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import serai
+from serai.apps.plan import Plan, encode
 from serai.cli import look, sentences, tables
-from serai.describe.task import Cause, State
-from serai.dispatch.history import ENDED, PID, PID_STARTED, front_end_facts
+from serai.describe.task import Cause, Item, Needs, State
+from serai.dispatch.events import Retry
+from serai.dispatch.history.liveness import ENDED, PID, PID_STARTED, front_end_facts
+from serai.dispatch.history.moment import Pace
 from serai.dispatch.journal import Batch, Journal
-from serai.dispatch.moment import Pace
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ COMMANDS: dict[str, click.Command] = {
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SERAI_STATE", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "100")  # of whatever terminal the tests are run in
     return tmp_path
 
 
@@ -53,7 +56,7 @@ def out(line: str) -> str:
     result = run(line)
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout, "no colours for what is no terminal"
-    assert all(len(one) <= 100 for one in result.stdout.splitlines()), result.stdout
+    assert "--json" in line or all(len(one) <= 100 for one in result.stdout.splitlines()), result.stdout
     return result.stdout
 
 
@@ -68,13 +71,13 @@ def journal(state: Path) -> Iterator[Journal]:
     directory = state / "runs" / NAME
     directory.mkdir(parents=True)
     journal = Journal(directory / "journal.db", fresh=True)
-    argv = ["/usr/bin/serai", "run", "samtools sort -o {out:.bam} {in}", "data/*.bam"]
-    journal.set_run(front_end_facts() | {"kind": "run", "began": now - 190, "argv": argv})
-    needs = {"cores": 1, "memory_bytes": 4 * 10**9, "software": ["samtools"]}
-    retry = {"times": 2, "first_s": 60.0, "most_s": 120.0}
-    journal.add_work(1, "command", {"command": "samtools sort -o {out:.bam} {in}", "needs": needs, "retry": retry})
-    items = [{"inputs": [f"data/{n}.bam"], "outputs": [f"out/{n}.bam"]} for n in range(1, 1001)]
-    journal.add_items(1, 1, items, 1000)
+    argv = ["run", "samtools sort -o {out:.bam} {in}", "data/*.bam"]
+    journal.set_run(front_end_facts() | {"kind": "command", "began": now - 190, "argv": argv})
+    needs = Needs(memory_bytes=4 * 10**9, software=("samtools",))
+    retry = Retry(times=2, first_s=60.0, most_s=120.0)
+    plan = Plan("samtools sort -o {out:.bam} {in}", "/home/me", out_dir="out", needs=needs, retry=retry)
+    journal.add_work(1, "command", plan.describe())
+    journal.add_items(1, 1, [encode(Item(inputs=(f"data/{n}.bam",))) for n in range(1, 1001)], 1000)
     journal.add_work(2, "command", {"command": "train", "needs": {"cores": 64}})
     journal.add_items(2, 1001, None, 1)
     has = {"samtools": True}
@@ -170,7 +173,9 @@ def test_status_after_a_front_end_was_killed(journal: Journal) -> None:
     journal.set_run({PID: 2**22 + 7, PID_STARTED: 1})
     assert "  interrupted; began at " in out("status")
     assert "802 not done" in out("status")
+    assert f"serai resume {NAME} takes it up again" in out("status")
     assert "the run was interrupted" in out("explain 211")
+    assert f"until serai resume {NAME}." in out("explain 211").replace("\n  ", " ")
 
 
 @pytest.mark.usefixtures("state")
@@ -259,7 +264,7 @@ def wait_until(true: Callable[[], object], deadline_s: float = 20.0) -> None:
     [
         (1, ["with data/1.bam.", "Attempt 1 on lab1 ended badly", "gone.", "It ended well on lab1, lane 0.",
              "took 3.2s",
-             "at most 123 MB of memory", "That was attempt 2.", "Its outputs: out/1.bam.",
+             "at most 123 MB of memory", "That was attempt 2.", "It wrote /home/me/out/1.bam.",
              f"It printed 272 B on standard output and 3 B on standard error: serai logs {NAME}:1"]),
         (41, ['It failed on lab1, lane 1: exit code 1: samtools: "data/41.bam" is cut short.']),
         (210, ["It runs on lab1, lane 0, since "]),
@@ -426,7 +431,7 @@ def test_a_real_pool(state: Path) -> None:
     [
         (None, ""),
         ("a line", "a line"),
-        ({"inputs": ["a", "b"], "line": None}, "a, b"),
+        ({"in": ["a", "b"], "line": None}, "a, b"),
         ({"columns": {"x": "1"}, "line": "1"}, "x=1"),
         ({"line": "7"}, "7"),
         (["a", "b"], "a, b"),

@@ -16,10 +16,10 @@ import pytest
 
 import serai
 from serai.describe.task import Cause, State
-from serai.dispatch.archive import Archive, parse_task
-from serai.dispatch.history import ENDED, HOST, PID, PID_STARTED, History, front_end_facts, process_start, state_of
+from serai.dispatch.history import Archive, History, front_end_facts
+from serai.dispatch.history.liveness import ENDED, HOST, PID, PID_STARTED, process_started, state_of
+from serai.dispatch.history.moment import RunState, gist
 from serai.dispatch.journal import Batch, Journal
-from serai.dispatch.moment import RunState, gist
 from serai.errors import JournalError, UsageError
 
 if TYPE_CHECKING:
@@ -48,11 +48,9 @@ def journal(runs: Path) -> Iterator[Journal]:
     directory = runs / NAME
     directory.mkdir(parents=True)
     journal = Journal(directory / "journal.db", fresh=True)
-    journal.set_run(
-        front_end_facts() | {"kind": "run", "began": NOW - 100, "argv": ["/usr/bin/serai", "run", "wc {in}"]}
-    )
+    journal.set_run(front_end_facts() | {"kind": "command", "began": NOW - 100, "argv": ["run", "wc {in}"]})
     journal.add_work(1, "command", {"command": "wc {in}"})
-    journal.add_items(1, 1, [{"inputs": [f"{n}.txt"]} for n in range(1, 11)], 10)
+    journal.add_items(1, 1, [[f"{n}.txt"] for n in range(1, 11)], 10)
     journal.add_items(1, 11, None, 10)
     for name in ("lab1", "lab2"):
         journal.set_node(name, f"ssh://{name}?slots=2", "up", NOW - 90, {"cores": 8, "memory_bytes": 10**9})
@@ -138,6 +136,22 @@ def test_of_functions_the_number_is_not_known_before_the_end(runs: Path) -> None
     own.close()
 
 
+def test_of_a_stream_of_items_the_number_is_not_known_before_its_end(journal: Journal) -> None:
+    journal.set_run({"total": None, "complete": False})
+    with look(journal) as history:
+        assert (history.counts.total, history.counts.seen, history.has_functions) == (None, 20, False)
+        with pytest.raises(UsageError) as caught:
+            history.task(21)
+        assert caught.value.hint == "tasks 1 to 20 are known of, so it may come after those"
+    journal.set_run({"total": 50})
+    with look(journal) as history:
+        assert (history.counts.total, history.counts.queued) == (50, 50)
+        assert history.task(50).state is State.QUEUED
+    journal.set_run({"complete": True, "total": 20})
+    with look(journal) as history:
+        assert history.counts.total == 20
+
+
 # ---- nodes and tasks
 
 
@@ -176,7 +190,7 @@ def test_a_task_that_ended(journal: Journal, runs: Path) -> None:
         task = history.task(2)
     assert task.result is not None
     assert (task.state, task.result.exit_code, task.result.node, task.result.lane) == (State.FAILED, 3, "lab1", 1)
-    assert (task.what, task.item, task.detail) == ("wc {in}", {"inputs": ["2.txt"]}, "a detail")
+    assert (task.what, task.item, task.detail) == ("wc {in}", ["2.txt"], "a detail")
     assert task.attempts[0].node == "lab2"
     assert task.notes[0].text == "a note"
     assert [b"".join(stream.chunks()) for stream in task.streams] == [b"long", b"why\n"]
@@ -260,12 +274,12 @@ def test_a_front_end_elsewhere_that_is_silent_is_gone() -> None:
 
 def test_when_a_process_started() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert process_start(child.pid)
-    assert process_start(child.pid) != process_start(os.getpid())
+    assert process_started(child.pid)
+    assert process_started(child.pid) != process_started(os.getpid())
     child.kill()
-    wait_until(lambda: process_start(child.pid) is None)  # before anybody has asked for its exit code, too
+    wait_until(lambda: process_started(child.pid) is None)  # before anybody has asked for its exit code, too
     child.communicate()
-    assert process_start(child.pid) is None
+    assert process_started(child.pid) is None
 
 
 # ---- beside the writer
@@ -394,92 +408,6 @@ def test_a_journal_of_another_format(journal: Journal) -> None:
     journal._db.execute("PRAGMA user_version = 99")
     with pytest.raises(JournalError, match="has format 99"):
         look(journal)
-
-
-# ---- all runs
-
-
-@pytest.fixture
-def archive(runs: Path) -> Archive:
-    """Three runs: an old one, one that was interrupted, and the newest; and what is none."""
-    began = {"0101-1-aa": NOW - 1000, "0102-1-bb": NOW - 500, "0102-2-cc": NOW - 100}
-    for name, at in began.items():
-        (runs / name).mkdir(parents=True)
-        journal = Journal(runs / name / "journal.db", fresh=True)
-        facts = {"kind": "run", "began": at}
-        journal.set_run(facts | ({PID: 2**22 + 7, PID_STARTED: 1} if "bb" in name else {ENDED: at + 10}))
-        journal.close()
-    # Written last, begun first: as a long run would be.
-    os.utime(runs / "0101-1-aa" / "journal.db", (NOW, NOW))
-    os.utime(runs / "0102-1-bb" / "journal.db", (NOW - 490, NOW - 490))
-    os.utime(runs / "0102-2-cc" / "journal.db", (NOW - 90, NOW - 90))
-    (runs / "empty").mkdir()
-    (runs / "a file").touch()
-    return Archive(runs)
-
-
-@pytest.mark.parametrize(("name", "found"), [(None, "0102-2-cc"), ("0101", "0101-1-aa"), ("0102-1-bb", "0102-1-bb")])
-def test_runs_are_found(archive: Archive, name: str | None, found: str) -> None:
-    with archive.open(name, NOW) as history:
-        assert history.run.name == found
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("0102", "which one? 0102-1-bb, 0102-2-cc"),
-        ("0102-1-ba", "did you mean 0102-1-bb?"),
-        ("..", "serai runs lists them"),
-        ("", "serai runs lists them"),
-    ],
-)
-def test_runs_that_are_not_found(archive: Archive, name: str, hint: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        archive.open(name, NOW)
-    assert caught.value.hint == hint
-
-
-def test_no_runs_at_all(tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "nowhere")
-    assert archive.listing(NOW) == ([], [])
-    assert archive.prune(0, NOW).names == ()
-    with pytest.raises(UsageError, match="there are no runs yet"):
-        archive.open(None, NOW)
-
-
-def test_the_newest_run_is_one_that_can_be_read(archive: Archive, runs: Path) -> None:
-    (runs / "broken").mkdir()
-    (runs / "broken" / "journal.db").write_bytes(b"x" * 5000)
-    with archive.open(None, NOW) as history:
-        assert history.run.name == "0102-2-cc"
-    found, troubles = archive.listing(NOW, 2)
-    assert [run.name for run, _ in found] == ["0102-2-cc", "0102-1-bb"]
-    assert len(troubles) == 1
-
-
-def test_old_runs_are_thrown_away(archive: Archive, runs: Path, journal: Journal) -> None:
-    (runs / "0101-1-aa" / "streams").mkdir()
-    (runs / "0101-1-aa" / "streams" / "1.1.out").write_bytes(b"x" * 1234)
-    size = 1234 + (runs / "0101-1-aa" / "journal.db").stat().st_size
-    (runs / ".gone-earlier").mkdir()
-    pruned = archive.prune(200, NOW)
-    assert pruned.names == ("0101-1-aa",)
-    assert pruned.size == size
-    assert pruned.kept == ("0102-1-bb",), "interrupted ones can go on"
-    assert sorted(path.name for path in runs.iterdir()) == ["0102-1-bb", "0102-2-cc", NAME, "a file", "empty"]
-    assert archive.prune(0, NOW + 10**6).names == ("0102-2-cc",), "the running one stays"
-    assert journal.path.exists()
-
-
-@pytest.mark.parametrize(("text", "task"), [("17", (None, 17)), ("#17", (None, 17)), ("0102-1-bb:3", ("0102-1-bb", 3))])
-def test_how_a_task_is_named(text: str, task: tuple[str | None, int]) -> None:
-    assert parse_task(text) == task
-
-
-@pytest.mark.parametrize("text", ["", "x", ":3", "run:", "run:x", "-1", "1.5", "٣", "9" * 30])
-def test_what_names_no_task(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse_task(text)
 
 
 # ---- a real run

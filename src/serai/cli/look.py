@@ -19,9 +19,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from serai.dispatch.archive import Archive
     from serai.dispatch.history import History
-    from serai.dispatch.moment import TaskNow
+    from serai.dispatch.history.archive import Archive
+    from serai.dispatch.history.moment import TaskNow
 
 REFRESH_S = 1.0
 LOOK_SHARE = 10  # a look at a very long run may take a while: it is taken no more than this part of the time
@@ -35,7 +35,7 @@ def _now() -> float:
 
 
 def _archive() -> Archive:
-    from serai.dispatch.archive import Archive  # noqa: PLC0415 - `serai --help` does without
+    from serai.dispatch.history.archive import Archive  # noqa: PLC0415 - `serai --help` does without
     from serai.session.home import runs_directory  # noqa: PLC0415 - the same
 
     return Archive(runs_directory(os.environ))
@@ -134,7 +134,7 @@ def explain(task: str) -> None:
     TASK is its number in the newest run, or RUN:NUMBER.
     """
     from serai.cli import sentences  # noqa: PLC0415 - `serai --help` does without
-    from serai.dispatch.archive import parse_task  # noqa: PLC0415 - the same
+    from serai.dispatch.history.archive import parse_task  # noqa: PLC0415 - the same
 
     name, number = parse_task(task)
     with _archive().open(name, _now()) as history:
@@ -162,7 +162,7 @@ def logs(task: str | None, only: str | None, *, attempts: bool, failed: bool) ->
     TASK is its number in the newest run, or RUN:NUMBER. Its standard output goes to standard output, its standard error
     to standard error. With --failed, TASK is the name of a run, or left out.
     """
-    from serai.dispatch.archive import parse_task  # noqa: PLC0415 - `serai --help` does without
+    from serai.dispatch.history.archive import parse_task  # noqa: PLC0415 - `serai --help` does without
     from serai.errors import UsageError  # noqa: PLC0415 - the same
 
     wanted = {"stdout": (0,), "stderr": (1,)}.get(only or "", (0, 1))

@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, State
-from serai.dispatch.moment import RunState, cause_words, gist
+from serai.dispatch.history.moment import RunState, cause_words, gist
+from serai.errors import SeraiError
 from serai.match.explaining import Candidate, needs_in, what_fits, who_can
 from serai.pool.members import Standing
 from serai.quantity import format_bytes, format_seconds
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from serai.dispatch.history import History
-    from serai.dispatch.moment import Attempt, Held, NodeNow, Result, RunNow, TaskNow
+    from serai.dispatch.history.moment import Attempt, Held, NodeSeen, Result, RunNow, TaskNow
 
 MOST_NAMES = 4
 MOST_SENTENCES = 8  # about nodes of one kind
@@ -74,7 +75,7 @@ def item_words(item: Any) -> str:
     if item is None or isinstance(item, str):
         return item or ""
     if isinstance(item, dict):
-        parts = [*map(str, item.get("inputs") or ())]
+        parts = [*map(str, item.get("in") or ())]
         columns = item.get("columns") or {}
         parts += [f"{key}={value}" for key, value in columns.items()]
         if item.get("line") is not None and not columns:
@@ -157,10 +158,23 @@ def _ended(task: TaskNow, result: Result, run: RunNow, now: float) -> list[str]:
         told.append(f"That was attempt {len(task.attempts) + 1}.")
     if result.state is State.FAILED and "\n" in task.detail.strip():
         told.append("What was said about it:\n" + textwrap.indent(clean(task.detail.strip()), "    "))
-    outputs = task.item.get("outputs") if isinstance(task.item, dict) else None
-    if outputs and result.state is State.DONE:
-        told.append(f"Its outputs: {names([clean(str(one)) for one in outputs], 20)}.")
+    outputs = _outputs(task) if result.state is State.DONE else []
+    if outputs:
+        told.append(f"It wrote {names([clean(one) for one in outputs], 20)}.")
     return [*told, _printed(task, run)]
+
+
+def _outputs(task: TaskNow) -> list[str]:
+    """Where its outputs are; none where the journal does not say."""
+    from serai.apps.plan import Plan, decode  # noqa: PLC0415 - only commands have outputs
+
+    try:
+        plan = Plan.from_description(task.description)
+        item = decode(task.item)
+        placed = [plan.places().output_path(item, one, task.number) for one in plan.template().outputs]
+        return placed + [plan.places().named_output(item, one) for one in item.outputs]
+    except (SeraiError, KeyError, TypeError, AttributeError):  # of another version, or a function
+        return []
 
 
 def _printed(task: TaskNow, run: RunNow) -> str:
@@ -176,7 +190,8 @@ def _printed(task: TaskNow, run: RunNow) -> str:
 def _left_over(run: RunNow, now: float) -> str:
     when = at_time(run.until(now), now)
     word = "ended" if run.state is RunState.FINISHED else "was interrupted"
-    return f"It had not ended when the run {word} at {when}, and nothing will happen to it unless the run goes on."
+    again = f" until serai resume {run.name}" if run.kind == "command" else ""
+    return f"It had not ended when the run {word} at {when}: nothing will happen to it{again}."
 
 
 def _placed(history: History, task: TaskNow, place: Held) -> list[str]:
@@ -262,7 +277,7 @@ def _who_runs_it(history: History, task: TaskNow) -> list[str]:
     return told + [_absent(nodes, by_name[nodes[0]], history.now) for _, nodes in reasons]
 
 
-def _absent(nodes: Sequence[str], node: NodeNow, now: float) -> str:
+def _absent(nodes: Sequence[str], node: NodeSeen, now: float) -> str:
     words = STANDINGS.get(node.state, f"is not there ({node.state})")  # type: ignore[call-overload]
     if len(nodes) > 1:
         words = words.replace("is ", "are ", 1).replace("was ", "were ", 1).replace("has ", "have ", 1)

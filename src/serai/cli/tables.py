@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from click import style
 
 from serai.cli.sentences import at_time, clean, count_of, cut, run_words
-from serai.dispatch.moment import RunState, cause_words
+from serai.dispatch.history.moment import RunState, cause_words
 from serai.quantity import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from serai.dispatch.history import History
-    from serai.dispatch.moment import Counts, NodeNow, Pace, RunNow
+    from serai.dispatch.history.moment import Counts, NodeSeen, Pace, RunNow
 
 WIDTH = 100
 BAR = 40
@@ -64,8 +64,11 @@ def _progress(history: History, width: int) -> list[str]:
     elif counts.ended:
         lines.append(f"  {words} on average")
     if counts.total is None:
+        why = "functions are noted when they are sent" if history.has_functions else "its items are read as they come"
         more = "how many more there will be" if run.alive else "how many more there were"
-        lines.append("  " + cut(f"{more} is not known: functions are noted when they are sent", width - 2))
+        lines.append("  " + cut(f"{more} is not known: {why}", width - 2))
+    if run.state is RunState.INTERRUPTED and run.kind == "command":
+        lines.append(f"  serai resume {run.name} takes it up again")
     return lines
 
 
@@ -119,7 +122,7 @@ def _nodes(history: History, width: int) -> list[str]:
     return lines
 
 
-def _living_row(node: NodeNow, now: float) -> tuple[str, ...]:
+def _living_row(node: NodeSeen, now: float) -> tuple[str, ...]:
     late = max(0.0, now - node.beat_at) if node.beat_at else 0.0
     doing = ", ".join(f"{task} ({format_seconds(round(took + late))})" for _, task, took in node.doing)
     busy = f"{node.busy} of {node.slots}" if node.slots else ""
@@ -171,7 +174,7 @@ def as_json(history: History) -> dict[str, Any]:
     * ``run``: ``name``, ``directory``, ``state`` (running, finished, interrupted), ``kind``, ``command``, ``began``,
       ``ended`` (null unless finished), ``heard_at`` (last sign of life), ``pid``, ``host``, ``sites``
     * ``now``: when this was looked at
-    * ``counts``: ``total`` (null for functions, unless the run finished), ``seen``, ``done``, ``failed``,
+    * ``counts``: ``total`` (null while nobody knows), ``seen``, ``done``, ``failed``,
       ``cancelled``, ``running``, ``assigned``, ``queued`` (at least so many where the total is null)
     * ``rate_per_s`` over the last ``rate_window_s``; ``left_s``
     * ``nodes``: ``name``, ``url``, ``state``, ``since``, ``why``, ``slots``, ``busy``, ``assigned`` (tasks it holds),
@@ -222,7 +225,7 @@ def counts_json(counts: Counts) -> dict[str, Any]:
     return {name: getattr(counts, name) for name in names}
 
 
-def _node_json(node: NodeNow) -> dict[str, Any]:
+def _node_json(node: NodeSeen) -> dict[str, Any]:
     plain = ("name", "url", "state", "since", "why", "busy", "done", "failed", "load")
     return {name: getattr(node, name) for name in plain} | {
         "slots": node.slots or None,

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serai.dispatch.history import History
-from serai.dispatch.moment import RunState
+from serai.dispatch.history.moment import RunState
+from serai.dispatch.history.reading import History
 from serai.errors import JournalError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from serai.dispatch.moment import Counts, RunNow
+    from serai.dispatch.history.moment import Counts, RunNow
 
 JOURNAL = "journal.db"
 GONE = ".gone-"  # runs that are being thrown away
@@ -161,6 +161,16 @@ class Archive:
     def _sweep(self) -> None:
         for path in self.directory.glob(f"{GONE}*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def find_run(runs: Path, name: str | None) -> Path:
+    """The directory of a run, by its name or how that begins; of the newest when none is named.
+
+    Raises:
+        UsageError: there is no such run, or several begin like that.
+    """
+    with Archive(runs).open(name, 0.0) as history:  # the time does not matter: how it stands is not asked
+        return history.path.parent
 
 
 def parse_task(text: str) -> tuple[str | None, int]:

@@ -7,7 +7,6 @@ journal cannot shrink its log while one is open, so whoever watches opens one fo
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shlex
@@ -18,13 +17,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.describe.task import State
-from serai.dispatch.journal import FORMAT
-from serai.dispatch.moment import (
+from serai.dispatch.history.liveness import (
+    ARGV,
+    BEGAN,
+    COMPLETE,
+    ENDED,
+    HOST,
+    KIND,
+    ON,
+    PID,
+    SITES,
+    TOTAL,
+    process_started,
+    state_of,
+)
+from serai.dispatch.history.moment import (
     Attempt,
     Counts,
     Failure,
     Held,
-    NodeNow,
+    NodeSeen,
     Note,
     Pace,
     Result,
@@ -34,26 +46,15 @@ from serai.dispatch.moment import (
     TaskNow,
     gist,
 )
+from serai.dispatch.journal import FORMAT
 from serai.errors import JournalError, UsageError
 from serai.pool.members import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-# Keys of the facts of a run (`Journal.set_run`).
-KIND = "kind"  # what made it: "pool", "run"
-BEGAN = "began"  # seconds since the epoch
-ENDED = "ended"  # the same; null or absent while it runs, and after it was interrupted
-ARGV = "argv"  # the command line
-SITES = "sites"  # as they were named
-PID = "pid"  # of the front end
-PID_STARTED = "pid_started"  # field 22 of /proc/PID/stat: no other process has both; null where there is no /proc
-HOST = "host"  # where that process is
-TOTAL = "total"  # tasks there will be, where the front end knows before it has noted them all
-
 BUSY_S = 5.0
-SILENCE_S = 30.0  # a front end that cannot be looked at and has written nothing for so long is held to be gone
 MOST_BY_NODE = 300_000  # results of a living run that are counted by node: sorting more takes a second
 MOST_FAILED = 5_000  # failed tasks whose messages are looked at
 MOST_TAILS = 200  # of them, those whose standard error is in a file of its own
@@ -137,20 +138,20 @@ class History:
         """The run."""
         facts = {key: json.loads(value) for key, value in self._read("SELECT key, value FROM run")}
         heard_at = max(_written_at(self.path), _written_at(Path(f"{self.path}-wal")))
-        argv = [str(word) for word in facts.get(ARGV) or ()]
         return RunNow(
             name=self.path.parent.name,
             directory=self.path.parent,
-            state=state_of(facts, heard_at=heard_at, now=self.now, here=platform.node(), start_of=process_start),
+            state=state_of(facts, heard_at=heard_at, now=self.now, here=platform.node(), start_of=process_started),
             kind=str(facts.get(KIND, "run")),
-            command=shlex.join([Path(argv[0]).name, *argv[1:]]) if argv else "",
+            command=_command_line(facts),
             began=float(facts.get(BEGAN) or heard_at),
             ended=facts.get(ENDED),
             heard_at=heard_at,
             pid=facts.get(PID),
             host=facts.get(HOST),
-            sites=tuple(map(str, facts.get(SITES) or ())),
+            sites=tuple(map(str, facts.get(ON) or facts.get(SITES) or ())),
             total=facts.get(TOTAL),
+            complete=facts.get(COMPLETE) is not False,
         )
 
     @cached_property
@@ -186,14 +187,19 @@ class History:
     @cached_property
     def _extent(self) -> tuple[int | None, int]:
         """(total, seen), as in `Counts`."""
-        noted = self._read("SELECT coalesce(sum(count), 0) FROM items")[0][0]
-        noted = max(noted, self.run.total or 0)
-        kinds = {kind for kind, _ in self.works.values()} or {"function" if self.run.kind == "pool" else ""}
-        if "function" not in kinds:
-            return noted, noted
-        # Functions are numbered from 1 without gaps, and nothing is noted of one before it is sent.
-        seen = max(noted, self.last_seen)
-        return (seen if self.run.state is RunState.FINISHED else None), seen
+        noted, last = self._read("SELECT coalesce(sum(count), 0), coalesce(max(first + count - 1), 0) FROM items")[0]
+        run = self.run
+        if self.has_functions:
+            # Tasks are numbered from 1 without gaps, and nothing is noted of a function before it is sent.
+            seen = max(last, self.last_seen)
+            return (seen if run.state is RunState.FINISHED else None), seen
+        seen = max(noted, run.total or 0)
+        return (seen if run.complete or run.total is not None else None), seen
+
+    @cached_property
+    def has_functions(self) -> bool:
+        """Whether a program hands over functions, or may yet."""
+        return self.run.kind == "pool" or any(kind == "function" for kind, _ in self.works.values())
 
     @cached_property
     def last_seen(self) -> int:
@@ -225,7 +231,7 @@ class History:
     # ---- nodes
 
     @cached_property
-    def nodes(self) -> list[NodeNow]:
+    def nodes(self) -> list[NodeSeen]:
         """The nodes, by name."""
         held = {
             node: (lanes, tasks)
@@ -244,7 +250,7 @@ class History:
 
     def _node(
         self, row: tuple[Any, ...], held: tuple[int, int], by_node: Mapping[tuple[str, int], int] | None
-    ) -> NodeNow:
+    ) -> NodeSeen:
         name, url, state, since, ad_text, beat_text, beat_at, why = row
         ad = json.loads(ad_text) if ad_text else {}
         beat = json.loads(beat_text) if beat_text else {}
@@ -252,7 +258,7 @@ class History:
         lanes = [(int(lane), int(now[0]), float(now[1])) for lane, now in beat.get("lanes", {}).items() if there]
         ended = self.ended_of([task for _, task, _ in lanes])
         slots = ad.get("slots") or _slots_in(url) or ad.get("cores") or 0
-        return NodeNow(
+        return NodeSeen(
             name=name,
             url=url,
             state=state,
@@ -360,8 +366,8 @@ class History:
         counts = self.counts
         if counts.total is None:
             known = f"tasks 1 to {counts.seen} are known of" if counts.seen else "none is known of"
-            behind = ", so it may be queued behind those" if self.run.alive else ""
-            hint = f"{known}; functions are noted when they are sent{behind}"
+            why = "; functions are noted when they are sent" if self.has_functions else ""
+            hint = known + why + (", so it may come after those" if self.run.alive else "")
         elif not counts.total:
             hint = "it has no tasks"
         else:
@@ -422,55 +428,12 @@ class History:
         return there if there.exists() else self.path.parent / "streams" / there.name
 
 
-# ---- pure parts
-
-
-def state_of(
-    facts: Mapping[str, Any], *, heard_at: float, now: float, here: str, start_of: Callable[[int], int | None]
-) -> RunState:
-    """How a run stands.
-
-    Args:
-        facts: of the run.
-        heard_at: when its journal was last written.
-        now: seconds since the epoch.
-        here: this machine's name.
-        start_of: see `process_start`.
-    """
-    if facts.get(ENDED) is not None:
-        return RunState.FINISHED
-    pid, host = facts.get(PID), facts.get(HOST)
-    if pid is None or (host is not None and host != here):
-        return RunState.RUNNING if now - heard_at < SILENCE_S else RunState.INTERRUPTED
-    started, wanted = start_of(pid), facts.get(PID_STARTED)
-    there = started is not None and (wanted is None or started == wanted)
-    return RunState.RUNNING if there else RunState.INTERRUPTED
-
-
-# ---- the front end's process
-
-
-def front_end_facts() -> dict[str, Any]:
-    """What a run notes about this process when it begins, so that others can tell whether it goes on."""
-    return {PID: os.getpid(), PID_STARTED: process_start(os.getpid()) or None, HOST: platform.node(), ENDED: None}
-
-
-def process_start(pid: int) -> int | None:
-    """When a process of this machine started, in ticks since boot; 0 where nobody can tell, None when it is gone."""
-    try:
-        # The second field is the program's name in parentheses, and may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return None
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            return 0
-        return 0
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
+def _command_line(facts: Mapping[str, Any]) -> str:
+    """For people: what was typed."""
+    argv = [str(word) for word in facts.get(ARGV) or ()]
+    if facts.get(KIND) == "command":  # of `serai run` the words after the program's name are kept
+        return shlex.join(["serai", *argv]) if argv else str(facts.get("command", ""))
+    return shlex.join([Path(argv[0]).name, *argv[1:]]) if argv else ""
 
 
 def _written_at(path: Path) -> float:

@@ -35,6 +35,7 @@ class RunNow:
         ended: the same; None unless it finished.
         heard_at: when its journal was last written.
         total: tasks there will be, as far as the front end said.
+        complete: whether all of them are noted.
     """
 
     name: str
@@ -49,6 +50,7 @@ class RunNow:
     host: str | None
     sites: tuple[str, ...]
     total: int | None
+    complete: bool
 
     @property
     def alive(self) -> bool:
@@ -65,7 +67,7 @@ class Counts:
     """Tasks by state.
 
     Attributes:
-        total: None while a program goes on handing over functions, and after it was killed: they are noted when sent.
+        total: None while nobody knows: functions are noted when they are sent, and a stream of items has no length.
         seen: tasks that are known of; the total when that is known.
         running: lanes at work.
         assigned: on a node, behind those that run.
@@ -102,7 +104,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeNow:
+class NodeSeen:
     """A node.
 
     Attributes:
