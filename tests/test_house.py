@@ -20,7 +20,7 @@ TEXTS = [
     path for pattern in PATTERNS for path in ROOT.glob(pattern) if path.is_file() and not NOT_OURS & set(path.parts)
 ]
 
-MOST_LINES = 500
+MOST_LINES = 600
 MOST_LINES_OF_FUNCTION = 70
 MOST_MODULES = 12
 NO_SUCH_NAMES = {"utils", "util", "helpers", "common", "manager", "core", "misc"}
