@@ -110,7 +110,7 @@ class Functions:
             answer = (0, None, data) if len(data) <= wire.LONGEST else _raised(_too_long(data))
         except BaseException as error:  # noqa: BLE001 - the future raises whatever it was
             answer = _raised(error)
-        try:  # noqa: SIM105 - on the hot path
+        try:
             sys.stdout.flush()
             sys.stderr.flush()
         except Exception:  # noqa: BLE001, S110 - the function may have closed or replaced them, or the disk is full
