@@ -218,6 +218,19 @@ class AgentHarness:
             pytest.fail(f"the agent ended while {what} was waited for; seen: {self.seen[-5:]}; {self.said()}")
         return frame
 
+    @staticmethod
+    def until(holds: Callable[[], object], what: str, seconds: float = DEADLINE_S) -> None:
+        """Wait for a condition of the world outside."""
+        until(holds, what, seconds)
+
+    def tasks(self) -> list[int]:
+        """The processes of tasks of this run."""
+        return living(self.run)
+
+    def has(self, op: int) -> bool:
+        """Whether such a frame came that nobody waited for."""
+        return any(one.op == op for one in self.seen)
+
     def said(self) -> str:
         return self.errors.read_text(encoding="utf-8", errors="replace")[-2000:]
 

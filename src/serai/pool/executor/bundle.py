@@ -125,12 +125,12 @@ class Report:
     def head(self) -> dict[str, Any]:
         """The head of the frame: parallel lists, left out where all of their entries are the usual ones."""
         head: dict[str, Any] = {"ids": self.ids, "at": self.started_us, "took": self.took_us}
-        named: tuple[tuple[str, Sequence[int | None]], ...] = (
-            ("cause", self.causes),
-            ("exit", self.exits),
-            ("rss", self.rss_kb),
-        )
-        head.update((name, values) for name, values in named if any(values))
+        if any(self.causes):
+            head["cause"] = self.causes
+        if any(self.exits) or None in self.exits:  # None: there was no exit
+            head["exit"] = self.exits
+        if any(self.rss_kb):
+            head["rss"] = self.rss_kb
         if any(map(any, self.sizes)):
             head["sizes"] = self.sizes
         if self.details:
