@@ -75,12 +75,12 @@ def until(holds: Callable[[], object], what: str, seconds: float = DEADLINE_S) -
 def living(token: str) -> list[int]:
     """The processes that have the token among their arguments or in their environment; zombies have neither."""
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit() and int(place.name) != os.getpid():
             with contextlib.suppress(OSError):
-                words = Path("/proc", name, "cmdline").read_bytes() + Path("/proc", name, "environ").read_bytes()
+                words = (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
                 if token.encode() in words:
-                    found.append(int(name))
+                    found.append(int(place.name))
     return found
 
 
@@ -173,7 +173,7 @@ class AgentHarness:
         self.send(wire.WORK, wire.EVERY_LANE, ident, {"kind": "command", "argv": list(argv), **head})
         return ident
 
-    def function(self, function: Any, init: bytes = b"", **head: Any) -> int:
+    def function(self, function: Any, init: bytes = b"", **head: object) -> int:
         """Send a work of functions; bytes are taken as pickled already."""
         ident = self.number()
         body = function if isinstance(function, bytes) else cloudpickle.dumps(function)
@@ -194,9 +194,7 @@ class AgentHarness:
 
     # ---- from the agent
 
-    def wait(
-        self, op: int, holds: Callable[[Frame], object] = lambda _: True, seconds: float = DEADLINE_S
-    ) -> Frame:
+    def wait(self, op: int, holds: Callable[[Frame], object] = lambda _: True, seconds: float = DEADLINE_S) -> Frame:
         """Return the first frame of an operation for which something holds; keeps the others."""
         for n, frame in enumerate(self.seen):
             if frame.op == op and holds(frame):
@@ -244,11 +242,20 @@ class AgentHarness:
             if frame.head.get("last"):
                 return outcome
 
-    def one(self, *argv: str, lane: int = 0, **head: Any) -> Ended:
+    def one(
+        self,
+        *argv: str,
+        lane: int = 0,
+        inputs: Sequence[tuple[int, str]] = (),
+        outputs: Sequence[str] = (),
+        landing: Sequence[tuple[str, str]] = (),
+        **head: Any,
+    ) -> Ended:
         """Run one command and return how it ended."""
-        own = {name: [head.pop(name)] for name in ("in", "out", "land") if name in head}
+        facts: tuple[tuple[str, Sequence[Any]], ...] = (("in", inputs), ("out", outputs), ("land", landing))
+        own: dict[str, Any] = {name: [values] for name, values in facts if values}
         task = self.number()
-        return self.outcome(self.bundle(self.work(*argv, **head), [task], lane, **own)).ended[task]
+        return self.outcome(self.bundle(self.work(*argv, **head), [task], lane, b"", **own)).ended[task]
 
     def shell(self, script: str, lane: int = 0, **head: Any) -> Ended:
         return self.one("sh", "-c", script, lane=lane, **head)
@@ -329,3 +336,12 @@ def agent(start: Callable[..., AgentHarness]) -> AgentHarness:
     one = start()
     one.hello()
     return one
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentHarness]:
+    """An agent for the many tests that leave it as it was; starting one is most of what they cost."""
+    one = AgentHarness(tmp_path_factory.mktemp("lasting"))
+    one.hello()
+    yield one
+    one.close()

@@ -21,6 +21,12 @@ EXIT, NO_COMMAND, INPUT, EXECUTOR = 1, 5, 7, 10
 KEEP = 4096
 
 
+@pytest.fixture
+def agent(lasting: AgentHarness) -> AgentHarness:
+    lasting.seen.clear()
+    return lasting
+
+
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 1", 1), ("exit 255", 255), ("kill -9 $$", -9)])
 def test_exit_codes_and_signals(agent: AgentHarness, script: str, code: int) -> None:
     ended = agent.shell(script)
@@ -203,13 +209,15 @@ def test_thousands_of_quick_ones(agent: AgentHarness) -> None:
 def test_results_do_not_wait_behind_a_long_task(agent: AgentHarness) -> None:
     ids = [agent.number() for _ in range(3)]
     argv = [["true"], ["true"], ["sleep", "30"]]
-    agent.bundle(agent.work("true"), ids, argv=argv)
+    bundle = agent.bundle(agent.work("true"), ids, argv=argv)
     frame = agent.wait(wire.RESULT, seconds=5)
     assert frame.head["ids"][0] == ids[0]
     if len(frame.head["ids"]) == 1:
         frame = agent.wait(wire.RESULT, seconds=5)
     assert frame.head["ids"][-1] == ids[1]
     assert not frame.head.get("last")
+    agent.send(wire.CANCEL, 0, 0, {"ids": ids})
+    assert list(agent.outcome(bundle).ended) == [ids[2]]
 
 
 def test_large_bundles_pass_both_ways(agent: AgentHarness) -> None:

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cloudpickle
 import pytest
@@ -34,8 +35,7 @@ def wait_long(path: str = "") -> None:
     import subprocess  # noqa: PLC0415 - on the node
 
     subprocess.Popen(["setsid", "sleep", "1007"])
-    with open(path or os.devnull, "w", encoding="ascii") as file:
-        file.write(str(os.getpid()))
+    Path(path or os.devnull).write_text(str(os.getpid()), encoding="ascii")
     time.sleep(1000)
 
 
@@ -139,12 +139,12 @@ def test_cancelling_between_tasks_loses_nothing(agent: AgentHarness) -> None:
 
 
 @pytest.mark.parametrize("how", ["limit", "cancel"])
-def test_ending_a_function_ends_its_lane_and_loses_nothing(either: AgentHarness, how: str, scratch: Any) -> None:
+def test_ending_a_function_ends_its_lane_and_loses_nothing(either: AgentHarness, how: str, scratch: Path) -> None:
     agent = either
-    work = agent.function(wait_long, **({"limit": 1.0} if how == "limit" else {}))
-    mark = str(scratch / "mark")
-    bundle, [first, second, third] = agent.calls(work, [(mark,), (), ()])
-    agent.until(lambda: os.path.exists(mark), "the function runs")
+    work = agent.function(wait_long, limit=1.0 if how == "limit" else None)
+    mark = scratch / "mark"
+    bundle, [first, second, third] = agent.calls(work, [(str(mark),), (), ()])
+    agent.until(mark.exists, "the function runs")
     waiting, [fourth, fifth] = agent.calls(work, [(), ()])
     agent.send(wire.CANCEL, 0, 0, {"ids": [third, fifth]})
     if how == "cancel":
@@ -213,8 +213,7 @@ def test_a_lane_that_is_killed_is_reported_and_comes_back(agent: AgentHarness) -
 
 def _cmdline(pid: int) -> bytes:
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
 
@@ -222,12 +221,11 @@ def _cmdline(pid: int) -> bytes:
 def fork_and_wait(path: str) -> None:
     if not os.fork():
         time.sleep(1000)
-    with open(path, "w", encoding="ascii") as file:
-        file.write(str(os.getpid()))
+    Path(path).write_text(str(os.getpid()), encoding="ascii")
     time.sleep(1000)
 
 
-def test_a_lane_that_is_killed_while_a_child_holds_its_pipe(agent: AgentHarness, scratch: Any) -> None:
+def test_a_lane_that_is_killed_while_a_child_holds_its_pipe(agent: AgentHarness, scratch: Path) -> None:
     mark = scratch / "mark"
     agent.calls(agent.function(fork_and_wait), [(str(mark),)])
     agent.until(lambda: mark.exists() and mark.read_text(), "the function runs")
@@ -317,7 +315,7 @@ def test_a_silent_front_end_is_given_up(start: Callable[..., AgentHarness]) -> N
     assert not agent.base.exists()
 
 
-def test_a_front_end_that_neither_reads_nor_ends_is_given_up(scratch: Any) -> None:
+def test_a_front_end_that_neither_reads_nor_ends_is_given_up(scratch: Path) -> None:
     """The agent writes to a full pipe, so its own deadline cannot be seen to by the thread that writes."""
     import subprocess  # noqa: PLC0415 - by hand, since the usual harness reads
 
@@ -335,4 +333,4 @@ def test_a_front_end_that_neither_reads_nor_ends_is_given_up(scratch: Any) -> No
         ):
             wire.write(process.stdin.fileno(), frame)
         assert process.wait(10) == 1
-    assert not os.listdir(scratch)
+    assert not list(scratch.iterdir())
