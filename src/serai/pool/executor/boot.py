@@ -6,7 +6,7 @@ import functools
 import json
 from importlib import resources
 
-MODULES = ("wire", "processes", "facts", "capture", "stage", "store", "functions", "lane", "agent")
+MODULES = ("wire", "processes", "facts", "bundle", "capture", "stage", "store", "functions", "lane", "lanes", "agent")
 
 LOADER = """
 def load(sources, names):
@@ -28,7 +28,7 @@ def load(sources, names):
     return module
 """
 
-AGENT_MODULES = ("wire", "processes", "facts", "stage", "store", "agent")
+AGENT_MODULES = ("wire", "processes", "facts", "stage", "store", "lanes", "agent")
 
 
 @functools.cache

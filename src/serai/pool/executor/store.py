@@ -1,25 +1,35 @@
-"""Where inputs wait on a node: one file or directory per key, written as the pieces come."""
+"""The executor's own directory on a node, and the inputs that wait in it: one file or directory per key."""
 
+from __future__ import annotations
+
+import contextlib
+import fcntl
 import os
-import shutil
+import tempfile
+import time
 
-from .stage import INPUT, StageError
+from .stage import INPUT, StageError, remove
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 
 class Store:
-    """The inputs of an executor.
+    """The inputs of an executor, written as their pieces come.
 
     Args:
         base: the executor's own directory.
     """
 
-    def __init__(self, base):
+    def __init__(self, base: str) -> None:
         self.base = base
-        self.bad = {}  # key: why it did not arrive
+        self.bad: dict[int, str] = {}  # key: why it did not arrive
         self._directory = os.path.join(base, "in")
         os.makedirs(self._directory, exist_ok=True)
 
-    def write(self, key, head, body):
+    def write(self, key: int, head: dict[str, Any], body: bytes) -> None:
         """Write a piece of an input.
 
         Args:
@@ -29,6 +39,7 @@ class Store:
 
         Raises:
             OSError: it cannot be written, for example because the disk is full.
+            ValueError: its path has a zero byte.
             StageError: the piece says that it belongs outside of the input.
         """
         if key in self.bad:
@@ -57,12 +68,43 @@ class Store:
         finally:
             os.close(fd)
 
-    def drop(self, keys):
+    def drop(self, keys: Iterable[int]) -> None:
         """Remove inputs that nobody will use again."""
         for key in keys:
-            path = os.path.join(self._directory, str(int(key)))
-            shutil.rmtree(path, ignore_errors=True)
-            try:
-                os.unlink(path)
-            except OSError:
-                pass
+            remove(os.path.join(self._directory, str(int(key))))
+
+
+def make_base(scratch: str | None, run: str) -> str:
+    """Make the executor's own directory, and remove those whose executor is gone.
+
+    A directory belongs to a living executor as long as its lock is held; the kernel lets go of it however that one
+    ends.
+    """
+    parent = os.path.expanduser(scratch) if scratch else tempfile.gettempdir()
+    os.makedirs(parent, exist_ok=True)
+    prefix = "serai-%d-" % os.getuid()
+    for name in os.listdir(parent):
+        if name.startswith(prefix):
+            _sweep(os.path.join(parent, name))
+    base = tempfile.mkdtemp(prefix="%s%s-" % (prefix, run), dir=parent)
+    lock = os.open(os.path.join(base, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(OSError):  # some parallel file systems have no locks: there, nothing is ever swept
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return base
+
+
+def _sweep(path: str) -> None:
+    try:
+        info = os.lstat(path)
+        if info.st_uid != os.getuid() or os.path.islink(path) or time.time() - info.st_mtime < 10:
+            return  # another's, or one that is just being made
+        lock = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove(path)
+    except OSError:
+        pass
+    finally:
+        os.close(lock)
