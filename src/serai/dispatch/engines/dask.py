@@ -2,9 +2,9 @@
 
 Dask carries and nothing more: what runs where is decided by the schedule that decides for every other node. A front end
 opens a connection to each worker, as Dask's own clients do for large data, and goes through the scheduler where it does
-not reach a worker. Why a connection and not an actor: measured on two noisy cores, a round trip takes 0.2 ms; by an
-actor's methods 0.9 ms, and 1.4 ms through the scheduler, where each of them opens another connection. An actor is also a
-task, which waits until the worker's threads have nothing else to do.
+not reach a worker. Why a connection and not an actor: measured on two noisy cores, a round trip takes 0.2 ms; by the
+methods of an actor 0.9 ms, and 1.4 ms through the scheduler, where each of them opens another connection. An actor is
+also a task, which waits until the worker's threads have nothing else to do.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 This module travels as text and is executed there, so that Serai need not be installed and any version of Python will
 do. It adds one operation to the server it finds itself in. A worker's operation starts an agent and joins it to the
-connection that the operation came by; a scheduler's joins that connection to a worker which the front end does not reach.
+connection that the operation came by; a scheduler's joins that connection to a worker that the front end does not
+reach.
 
 On such a connection travel: bytes (of the agent's standard input or output), a number (so many bytes have been taken; a
 Dask connection buffers without limit, so each side sends no more than WINDOW bytes ahead of that), None (the front end
@@ -142,7 +143,7 @@ async def _finish(comm: Any, message: object) -> Any:
 async def executor(comm: Any, program: bytes = b"", python: str | None = None) -> Any:
     """The operation of a worker: start an agent and be its way to the front end."""
     try:
-        process = await asyncio.create_subprocess_exec(
+        process: Any = await asyncio.create_subprocess_exec(
             python or sys.executable, "-c", FIRST,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, limit=PIECE, start_new_session=True,
         )  # fmt: skip

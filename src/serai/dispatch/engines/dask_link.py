@@ -7,6 +7,7 @@ import contextlib
 import errno
 import queue
 import threading
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.dispatch.engines.dask_far import PIECE, STEP, WINDOW
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 CLOSE_S = 6.0
 START_S = 10.0
+
+_pack: Any = wire.pack  # what travels has no types
 
 
 class LoopThread:
@@ -45,18 +48,24 @@ class LoopThread:
         """Run a coroutine and return what it does.
 
         Raises:
-            TimeoutError: it took longer.
+            OSError: it took longer, or the engine is closed.
         """
 
         async def limited() -> Any:
             async with asyncio.timeout(deadline_s):
                 return await work
 
+        task = limited()
         try:
-            return asyncio.run_coroutine_threadsafe(limited(), self.loop).result(deadline_s + START_S)
+            future = asyncio.run_coroutine_threadsafe(task, self.loop)
         except RuntimeError as error:
+            task.close()
             work.close()
             raise OSError(errno.ESHUTDOWN, "the engine is closed") from error
+        try:
+            return future.result(deadline_s + START_S)
+        except CancelledError as error:
+            raise OSError(errno.ESHUTDOWN, "the engine was closed") from error
 
     def close(self) -> None:
         """End it and everything on it."""
@@ -97,8 +106,8 @@ class Cutter:
 class DaskLink:
     """A link to an agent inside a worker.
 
-    The event loop sends and receives; a thread of the link's own delivers, so that a front end which is slow to take what
-    one worker says holds up no other.
+    The event loop sends and receives; a thread of the link's own delivers, so that a front end which is slow to take
+    what one worker says holds up no other.
 
     Args:
         comm: the connection, from now on the link's own.
@@ -230,5 +239,5 @@ class DaskLink:
                 taken = 0
         if self._end.get("code") and not self._closing:
             words = f"its executor ended with exit code {self._end['code']}: {self._end.get('said', '').strip()}"
-            self._deliver(wire.pack(wire.TROUBLE, head={"fatal": words}))
+            self._deliver(_pack(wire.TROUBLE, head={"fatal": words}))
         self._deliver(None)
