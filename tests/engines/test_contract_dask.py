@@ -17,7 +17,7 @@ from serai.testing.engines import EngineContract
 distributed = pytest.importorskip("distributed")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from serai.testing.engines import Kill, OnNode
 
@@ -34,14 +34,6 @@ def wait_for_workers(cluster: Any, count: int = 2, within_s: float = 40.0) -> No
     while len(cluster.scheduler.workers) < count:
         assert time.monotonic() < end, f"no {count} workers within {within_s} s"
         time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-    ) as cluster:
-        yield cluster
 
 
 class TestDask(EngineContract):
@@ -76,34 +68,6 @@ class TestDaskThroughItsScheduler(TestDask):
             return await connect(address, **options)
 
         monkeypatch.setattr("serai.dispatch.engines.dask.connect", only)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and a certificate that it signed."""
-    room = tmp_path_factory.mktemp("tls")
-    new_key = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    for words in (
-        [*new_key, "-x509", "-subj", "/CN=authority", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem"],
-        [*new_key, "-x509", "-subj", "/CN=another", "-days", "2", "-keyout", "other.key", "-out", "other.pem"],
-        [*new_key, "-subj", "/CN=cluster", "-keyout", "key.pem", "-out", "csr.pem"],
-        ["x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-         "-out", "cert.pem"],
-    ):  # fmt: skip
-        subprocess.run(["openssl", *words], cwd=room, check=True, capture_output=True, timeout=30)
-    return room
-
-
-@pytest.fixture(scope="module")
-def secure_cluster(certificates: Path) -> Iterator[Any]:
-    ca, cert, key = (str(certificates / name) for name in ("ca.pem", "cert.pem", "key.pem"))
-    roles = {f"tls_{role}_{kind}": path for role in ("client", "scheduler", "worker")
-             for kind, path in (("cert", cert), ("key", key))}  # fmt: skip
-    security = distributed.Security(tls_ca_file=ca, require_encryption=True, **roles)
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50, security=security
-    ) as cluster:
-        yield cluster
 
 
 class TestDaskOverTls(TestDask):

@@ -80,7 +80,8 @@ class Cluster:
             raise UsageError(f"{url}: its certificates cannot be used: {error}") from error
         if secure and options["ssl_context"] is None:
             raise UsageError(
-                f"{url}: no certificates are named", hint="add ?ca=…&cert=…&key=…, or set distributed.comm.tls for Dask"
+                f"{url}: Dask's TLS needs an authority, a certificate and its key",
+                hint="add ?ca=…&cert=…&key=…, or set distributed.comm.tls in Dask's configuration",
             )
         return cls(place, f"{'tls' if secure else 'tcp'}://{place}", options)
 
@@ -222,20 +223,23 @@ def _refusal(error: Exception, host: str, address: str) -> AccessError:
     while now is not None and len(chain) < 10:
         chain.append(now)
         now = now.__cause__ or now.__context__
-    text = "; ".join(dict.fromkeys(str(one) for one in chain if str(one)))
+    text = "; ".join(str(one) for one in chain)
+    # Dask's own errors wrap the one that says it best.
+    why = next((one.strerror for one in reversed(chain) if isinstance(one, OSError) and one.strerror), str(error))
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in chain):
         return HostKeyRefused(
-            "its certificate is not signed by the authority that is known", host=host, hint=f"is ?ca= its own? ({text})"
+            "its certificate is not signed by the authority that is known", host=host, hint=f"is ?ca= its own? ({why})"
         )
-    if any(isinstance(one, ssl.SSLError) for one in chain):
-        return LoginRefused(f"TLS was refused: {text}", host=host, hint="are ?cert= and ?key= signed by its authority?")
+    if "SSLError" in text or any(isinstance(one, ssl.SSLError) for one in chain):
+        said = next((str(one) for one in chain if "SSL" in str(one)), why)
+        return LoginRefused(f"TLS was refused: {said}", host=host, hint="did its authority sign ?cert= and ?key=?")
     if "encryption required" in text:
         return LoginRefused("Dask's configuration wants TLS", host=host, hint="write dask+tls://")
     if not isinstance(error, OSError):
         return AccessError(f"it does not speak as Dask does: {text}", host=host, hint=f"what listens at {address}?")
     return HostUnreachable(
-        f"nothing of Dask answers at {address}: {text or 'no answer in time'}",
+        f"nothing of Dask answers: {why or 'no answer in time'}",
         host=host,
-        tried=(f"waited {SCHEDULER_S:g} s",),
+        tried=(f"connecting to {address}",),
         hint="is it running, is this its port, and does it want dask+tls://?",
     )
