@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
 from serai.dispatch.engines.gateway import GatewayLink
 from serai.dispatch.ports import NodeSpec
+from serai.errors import NoPython
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +40,19 @@ class LocalEngine:
         """See `Engine.connect`."""
         import execnet  # noqa: PLC0415 - slow to import, and `serai --help` does without
 
+        python = spec.python or sys.executable
         group = execnet.Group()
-        gateway = group.makegateway(f"popen//python={spec.python or sys.executable}")
-        return GatewayLink(gateway, deliver, group)
+        try:
+            return GatewayLink(group.makegateway(f"popen//python={python}"), deliver, group)
+        except (OSError, EOFError) as error:
+            with contextlib.suppress(OSError, EOFError):
+                group.terminate(timeout=1.0)
+            why = getattr(error, "strerror", None) or error
+            raise NoPython(
+                f"cannot start an executor with {python}: {why}",
+                host=spec.name,
+                hint="name an interpreter with ?python=, at least Python 3.8",
+            ) from error
 
     def close(self) -> None:
         """See `Engine.close`."""
