@@ -97,6 +97,8 @@ class Carrier:
         self._timing = timing
         self._jobs: queue.Queue[tuple[ev.Assign, Owner] | None] = queue.Queue(MOST_JOBS)
         self._control: deque[bytes] = deque(maxlen=MOST_JOBS)
+        self._unsent: dict[int, list[bytes]] = {}  # bundles that wait, with what is to be said about them
+        self._lock = threading.Lock()  # guards _unsent
         self._came = threading.Event()
         self._ended = threading.Event()
         self._ad: dict[str, Any] | None = None
@@ -111,11 +113,18 @@ class Carrier:
 
     def post(self, assign: ev.Assign, owner: Owner) -> None:
         """Send a bundle; returns at once."""
+        with self._lock:
+            self._unsent[assign.bundle] = []
         self._jobs.put_nowait((assign, owner))
 
-    def control(self, op: int, lane: int = 0, ident: int = 0, head: Mapping[str, Any] | None = None) -> None:
-        """Send a short frame ahead of bundles that wait; returns at once."""
-        self._control.append(wire.pack(op, lane, ident, head))
+    def control(self, frame: bytes, about: int = 0) -> None:
+        """Send a short frame ahead of bundles that wait, but behind the one it is ``about``; returns at once."""
+        with self._lock:
+            waits = self._unsent.get(about)
+            if waits is not None:
+                waits.append(frame)
+                return
+        self._control.append(frame)
         if self._jobs.empty():
             self._jobs.put_nowait((_NOTHING, _NOBODY))
 
@@ -209,6 +218,10 @@ class Carrier:
             )
             report.facts = (facts, b"")
             self._tell(self, report)
+        finally:
+            with self._lock:
+                self._control.extend(self._unsent.pop(assign.bundle, ()))
+            self._send_control(link)
 
     # ---- the engine's thread
 
@@ -251,7 +264,7 @@ class Carrier:
         elif op == wire.LANE_DIED:
             code = head.get("exit")
             words = f"a lane ended with exit code {code}" + (f": {head['log'][-500:]}" if head.get("log") else "")
-            self._tell(self, ev.LaneDown(self.spec.name, lane, words, blame=code != 0))
+            self._tell(self, ev.LaneDown(self.spec.name, lane, words, code != 0, head.get("bundles")))
         elif op == wire.TROUBLE:
             self._trouble = str(head.get("fatal") or head)
             if head.get("fatal"):

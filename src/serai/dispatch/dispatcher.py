@@ -237,11 +237,12 @@ class Dispatcher:
         elif kind is ev.Settle:
             self._settling.settle(action)  # type: ignore[arg-type]
         elif kind is ev.Recall:
-            self._control(action.node, wire.RECALL, action.lane, action.bundle)  # type: ignore[union-attr]
+            self._control(action.node, wire.pack(wire.RECALL, action.lane, action.bundle), action.bundle)  # type: ignore[union-attr]
         elif kind is ev.Kill:
-            self._control(action.node, wire.CANCEL, action.lane, 0, {"ids": action.tasks})  # type: ignore[union-attr]
+            frame = wire.pack(wire.CANCEL, action.lane, 0, {"ids": action.tasks})  # type: ignore[union-attr]
+            self._control(action.node, frame, action.bundle)  # type: ignore[union-attr]
         elif kind is ev.Probe:
-            self._control(action.node, wire.PROBE, 0, 0, {"software": list(action.software)})  # type: ignore[union-attr]
+            self._control(action.node, wire.pack(wire.PROBE, head={"software": list(action.software)}))  # type: ignore[union-attr]
         elif kind is ev.GiveUp:
             self._settling.gave_up(action)  # type: ignore[arg-type]
         elif kind is ev.Stopped:
@@ -263,10 +264,10 @@ class Dispatcher:
         batch.opened.append((action.bundle, action.node, action.lane, self._clock.wall(), json.dumps(action.tasks)))
         carrier.post(action, owner)
 
-    def _control(self, node: str, op: int, lane: int, ident: int = 0, head: Mapping[str, Any] | None = None) -> None:
+    def _control(self, node: str, frame: bytes, about: int = 0) -> None:
         carrier = self._roster.carrier(node)
         if carrier is not None:
-            carrier.control(op, lane, ident, head)
+            carrier.control(frame, about)
 
     def _write_beats(self, now: float) -> None:
         if self._beats and now - self._beats_at >= LONGEST_WAIT_S:

@@ -229,6 +229,7 @@ class Executor:
         fresh = Lane(number)
         fresh.attempt = lane.attempt + 1
         lane.task, lane.attempt = 0, -1
+        held = tuple(one.ident for one in lane.queue)
         lane.queue.clear()
         self.lanes[number] = fresh
-        self.tell(ev.LaneDown(self.model.name, number, "the lane ended", blame))
+        self.tell(ev.LaneDown(self.model.name, number, "the lane ended", blame, held))

@@ -73,12 +73,18 @@ class NodeDown:
 
 @dataclass(slots=True)
 class LaneDown:
-    """A lane's process ended; its node will start another. ``blame`` says whether it died of what it ran."""
+    """A lane's process ended; its node will start another.
+
+    Attributes:
+        blame: whether it died of what it ran.
+        bundles: those that it had been given, among others; None when nobody knows: then all that were sent to it.
+    """
 
     node: str
     lane: int
     why: str
     blame: bool
+    bundles: Sequence[int] | None = None
 
 
 @dataclass(slots=True)
@@ -161,10 +167,11 @@ class Recall:
 
 @dataclass(slots=True)
 class Kill:
-    """End tasks on a lane."""
+    """End tasks of a bundle, wherever it is."""
 
     node: str
     lane: int
+    bundle: int
     tasks: list[int]
 
 

@@ -148,7 +148,7 @@ class Schedule:
         work.waiting += len(event.tasks)
 
     def _cancel(self, event: ev.Cancelled, now: float) -> None:
-        kills: dict[tuple[str, int], list[int]] = {}
+        kills: dict[int, list[int]] = {}
         stopped: dict[int, list[int]] = {}
         for ident in event.tasks:
             task = self._tasks.pop(ident, None)
@@ -157,11 +157,11 @@ class Schedule:
             stopped.setdefault(task.work.id, []).append(ident)
             self.cancelled += 1
             for number in task.bundles:
-                bundle = self._bundles[number]
-                kills.setdefault((bundle.node.name, bundle.lane), []).append(ident)
+                kills.setdefault(number, []).append(ident)
             task.work.forget(task)
-        for (node, lane), tasks in kills.items():
-            self.act(ev.Kill(node, lane, tasks))
+        for number, tasks in kills.items():
+            bundle = self._bundles[number]
+            self.act(ev.Kill(bundle.node.name, bundle.lane, number, tasks))
         for work, tasks in stopped.items():
             self.act(ev.Stopped(work, tasks))
 
@@ -259,7 +259,8 @@ class Schedule:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        for position, bundle in enumerate(list(node.lanes[event.lane])):
+        held = [bundle for bundle in node.lanes[event.lane] if event.bundles is None or bundle.id in event.bundles]
+        for position, bundle in enumerate(held):
             self._lose(bundle, event.why, now, blame=event.blame and position == 0)
 
     def _lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:
@@ -464,7 +465,7 @@ class Schedule:
                 kept.append(number)
             else:
                 bundle.left.pop(task.id, None)
-                self.act(ev.Kill(bundle.node.name, bundle.lane, [task.id]))
+                self.act(ev.Kill(bundle.node.name, bundle.lane, bundle.id, [task.id]))
         task.bundles = tuple(kept)
 
     # ---- time

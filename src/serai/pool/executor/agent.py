@@ -143,7 +143,7 @@ class Agent:
     def _frame(self, frame: bytes) -> None:
         op, number, ident = wire.peek(frame)
         if op == wire.RUN:
-            self._to_lane(number, frame)
+            self._to_lane(number, frame, ident)
         elif op in (wire.CANCEL, wire.RECALL):
             self._about_tasks(op, number, frame)
         elif op == wire.FILE:
@@ -218,14 +218,17 @@ class Agent:
 
     # ---- to and from lanes
 
-    def _to_lane(self, number: int, frame: bytes) -> None:
+    def _to_lane(self, number: int, frame: bytes, bundle: int = 0) -> None:
         lane = self._lanes.get(number)
         if lane is None:
             try:
                 lane = self._start_lane(number)
             except OSError as error:  # too many processes or open files: the others work on
-                self._send(wire.LANE_DIED, number, head={"exit": None, "log": "cannot start a lane: %s" % error})
+                head = {"exit": None, "log": "cannot start a lane: %s" % error, "bundles": [bundle]}
+                self._send(wire.LANE_DIED, number, head=head)
                 return
+        if bundle:
+            lane.bundles.append(bundle)
         self._pass(lane, frame)
 
     def _to_all(self, frame: bytes) -> None:
@@ -281,7 +284,7 @@ class Agent:
             code = 0
         elif code == 0:  # a lane never ends by itself: what it ran did that
             code, log = None, log or "what it ran ended the process, with exit code 0"
-        self._send(wire.LANE_DIED, lane.number, head={"exit": code, "log": log})
+        self._send(wire.LANE_DIED, lane.number, head={"exit": code, "log": log, "bundles": list(lane.bundles)})
 
     # ---- time
 

@@ -300,6 +300,8 @@ class Lane:
         environment.update(work.get("env") or {})
         if self._functions is not None:
             self._stage.clean()  # functions share their process and their directory; commands start in an empty one
+        # A task that runs elsewhere and was given no files does not know of the lane's own directory.
+        elsewhere = work.get("cwd") and not (work.get("shared") or bundle.inputs or bundle.outputs)
         while True:
             taken = self._start(bundle)
             if taken is None:
@@ -310,7 +312,8 @@ class Lane:
             cause, code, rss, detail, files = self._command(bundle, work, index, environment)
             parts = (*self._capture.take(bundle, task, self._report.send_stream), b"")
             self._finish(bundle, task, cause, code, wall, time.monotonic() - began, rss, parts, detail, files)
-            self._stage.clean()
+            if not elsewhere:
+                self._stage.clean()
 
     def _command(self, bundle: Bundle, work: dict[str, Any], index: int, environment: dict[str, str]) -> Ended:
         refused = self._lay(bundle, work, index)

@@ -44,7 +44,7 @@ OUTPUT = 34  # lane, identifier: task. A piece of an output
 BEAT = 35  # alive; what each lane does
 PROBED = 36
 TROUBLE = 37  # lane: a sentence about the executor itself
-LANE_DIED = 38  # lane, identifier: bundle or 0
+LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was given last
 
 # Between the agent and a lane.
 PEEK = 64  # what are you doing?
