@@ -102,7 +102,7 @@ class Report:
         started: float,
         took: float,
         rss_kb: int = 0,
-        parts: Sequence[bytes] = (b"", b"", b""),
+        parts: tuple[bytes, bytes, bytes] = (b"", b"", b""),
         detail: str | None = None,
         outputs: list[int] | None = None,
     ) -> None:
@@ -117,9 +117,9 @@ class Report:
         self.started_us.append(int(started * 1e6))
         self.took_us.append(int(took * 1e6))
         self.rss_kb.append(rss_kb)
-        sizes = [len(part) for part in parts]
-        self.sizes.append(sizes)
-        self.bytes += sum(sizes)
+        out, err, result = len(parts[0]), len(parts[1]), len(parts[2])
+        self.sizes.append([out, err, result])
+        self.bytes += out + err + result
         self.parts.extend(parts)
 
     def head(self) -> dict[str, Any]:
