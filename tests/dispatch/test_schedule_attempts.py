@@ -109,6 +109,6 @@ def test_cancelled_tasks_are_ended_wherever_they_are() -> None:
 
     it = case().node("a").work().tasks(4)
     it.decide()
-    assert it.tell(Cancelled([1, 2, 4, 4, 99])).decide() == ["a/0 kill 1 2", "1 2 4 stopped"]
+    assert it.tell(Cancelled([1, 2, 4, 4, 99])).decide() == ["a/0 kill 1", "a/0 kill 2", "1 2 4 stopped"]
     assert it.schedule.statistics().queued == 1
     assert it.ends("a/0", cause=Cause.CANCELLED).decide() == ["1 late", "a/0 <- 3"]
