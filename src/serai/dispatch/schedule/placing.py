@@ -32,7 +32,9 @@ class Placing:
         if works:
             self._turn += 1
             works = works[self._turn % len(works) :] + works[: self._turn % len(works)]
-            for thin in (False, True):
+            # A wide work that gets its node lets go of others that were held for it, which then are free for the rest.
+            holding = any(work.holds for work in works)
+            for thin in (False, False, True) if holding else (False, True):
                 self._fill(works, now, thin=thin)
         self._recall(now)
 
