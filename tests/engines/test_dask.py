@@ -211,7 +211,7 @@ def test_a_front_end_that_takes_nothing_is_not_sent_everything(engine: DaskEngin
         if op == wire.OUTPUT:
             go_on.wait(30)
             sizes.append(len(body))
-        if op == wire.RESULT and head.get("ids"):
+        if op in {wire.RESULT, wire.LAST} and head.get("ids"):
             done.set()
 
     link: Any = engine.connect(spec, deliver)

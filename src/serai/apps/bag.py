@@ -193,8 +193,17 @@ class Bag:
     _resumed = False
 
     def is_resumed(self) -> None:
-        """The journal knows tasks that have ended already."""
+        """The journal knows tasks that have ended already, and executors may still have results."""
         self._resumed = True
+        self._run.landing.finals_of = self._wanted
+
+    def _wanted(self, task: int) -> tuple[str, ...]:
+        """Where the outputs of a task end, while they are wanted."""
+        item = self.peek(task)
+        try:
+            return () if item is None else self._packer.finals(item, task)
+        except SeraiError:
+            return ()
 
     def _check_finals(self, chunk: _Chunk, tasks: list[int]) -> None:
         """Two tasks must not write one file."""

@@ -21,6 +21,7 @@ from serai.describe.sources import source_from
 from serai.describe.task import State
 from serai.dispatch.carrier import Timing
 from serai.dispatch.history.liveness import front_end_facts
+from serai.dispatch.journal import Journal
 from serai.dispatch.run import JOURNAL, Run, Settings, new_name, token
 from serai.errors import JournalError, NoNodeLeft, SeraiError, UsageError
 
@@ -68,6 +69,7 @@ class CommandRun:
         self.failure: SeraiError | None = None
         self._source = source
         self._skip = skip
+        self._half_written: set[str] = set()
         self._lock = lock
         self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
         run.dispatcher.when_hopeless(self._hopeless)
@@ -121,20 +123,21 @@ class CommandRun:
 
     @classmethod
     def _again(cls, directory: Path, on: Sequence[str], clock: Clock, lock: int, *, failed_too: bool) -> Self:
-        from serai.dispatch.journal import Journal  # noqa: PLC0415 - beside its use
-
         journal = Journal(directory / JOURNAL, fresh=False)
         facts, works, chunks = journal.run(), journal.works(), journal.chunks()
         if facts.get("kind") != "command" or not works:
             raise JournalError(f"{directory.name} is not a run of commands: it cannot be taken up again")
         work, _, description = works[0]
         plan = Plan.from_description(description)
-        _sweep(journal, plan, work, directory.name)
+        words = tuple(on) or tuple(facts["on"])
+        sites = sites_from(words)
+        half_written = _half_written(journal, plan, work)
+        if not any(site.linger_s for site in sites):  # else executors may still write there
+            sweep(directory.name, half_written)
         journal.reopen([State.CANCELLED, State.FAILED] if failed_too else [State.CANCELLED])
         journal.forget_bundles()
         journal.close()
-        words = tuple(on) or tuple(facts["on"])
-        run = Run(sites_from(words), directory, settings=settings_from(words), clock=clock, fresh=False)
+        run = Run(sites, directory, settings=settings_from(words), clock=clock, fresh=False)
         run.journal.set_run(front_end_facts() | {"on": [_absolute(word) for word in words]})
         run.number_from(max((first + count for first, _, count in chunks), default=1))
         run.skip_works(work)
@@ -142,7 +145,9 @@ class CommandRun:
         bag.is_resumed()
         recorded = sum(count for _, _, count in chunks)
         source = None if facts["complete"] else _same_source(facts, directory.name)
-        return cls(run, bag, source, recorded, lock)
+        found = cls(run, bag, source, recorded, lock)
+        found._half_written = half_written
+        return found
 
     def start(self, on_ended: Callable[[list[Outcome]], None]) -> None:
         """Connect, and feed; ``on_ended`` is called with outcomes on another thread."""
@@ -184,6 +189,7 @@ class CommandRun:
         self.bag.stop()
         self._feeder.join(CLOSE_S)
         self.run.close(CLOSE_S, finished=finished)
+        sweep(self.run.name, self._half_written)
         os.close(self._lock)
 
 
@@ -215,12 +221,12 @@ def _take(directory: Path) -> int:
     return lock
 
 
-def _sweep(journal: Any, plan: Plan, work: int, name: str) -> None:
-    """Remove half-written outputs that a killed front end left."""
+def _half_written(journal: Journal, plan: Plan, work: int) -> set[str]:
+    """The directories in which a front end that was killed may have left half-written outputs."""
     places, template = plan.places(), plan.template()
-    if not template.outputs:
-        return
     directories: set[str] = set()
+    if not template.outputs:
+        return directories
     for first, of_work, count in journal.chunks():
         items = journal.items(first) if of_work == work else None
         if items is None:
@@ -232,7 +238,7 @@ def _sweep(journal: Any, plan: Plan, work: int, name: str) -> None:
                 except UsageError:
                     continue
                 directories.add(os.path.dirname(final))
-    sweep(name, directories)
+    return directories
 
 
 def _same_source(facts: dict[str, Any], name: str) -> Source:

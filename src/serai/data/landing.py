@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from serai.quantity import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 PREFIX = ".serai-"
 
@@ -44,6 +44,7 @@ class Landing:
         self._run = run
         self._streams = streams
         self._attempts: dict[tuple[int, int], _Attempt] = {}
+        self.finals_of: Callable[[int], Sequence[str]] | None = None  # for attempts of the run's earlier life
         self._lock = threading.Lock()
 
     def expect(self, bundle: int, task: int, finals: Sequence[str]) -> list[list[str]]:
@@ -63,6 +64,9 @@ class Landing:
         key = (int(head["bundle"]), task)
         with self._lock:
             attempt = self._attempts.get(key)
+        if attempt is None:
+            attempt = self._former(*key)
+        with self._lock:
             if attempt is None:
                 if "stream" not in head:
                     return  # of an attempt that was thrown away
@@ -76,6 +80,15 @@ class Landing:
                 self._output_piece(attempt, head, body)
         except (OSError, IndexError, ValueError) as error:
             attempt.trouble = f"it cannot be stored here: {error}"
+
+    def _former(self, bundle: int, task: int) -> _Attempt | None:
+        """An attempt of the run's earlier life, where its outputs are still wanted."""
+        finals = self.finals_of(task) if self.finals_of is not None else ()
+        if not finals:
+            return None
+        self.expect(bundle, task, finals)
+        with self._lock:
+            return self._attempts.get((bundle, task))
 
     def _stream_piece(self, attempt: _Attempt, key: tuple[int, int], head: dict[str, Any], body: bytes) -> None:
         which = 1 if head["stream"] else 0
@@ -118,6 +131,8 @@ class Landing:
         """
         with self._lock:
             attempt = self._attempts.get((bundle, task))
+        if attempt is None:
+            attempt = self._former(bundle, task)
         if attempt is None:
             return None
         if attempt.trouble:

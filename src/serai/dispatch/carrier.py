@@ -169,7 +169,8 @@ class Carrier:
         if self._ended.is_set():  # closed while it was connecting
             link.close()
             return
-        link.send(wire.pack(wire.HELLO, head=self._hello | {"node": self.spec.name, "scratch": self.spec.scratch}))
+        own = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
+        link.send(wire.pack(wire.HELLO, head=self._hello | own))
         if not self._came.wait(self._timing.check_in_s):
             raise DeadlineExceeded(
                 f"its executor did not check in within {self._timing.check_in_s:g} s",
@@ -238,19 +239,8 @@ class Carrier:
             self._gone(NodeLost(f"its executor sent something that cannot be read: {error!r}", host=self.spec.name))
 
     def _frame(self, op: int, lane: int, ident: int, head: dict[str, Any], body: bytes) -> None:
-        if op == wire.RESULT:
-            report = ev.Report(
-                self.spec.name,
-                lane,
-                ident,
-                head.get("ids", ()),
-                head.get("cause"),
-                head.get("took", ()),
-                head.get("returned", ()),
-                last=bool(head.get("last")),
-                facts=(head, body),
-            )
-            self._tell(self, report)
+        if op in {wire.RESULT, wire.LAST}:
+            self._tell(self, self._report(op, lane, ident, head, body))
         elif op == wire.OUTPUT:
             self._landing.piece(ident, head, body)
         elif op == wire.BEAT:
@@ -259,6 +249,14 @@ class Carrier:
         elif op == wire.AD:
             self._ad = head
             self._came.set()
+        else:
+            self._seldom(op, lane, head, body)
+
+    def _seldom(self, op: int, lane: int, head: dict[str, Any], body: bytes) -> None:
+        if op == wire.LEFT:  # by an earlier executor of this run on this node
+            inner, lane, ident, head, body = wire.unpack(body)
+            if inner in {wire.RESULT, wire.LAST, wire.OUTPUT}:
+                self._frame(inner, lane, ident, head, body)
         elif op == wire.PROBED:
             self._tell(self, ev.Probed(self.spec.name, head["software"]))
         elif op == wire.LANE_DIED:
@@ -269,6 +267,19 @@ class Carrier:
             self._trouble = str(head.get("fatal") or head)
             if head.get("fatal"):
                 self._came.set()
+
+    def _report(self, op: int, lane: int, ident: int, head: dict[str, Any], body: bytes) -> ev.Report:
+        return ev.Report(
+            self.spec.name,
+            lane,
+            ident,
+            head.get("ids", ()),
+            head.get("cause"),
+            head.get("took", ()),
+            head.get("returned", ()),
+            last=op == wire.LAST,
+            facts=(head, body),
+        )
 
 
 _NOTHING: Any = object()  # wakes the thread, for a control frame

@@ -27,6 +27,7 @@ class NodeSpec:
         memory_bytes: what tasks may use; None for what it has.
         in_place: it is this very machine and user, so files are where they are.
         by_reference: functions find their modules where this process does.
+        linger_s: how long its executor goes on with what it has when the front end is gone.
     """
 
     name: str
@@ -39,6 +40,7 @@ class NodeSpec:
     ssh_config: str | None = None
     in_place: bool = False
     by_reference: bool = False
+    linger_s: float = 0.0
 
 
 class Link(Protocol):

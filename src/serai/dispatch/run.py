@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 KEEP = 64 * 1024  # bytes of a standard stream in a result and in the journal; longer ones become files
 JOURNAL = "journal.db"
+LIVES = "lives"  # how often the run was begun; bundles of different lives have different numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,10 @@ class Run:
             "keep": settings.keep_bytes,
         }
         self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience)
-        schedule = Schedule(settings.limits, randomness.Random(seed))  # noqa: S311 - jitter, not a secret
+        life = 1 if fresh else int(self.journal.run().get(LIVES, 1)) + 1
+        self.journal.set_run({LIVES: life})
+        random = randomness.Random(seed)  # noqa: S311 - jitter, not a secret
+        schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1)
         self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
         self._works = itertools.count(1)
         self._numbers = threading.Lock()

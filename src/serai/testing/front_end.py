@@ -111,7 +111,7 @@ class FrontEnd:
         """How tasks ended, by their number; a task that ended twice is an error."""
         found: dict[int, dict[str, Any]] = {}
         for op, _, _, head, body in self.frames:
-            if op != wire.RESULT:
+            if op not in {wire.RESULT, wire.LAST}:
                 continue
             at = 0
             for n, task in enumerate(head.get("ids", ())):

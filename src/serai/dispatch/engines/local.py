@@ -31,6 +31,7 @@ class LocalEngine:
                 memory_bytes=site.memory_bytes,
                 python=site.python,
                 scratch=site.scratch,
+                linger_s=site.linger_s or 0.0,
                 in_place=True,
                 by_reference=site.python is None,
             )
@@ -43,7 +44,7 @@ class LocalEngine:
         python = spec.python or sys.executable
         group = execnet.Group()
         try:
-            return GatewayLink(group.makegateway(f"popen//python={python}"), deliver, group)
+            return GatewayLink(group.makegateway(f"popen//python={python}"), deliver, group, lingers=spec.linger_s > 0)
         except (OSError, EOFError) as error:
             with contextlib.suppress(OSError, EOFError):
                 group.terminate(timeout=1.0)

@@ -60,6 +60,7 @@ class SshEngine:
                 python=site.python,
                 scratch=site.scratch,
                 ssh_config=site.ssh_config,
+                linger_s=site.linger_s or 0.0,
             )
         ]
 
@@ -73,19 +74,20 @@ class SshEngine:
         connection = Connection(target, control_dir=control_directory(os.environ), clock=SystemClock())
         connection.open()
         try:
-            return SshLink(self._gateway(connection, spec.python or PYTHON, deliver), connection)
+            return SshLink(self._gateway(connection, spec, deliver), connection)
         except BaseException:
             connection.close()
             raise
 
     @staticmethod
-    def _gateway(connection: Connection, python: str, deliver: Callable[[bytes | None], None]) -> GatewayLink:
+    def _gateway(connection: Connection, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> GatewayLink:
         import execnet  # noqa: PLC0415 - slow to import, and `serai --help` does without
 
         group = execnet.Group()
+        python = spec.python or PYTHON
         try:
             gateway = group.makegateway(connection.execnet_spec(python))
-            return GatewayLink(gateway, deliver, group)
+            return GatewayLink(gateway, deliver, group, lingers=spec.linger_s > 0)
         except (OSError, EOFError, execnet.HostNotFound) as error:
             code = None
             with contextlib.suppress(Exception):

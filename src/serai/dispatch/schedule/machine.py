@@ -29,9 +29,10 @@ class Schedule:
     Args:
         limits: its limits and times.
         random: where jitter comes from.
+        first_bundle: the number of the first bundle; higher than any that the run had in an earlier life.
     """
 
-    def __init__(self, limits: ev.Limits, random: random.Random) -> None:
+    def __init__(self, limits: ev.Limits, random: random.Random, first_bundle: int = 1) -> None:
         self.limits = limits
         self._random = random
         self._works: dict[int, Work] = {}
@@ -40,7 +41,7 @@ class Schedule:
         self._sites: dict[str, Site] = {}
         self._bundles: dict[int, Bundle] = {}
         self._actions: list[ev.Action] = []
-        self._next_bundle = 1
+        self._next_bundle = first_bundle
         self._ticked_at = float("-inf")
         self._asked_at: dict[str, float] = {}  # when nodes were asked about programs that they have not told of
         self.done = 0
@@ -354,9 +355,8 @@ class Schedule:
     def _report(self, report: ev.Report, now: float) -> None:
         bundle = self._bundles.get(report.bundle)
         if bundle is None:
-            # From an executor that was given up: whatever it did, others do it again.
             if report.tasks:
-                self.act(ev.Settle(0, report, [ev.Verdict.LATE] * len(report.tasks)))
+                self._report_of_the_lost(report)
             return
         work, site = bundle.work, bundle.node.site
         if report.tasks:
@@ -384,6 +384,22 @@ class Schedule:
                 task.bundles = tuple(one for one in task.bundles if one != bundle.id)
                 if not task.bundles:
                     task.work.put(task, first=True)
+
+    def _report_of_the_lost(self, report: ev.Report) -> None:
+        """Judge what comes of a bundle that was given up, or of the run's earlier life: what ended well is welcome."""
+        causes = report.causes or [Cause.OK] * len(report.tasks)
+        verdicts, of_work = [], 0
+        for ident, cause in zip(report.tasks, causes, strict=True):
+            task = self._tasks.pop(ident, None) if cause == Cause.OK else None
+            if task is None:
+                verdicts.append(ev.Verdict.LATE)
+                continue
+            of_work = task.work.id
+            task.work.forget(task)
+            self._end_twins(task, "")
+            self.done += 1
+            verdicts.append(ev.Verdict.DONE)
+        self.act(ev.Settle(of_work, report, verdicts))
 
     def _judge(self, report: ev.Report, bundle: Bundle, now: float) -> list[int] | None:
         """Return a verdict for each task of a report; None when all are done."""

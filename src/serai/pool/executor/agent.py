@@ -10,11 +10,14 @@ import contextlib
 import os
 import selectors
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 from . import facts, wire
 from .lanes import END_GRACE_S, LaneProcess
+from .left import Spool, frames_of, is_left, left_by
 from .processes import adopt_orphans, end_descendants
 from .stage import StageError, remove, words_of
 from .store import Store, make_base
@@ -56,6 +59,8 @@ class Agent:
         self._heard_at = time.monotonic()
         self._beat_at = float("inf")
         self._running = True
+        self._ending = False  # it was told to end: nothing is kept
+        self._linger_until: float | None = None
 
     def feed(self, frame: bytes | None) -> None:
         """Take a frame from the front end; None when it is gone. Any thread may call this."""
@@ -63,6 +68,18 @@ class Agent:
         self._inbox.append(frame)
         if not self._awake.is_set():
             self._wake()
+
+    def _cut_off(self) -> None:
+        """The front end is gone: end, or finish what is here if that was asked for, and keep what there is to say."""
+        linger_s = self._hello.get("linger") or 0
+        if self._linger_until is not None or self._ending:
+            return
+        if not linger_s or self._store is None or not any(lane.bundles for lane in self._lanes.values()):
+            self._running = False
+            return
+        self._linger_until = time.monotonic() + linger_s
+        self._beat_at = time.monotonic() + 1.0
+        self._out = Spool(self._store.base).send
 
     def _wake(self) -> None:
         self._awake.set()
@@ -111,14 +128,17 @@ class Agent:
         for lane in lanes:
             lane.kill()
         end_descendants(os.getpid())
-        if self._store is not None:
+        if self._store is not None and not is_left(self._store.base):
             remove(self._store.base)
+        elif self._store is not None:
+            self._store.keep_what_is_left()
 
     def _guard(self, silence: float) -> None:
         """End everything when the main thread cannot: it writes to a front end that neither reads nor is gone."""
         while self._running:
             time.sleep(min(1.0, silence / 4))
-            if time.monotonic() - self._heard_at > silence + STUCK_S and self._running:
+            lingers = self._linger_until is not None
+            if time.monotonic() - self._heard_at > silence + STUCK_S and self._running and not lingers:
                 self._end()
                 os._exit(1)
 
@@ -135,7 +155,7 @@ class Agent:
                 return
             frame = self._inbox.popleft()
             if frame is None:
-                self._running = False
+                self._cut_off()
                 return
             self._frame(frame)
         self._wake()  # the rest after the lanes and the beat: inputs may come quicker than they are written
@@ -156,6 +176,7 @@ class Agent:
         elif op == wire.HELLO:
             self._check_in(wire.unpack(frame)[3])
         elif op == wire.BYE:
+            self._ending = True
             self._running = False
         else:
             self._seldom(op, frame)
@@ -194,6 +215,8 @@ class Agent:
         self._store = Store(base)
         self._beat_at = time.monotonic() + hello["beat"]
         self._send(wire.AD, head=facts.ad(base, hello.get("software") or ()))
+        if hello.get("linger"):
+            self._beat_at = time.monotonic()  # what an earlier executor left is told at once
         threading.Thread(target=self._guard, args=(hello["silence"],), name="guard", daemon=True).start()
 
     def _inputs(self) -> Store:
@@ -228,7 +251,7 @@ class Agent:
                 self._send(wire.LANE_DIED, number, head=head)
                 return
         if bundle:
-            lane.bundles.append(bundle)
+            lane.bundles[bundle] = None
         self._pass(lane, frame)
 
     def _to_all(self, frame: bytes) -> None:
@@ -269,6 +292,8 @@ class Agent:
             elif op == wire.BYE:
                 lane.said_bye = True  # it ends itself to end a function
             else:
+                if op == wire.LAST:
+                    lane.bundles.pop(ident, None)
                 self._out(frame)
             lane.cancelled_at = None
 
@@ -293,9 +318,13 @@ class Agent:
             if lane.cancelled_at is not None and now - lane.cancelled_at > CANCEL_GRACE_S:
                 lane.cancelled_at = None
                 lane.kill()
+        if self._linger_until is not None:
+            if now >= self._linger_until or not any(lane.bundles for lane in self._lanes.values()):
+                self._running = False
+            return
         if self._hello and now - self._heard_at > self._hello["silence"]:
-            self._running = False
-        if now >= self._beat_at:
+            self._cut_off()
+        elif now >= self._beat_at:
             self._beat_at = now + self._hello["beat"]
             self._beat()
 
@@ -314,6 +343,10 @@ class Agent:
                     self._lane_gone(lane)
             elif not lane.waiting:
                 self._pass(lane, wire.pack(wire.PEEK, lane.number))
+        if self._hello.get("linger"):
+            for base in left_by(self._inputs().base, self._hello["run"]):
+                for frame in frames_of(base):
+                    self._out(wire.pack(wire.LEFT, body=frame))
 
 
 def _load() -> float:
@@ -340,6 +373,36 @@ def serve_channel(channel: Any, sources: Mapping[str, str]) -> None:
     _heed_signals(agent)
     channel.setcallback(agent.feed, endmarker=None)
     agent.run()
+
+
+def serve_relay(channel: Any, parcel: Mapping[str, str]) -> None:
+    """Be between an execnet channel and an agent in a process of its own, which may outlive both."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", parcel["program"]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        bufsize=0,
+    )
+    assert process.stdin is not None  # noqa: S101 - for the reader of types: both were asked for
+    assert process.stdout is not None  # noqa: S101
+    to_agent, reader = process.stdin, wire.Reader(process.stdout.fileno())
+
+    def take(frame: bytes | None) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if frame is None:
+                to_agent.close()
+            else:
+                wire.write(to_agent.fileno(), frame)
+
+    channel.setcallback(take, endmarker=None)
+    while not channel.isclosed():
+        frames = reader.read()
+        if frames is None:
+            return
+        for frame in frames:
+            channel.send(frame)
 
 
 def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:

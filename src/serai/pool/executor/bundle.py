@@ -73,11 +73,10 @@ class Report:
     def emit(self, bundle: Bundle, *, last: bool, returned: Sequence[int] = ()) -> None:
         """Send what is known of a bundle. Called with the lane's lock held, as `add` is."""
         head = self.head()
-        if last:
-            head["last"] = 1
         if returned:
             head["returned"] = list(returned)
-        self.send(wire.pack(wire.RESULT, self._number, bundle.ident, head, b"".join(self.parts)))
+        op = wire.LAST if last else wire.RESULT
+        self.send(wire.pack(op, self._number, bundle.ident, head, b"".join(self.parts)))
         self._clear()
         self.flushed = time.monotonic()
 

@@ -62,7 +62,7 @@ class LaneProcess:
         self.now: tuple[int, float] | None = None  # (task, seconds), as it said last
         self.cancelled_at: float | None = None
         self.said_bye = False
-        self.bundles: collections.deque[int] = collections.deque(maxlen=64)  # it was given last; it holds far fewer
+        self.bundles: dict[int, None] = {}  # that it was given and is not through with
         parts = {"loader": sources["loader"], "sources": sources, "number": number, "setup": setup}
         parcel = json.dumps(parts).encode("ascii")
         self.waiting.append(memoryview(b"%12d" % len(parcel) + parcel))

@@ -8,6 +8,8 @@ import os
 import tempfile
 import time
 
+from .left import NAME as LEFT
+from .left import is_left
 from .stage import INPUT, StageError, remove
 
 TYPE_CHECKING = False
@@ -73,6 +75,15 @@ class Store:
         for key in keys:
             remove(os.path.join(self._directory, str(int(key))))
 
+    def keep_what_is_left(self) -> None:
+        """Remove everything but what a front end may still ask for."""
+        for name in os.listdir(self.base):
+            if name not in (LEFT, "lock"):
+                remove(os.path.join(self.base, name))
+
+
+LEFT_S = 7 * 24 * 3600
+
 
 def make_base(scratch: str | None, run: str) -> str:
     """Make the executor's own directory, and remove those whose executor is gone.
@@ -96,8 +107,9 @@ def make_base(scratch: str | None, run: str) -> str:
 def _sweep(path: str) -> None:
     try:
         info = os.lstat(path)
-        if info.st_uid != os.getuid() or os.path.islink(path) or time.time() - info.st_mtime < 10:
-            return  # another's, or one that is just being made
+        age_s = time.time() - info.st_mtime
+        if info.st_uid != os.getuid() or os.path.islink(path) or age_s < (LEFT_S if is_left(path) else 10):
+            return  # another's, or one that is just being made, or holds what a front end may still ask for
         lock = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return

@@ -44,7 +44,9 @@ OUTPUT = 34  # lane, identifier: task. A piece of an output
 BEAT = 35  # alive; what each lane does
 PROBED = 36
 TROUBLE = 37  # lane: a sentence about the executor itself
-LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was given last
+LAST = 39  # as RESULT, and the bundle is through
+LEFT = 40  # body: a frame for this run that an earlier executor left
+LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was not through with
 
 # Between the agent and a lane.
 PEEK = 64  # what are you doing?
