@@ -17,9 +17,9 @@ from serai.errors import MissingOutput, NeedsUnmet, NodeLost, SeraiError, TaskFa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from serai.dispatch.events import Assign
     from serai.dispatch.ports import Ended, Place
     from serai.dispatch.run import Run
+    from serai.dispatch.schedule.events import Assign
 
 WINDOW = 20_000  # tasks handed to the schedule and not ended; the others wait in the journal
 

@@ -20,6 +20,7 @@ from serai.describe.poolfile import read_pool_file, sites_from
 from serai.describe.sources import source_from
 from serai.describe.task import State
 from serai.dispatch.carrier import Timing
+from serai.dispatch.history.liveness import front_end_facts
 from serai.dispatch.run import JOURNAL, Run, Settings, new_name, token
 from serai.errors import JournalError, NoNodeLeft, SeraiError, UsageError
 
@@ -94,7 +95,7 @@ class CommandRun:
             "began": clock.wall(),
             "complete": False,
         }
-        run.journal.set_run(facts | _owner())
+        run.journal.set_run(facts | front_end_facts())
         return cls(run, Bag(run, request.plan), request.source, 0, lock)
 
     @classmethod
@@ -134,7 +135,7 @@ class CommandRun:
         journal.close()
         words = tuple(on) or tuple(facts["on"])
         run = Run(sites_from(words), directory, settings=settings_from(words), clock=clock, fresh=False)
-        run.journal.set_run(_owner() | {"ended": None, "on": [_absolute(word) for word in words]})
+        run.journal.set_run(front_end_facts() | {"on": [_absolute(word) for word in words]})
         run.number_from(max((first + count for first, _, count in chunks), default=1))
         run.skip_works(work)
         bag = Bag(run, plan, work=work)
@@ -182,10 +183,7 @@ class CommandRun:
         """End everything anywhere; says in the journal whether the run is finished."""
         self.bag.stop()
         self._feeder.join(CLOSE_S)
-        self.run.dispatcher.close(CLOSE_S)
-        if finished:
-            self.run.journal.set_run({"ended": self.run.clock.wall()})
-        self.run.journal.close()
+        self.run.close(CLOSE_S, finished=finished)
         os.close(self._lock)
 
 
@@ -202,20 +200,6 @@ def settings_from(on: Sequence[str]) -> Settings:
 
 def _absolute(word: str) -> str:
     return str(Path(word).resolve()) if "://" not in word and Path(word).is_file() else word
-
-
-def _owner() -> dict[str, Any]:
-    """Who writes the journal now."""
-    return {"pid": os.getpid(), "pid_started": process_started(os.getpid())}
-
-
-def process_started(pid: int) -> int | None:
-    """When a process began, in the kernel's ticks: with the number, a name that no other process ever has."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(text.rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 def _take(directory: Path) -> int:
@@ -273,4 +257,4 @@ def auto_send(plan: Plan) -> tuple[str, ...]:
     return tuple(found)
 
 
-__all__ = ["CommandRun", "Request", "auto_send", "process_started", "settings_from"]
+__all__ = ["CommandRun", "Request", "auto_send", "settings_from"]

@@ -69,9 +69,10 @@ class Live(View):
     def refresh(self) -> None:
         """See `View.refresh`."""
         super().refresh()
-        self._live.update(self._picture(), refresh=True)
+        self._live.update(self.picture(), refresh=True)
 
-    def _picture(self) -> RenderableType:
+    def picture(self) -> RenderableType:
+        """What is shown now."""
         facts = self.facts()
         ended = facts["done"] + facts["failed"] + facts["cancelled"]
         rate = self._rate(ended)

@@ -92,7 +92,7 @@ def _request(given: dict[str, object]) -> Request:
     from serai.apps.command_run import Request, auto_send  # noqa: PLC0415 - as above
     from serai.apps.plan import Plan  # noqa: PLC0415 - as above
     from serai.describe.task import Needs  # noqa: PLC0415 - as above
-    from serai.dispatch.events import Retry  # noqa: PLC0415 - as above
+    from serai.dispatch.schedule.events import Retry  # noqa: PLC0415 - as above
     from serai.quantity import bytes_of, seconds  # noqa: PLC0415 - as above
 
     on = _words(given["on"]) or ("local:",)

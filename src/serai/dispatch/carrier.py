@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch import events as ev
 from serai.dispatch.ports import CargoRefused, Place
+from serai.dispatch.schedule import events as ev
 from serai.errors import DeadlineExceeded, NodeLost, SeraiError
 from serai.pool.executor import wire
 

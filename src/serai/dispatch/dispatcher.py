@@ -11,8 +11,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch import events as ev
 from serai.dispatch.carrier import Beat, Came, Carrier, Gone
+from serai.dispatch.schedule import events as ev
 from serai.dispatch.settling import Settling
 from serai.dispatch.snapshot import take
 from serai.errors import NodeLost
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from serai.dispatch.journal import Journal
     from serai.dispatch.ports import Owner
     from serai.dispatch.roster import Roster
-    from serai.dispatch.schedule import Schedule
+    from serai.dispatch.schedule.machine import Schedule
     from serai.dispatch.snapshot import NodeNow
 
 DRAIN = 5_000  # things taken from the inbox before the schedule decides

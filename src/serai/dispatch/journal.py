@@ -48,7 +48,8 @@ CREATE TABLE note (id INTEGER PRIMARY KEY, at REAL NOT NULL, node TEXT, task INT
 RESULTS = """
 INSERT OR REPLACE INTO result
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]'), ?2, ?3, json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
+       json_extract(value, '$[3]'), ?2, ?3, json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]')
 FROM json_each(?1)
 """
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from serai.describe.poolfile import SiteSpec
     from serai.describe.task import Cause, State
-    from serai.dispatch.events import Assign
+    from serai.dispatch.schedule.events import Assign
 
 Deliver = "Callable[[bytes | None], None]"
 

@@ -15,10 +15,11 @@ from serai.data.landing import Landing
 from serai.dispatch.carrier import Timing
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
-from serai.dispatch.events import Limits
+from serai.dispatch.history.liveness import ENDED
 from serai.dispatch.journal import Journal
 from serai.dispatch.roster import Roster
-from serai.dispatch.schedule import Schedule
+from serai.dispatch.schedule.events import Limits
+from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.pool.members import Patience
 
@@ -125,9 +126,11 @@ class Run:
         """Works up to ``last`` are taken: a run begins again."""
         self._works = itertools.count(last + 1)
 
-    def close(self, deadline_s: float = 15.0) -> None:
-        """End everything the run has anywhere."""
+    def close(self, deadline_s: float = 15.0, *, finished: bool = False) -> None:
+        """End everything the run has anywhere; says in the journal whether the run is finished."""
         self.dispatcher.close(deadline_s)
+        if finished:
+            self.journal.set_run({ENDED: self.clock.wall()})
         self.journal.close()
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, State
-from serai.dispatch.events import Verdict
 from serai.dispatch.journal import Batch
 from serai.dispatch.ports import Ended
+from serai.dispatch.schedule.events import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serai.clock import Clock
     from serai.data.landing import Landing
-    from serai.dispatch import events as ev
     from serai.dispatch.journal import Journal
     from serai.dispatch.ports import Owner
+    from serai.dispatch.schedule import events as ev
 
 NO_SIZES = (0, 0, 0)
 
@@ -79,7 +79,8 @@ class Settling:
             detail = details.get(str(n), "")
             if verdict == Verdict.AGAIN:
                 self._landing.discard(report.bundle, task)
-                self.batch.attempts.append((task, self._clock.wall(), report.node, cause, detail))
+                words = detail or _last_words(exits[n] if exits else 0, body[start + out : start + out + err])
+                self.batch.attempts.append((task, self._clock.wall(), report.node, cause, words))
                 continue
             ended = Ended(task, State.DONE if verdict == Verdict.DONE else State.FAILED, cause, report.node, detail)
             self._land(ended, report.bundle)
@@ -171,3 +172,10 @@ class Settling:
         self._ended.clear()
         for owner in self._owners.values():
             owner.broken(error)
+
+
+def _last_words(code: int | None, stderr: bytes) -> str:
+    """What there is to say of an attempt that ended badly and is made again."""
+    ended = "ended" if code is None else f"exit code {code}" if code >= 0 else f"ended by signal {-code}"
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"{ended}: {lines[-1][:200]}" if lines else ended

@@ -12,6 +12,7 @@ import threading
 import types
 from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError
 from concurrent.futures import Future as BaseFuture
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, Needs, State
@@ -21,9 +22,9 @@ from serai.pool.executor import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from serai.dispatch.events import Assign, Retry
     from serai.dispatch.ports import Ended, Place
     from serai.dispatch.run import Run
+    from serai.dispatch.schedule.events import Assign, Retry
 
 MOST_WORKS = 256  # functions that are pickled once; further ones travel with each of their tasks
 PROTOCOL = 4
@@ -151,7 +152,9 @@ class Functions:
         self._heads[work] = wire.pack(wire.WORK, wire.EVERY_LANE, work, head, self._init + body)
         needs = Needs(python=sys.version_info[:2])
         name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
-        self._run.journal.add_work(work, "function", {"name": name})
+        self._run.journal.add_work(
+            work, "function", {"name": name, "needs": asdict(needs), "retry": asdict(self._retry)}
+        )
         self._run.dispatcher.add_work(work, needs, self._retry, self)
         self._works[id(function)] = (function, work)
         return function, work

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from serai.apps.frontends.functions import Functions, Future
 from serai.describe.poolfile import sites_from
 from serai.describe.task import Item, Needs
-from serai.dispatch.events import Retry
+from serai.dispatch.history.liveness import front_end_facts
 from serai.dispatch.run import Run, Settings, new_name, token
+from serai.dispatch.schedule.events import Retry
 from serai.errors import NoNodeLeft
 from serai.session.home import runs_directory
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serai.apps.bag import Bag, Outcome
-    from serai.dispatch.events import Statistics
     from serai.dispatch.ports import Ended
+    from serai.dispatch.schedule.events import Statistics
 
 _living: weakref.WeakSet[_Core] = weakref.WeakSet()
 
@@ -60,7 +61,8 @@ class _Core:
         self.run = Run(
             sites_from(sites or ("local:",)), runs / new_name(time.time(), token()), settings=options.settings
         )
-        self.run.journal.set_run({"kind": "pool", "began": time.time(), "sites": list(sites), "argv": sys.argv[:1]})
+        facts = {"kind": "pool", "began": self.run.clock.wall(), "sites": list(sites), "argv": sys.argv[:1]}
+        self.run.journal.set_run(facts | front_end_facts())
         self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))
         if options.echo:
             self.functions.on_output = _echo
@@ -84,7 +86,7 @@ class _Core:
         self.functions.wait_idle()
         with self._closing:
             if not self._done.is_set():
-                self.run.close()
+                self.run.close(finished=True)
                 self._done.set()
 
     def close_later(self) -> None:
