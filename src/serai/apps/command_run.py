@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from serai.describe.sources import Source
 
 CLOSE_S = 15.0
+FEED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,8 @@ class CommandRun:
     def close(self, *, finished: bool) -> None:
         """End everything anywhere; says in the journal whether the run is finished."""
         self.bag.stop()
-        self._feeder.join(CLOSE_S)
+        if self._feeder.is_alive():
+            self._feeder.join(FEED_S)  # it may be reading a stream that says nothing; what it reads now is dropped
         self.run.close(CLOSE_S, finished=finished)
         os.close(self._lock)
 
