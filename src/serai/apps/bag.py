@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from serai.dispatch.run import Run
     from serai.dispatch.schedule.events import Assign
 
+SLOW_S = 0.02  # a source that takes longer for a batch is handed over as it comes
 WINDOW = 20_000  # tasks handed to the schedule and not ended; the others wait in the journal
 
 ERRORS: dict[int, type[TaskFailed | NodeLost]] = {
@@ -113,6 +114,7 @@ class Bag:
         self.total = 0
         self.complete = False
         self.ended_count = 0
+        self.ended_before = 0  # of them, those that the journal knew when the run was taken up again
         self.counts = dict.fromkeys((State.DONE, State.FAILED, State.CANCELLED), 0)
         self.failure: BaseException | None = None
         self._backlog = 0
@@ -133,7 +135,7 @@ class Bag:
         iterator = iter(items)
         size = CHUNK if self._ahead is None else min(CHUNK, self._ahead)
         first_size = 1  # the first task starts at once; a source may be slow
-        while batch := list(itertools.islice(iterator, first_size)):
+        while batch := self._take(iterator, first_size):
             if not self._wait_for_room(len(batch)):
                 return
             first = self._run.reserve(len(batch))
@@ -146,6 +148,16 @@ class Bag:
                 self._pump()
             first_size = min(size, first_size * 4)
         self.finish_feeding()
+
+    def _take(self, iterator: Iterator[Item], most: int) -> list[Item]:
+        """Up to so many items: fewer where they come slowly, so that none waits for long for those after it."""
+        until = self._run.clock.now() + SLOW_S
+        batch = []
+        for item in itertools.islice(iterator, most):
+            batch.append(item)
+            if self._run.clock.now() >= until:
+                break
+        return batch
 
     def finish_feeding(self) -> None:
         """Nothing more will be recorded."""
@@ -176,17 +188,19 @@ class Bag:
             first, count, items = self._waiting.popleft()
             if items is None:
                 items = self._run.journal.items(first)
-            ended = self._run.journal.ended(first, count) if self._resumed else set()
+            ended = self._run.journal.ended(first, count) if self._resumed else {}
             tasks = [task for task in range(first, first + count) if task not in ended]
             self.ended_count += len(ended)
-            self.counts[State.DONE] += len(ended)
+            self.ended_before += len(ended)
+            for state in ended.values():
+                self.counts[State(state)] += 1
+            chunk = _Chunk(first, items, len(tasks))
+            if self._has_outputs:  # also of tasks that have ended: what they wrote stays theirs
+                self._check_finals(chunk, range(first, first + count))
             if tasks:
-                chunk = _Chunk(first, items, len(tasks))
-                for task in range(first, first + count):
+                for task in tasks:
                     self._chunks[task] = chunk
                 self._backlog += len(tasks)
-                if self._has_outputs:
-                    self._check_finals(chunk, tasks)
                 self._run.dispatcher.submit_many(self.work, tasks)
         self._room.notify_all()
 
@@ -196,7 +210,7 @@ class Bag:
         """The journal knows tasks that have ended already."""
         self._resumed = True
 
-    def _check_finals(self, chunk: _Chunk, tasks: list[int]) -> None:
+    def _check_finals(self, chunk: _Chunk, tasks: Iterable[int]) -> None:
         """Two tasks must not write one file."""
         for task in tasks:
             item = self._decode(chunk, task)
