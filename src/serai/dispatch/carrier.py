@@ -11,7 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.ports import CargoRefused, Place
+from serai.describe.task import Cause
+from serai.dispatch.ports import CargoPostponed, CargoRefused, Place
 from serai.dispatch.schedule import events as ev
 from serai.errors import DeadlineExceeded, NodeLost, SeraiError
 from serai.pool.executor import wire
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from serai.data.landing import Landing
     from serai.dispatch.ports import Engine, Link, NodeSpec, Owner
 
+ENDED_BY_US = frozenset({Cause.TIME_LIMIT, Cause.CANCELLED})
 MOST_JOBS = 100_000  # bundles waiting to be sent to one node: far above depth x lanes of any
 
 
@@ -100,6 +102,7 @@ class Carrier:
         self._came = threading.Event()
         self._ended = threading.Event()
         self._ad: dict[str, Any] | None = None
+        self._ended_by_us: set[int] = set()  # lanes that said so of what they ran last
         self._trouble: str | None = None
         self._link: Link | None = None
         self._pinged_at: float | None = None
@@ -144,6 +147,8 @@ class Carrier:
             self._gone(error)
         except OSError as error:
             self._gone(NodeLost(f"the connection ended: {error}", host=self.spec.name))
+        except Exception as error:  # noqa: BLE001 - a node that nobody serves, and nobody knows of, would be worse
+            self._gone(NodeLost(f"its carrier failed: {error!r}", host=self.spec.name))
         finally:
             if self._link is not None:
                 self._link.close()
@@ -209,6 +214,22 @@ class Carrier:
             )
             report.facts = (facts, b"")
             self._tell(self, report)
+        except CargoPostponed as postponed:
+            rest = len(postponed.tasks) < len(assign.tasks)
+            self._tell(
+                self,
+                ev.Report(
+                    assign.node,
+                    assign.lane,
+                    assign.bundle,
+                    (),
+                    None,
+                    (),
+                    postponed.tasks,
+                    last=not rest,
+                    facts=({}, b""),
+                ),
+            )
 
     # ---- the engine's thread
 
@@ -226,6 +247,8 @@ class Carrier:
 
     def _frame(self, op: int, lane: int, ident: int, head: dict[str, Any], body: bytes) -> None:
         if op == wire.RESULT:
+            if head.get("last") and ENDED_BY_US.intersection(head.get("cause") or ()):
+                self._ended_by_us.add(lane)
             report = ev.Report(
                 self.spec.name,
                 lane,
@@ -251,7 +274,10 @@ class Carrier:
         elif op == wire.LANE_DIED:
             code = head.get("exit")
             words = f"a lane ended with exit code {code}" + (f": {head['log'][-500:]}" if head.get("log") else "")
-            self._tell(self, ev.LaneDown(self.spec.name, lane, words, blame=code != 0))
+            # A lane that ends a function ends itself, and says so before: only then nobody is to blame.
+            blame = code != 0 or lane not in self._ended_by_us
+            self._ended_by_us.discard(lane)
+            self._tell(self, ev.LaneDown(self.spec.name, lane, words, blame=blame))
         elif op == wire.TROUBLE:
             self._trouble = str(head.get("fatal") or head)
             if head.get("fatal"):
