@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from serai.describe.poolfile import SiteSpec
     from serai.dispatch.ports import Link
 
+SETSID_S = 30.0
+
 
 class LocalEngine:
     """Starts agents on this machine."""
@@ -40,6 +42,8 @@ class LocalEngine:
 
         group = execnet.Group()
         gateway = group.makegateway(f"popen//python={spec.python or sys.executable}")
+        # Out of the terminal's group: Ctrl-C is for the front end, which decides what becomes of the tasks.
+        gateway.remote_exec("import os\nos.setsid()").waitclose(SETSID_S)
         return GatewayLink(gateway, deliver, group)
 
     def close(self) -> None:
