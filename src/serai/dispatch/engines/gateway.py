@@ -28,8 +28,8 @@ class GatewayLink:
 
     def __init__(self, gateway: execnet.Gateway, deliver: Callable[[bytes | None], None], group: execnet.Group) -> None:
         self._group = group
-        # The link ends the group. execnet would, too, when the interpreter ends: also in a child made by fork, whose end
-        # must not end what its parent uses.
+        # The link ends the group. execnet would, too, when the interpreter ends: also in a child made by fork,
+        # whose end must not end what its parent uses.
         atexit.unregister(group._cleanup_atexit)  # noqa: SLF001 - execnet has no other way to leave it
         self._lock = threading.Lock()
         self._closed = False
