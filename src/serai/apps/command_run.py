@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from serai.describe.sources import Source
 
 CLOSE_S = 15.0
+FEED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ class CommandRun:
         if not any(site.linger_s for site in sites):  # else executors may still write there
             sweep(directory.name, half_written)
         journal.reopen([State.CANCELLED, State.FAILED] if failed_too else [State.CANCELLED])
+        were_on = journal.on_nodes()
         journal.forget_bundles()
         journal.close()
         run = Run(sites, directory, settings=settings_from(words), clock=clock, fresh=False)
@@ -142,7 +144,9 @@ class CommandRun:
         run.number_from(max((first + count for first, _, count in chunks), default=1))
         run.skip_works(work)
         bag = Bag(run, plan, work=work)
-        bag.is_resumed()
+        lingers = {name: spec.linger_s for name, spec in run.roster.specs.items() if spec.linger_s}
+        held = {name: were_on.get(name, []) for name in lingers}
+        bag.is_resumed(held, max(lingers.values(), default=0.0))
         recorded = sum(count for _, _, count in chunks)
         source = None if facts["complete"] else _same_source(facts, directory.name)
         found = cls(run, bag, source, recorded, lock)
@@ -187,7 +191,8 @@ class CommandRun:
     def close(self, *, finished: bool) -> None:
         """End everything anywhere; says in the journal whether the run is finished."""
         self.bag.stop()
-        self._feeder.join(CLOSE_S)
+        if self._feeder.is_alive():
+            self._feeder.join(FEED_S)  # it may be reading a stream that says nothing; what it reads now is dropped
         self.run.close(CLOSE_S, finished=finished)
         sweep(self.run.name, self._half_written)
         os.close(self._lock)

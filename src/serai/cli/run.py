@@ -187,7 +187,7 @@ def _drive(running: CommandRun, show: str, *, fail_fast: bool, sends: tuple[str,
             try:
                 while not (through := running.wait(view.period_s)):
                     view.refresh()
-                    if fail_fast and running.bag.counts[State.FAILED]:
+                    if fail_fast and view.failed:
                         running.bag.cancel()
             except KeyboardInterrupt:
                 interrupted = True

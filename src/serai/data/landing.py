@@ -159,10 +159,11 @@ class Landing:
         if attempt is None:
             return {}
         try:
-            for path, final, directory in zip(attempt.paths, attempt.finals, attempt.directories, strict=True):
-                if os.path.isdir(final) and os.path.isdir(path):
-                    os.rename(final, os.path.join(directory, ".old"))
-                os.replace(path, final)
+            for number, (path, final) in enumerate(zip(attempt.paths, attempt.finals, strict=True)):
+                if os.path.isdir(path) and os.path.isdir(final) and not os.path.islink(final):
+                    _replace_directory(path, final, os.path.join(attempt.directories[number], f".old-{number}"))
+                else:
+                    os.replace(path, final)
         finally:
             self._clear(attempt)
         return attempt.streams
@@ -190,6 +191,15 @@ class Landing:
     def _clear(attempt: _Attempt) -> None:
         for directory in set(attempt.directories):
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _replace_directory(path: str, final: str, aside: str) -> None:
+    os.rename(final, aside)
+    try:
+        os.rename(path, final)
+    except OSError:
+        os.rename(aside, final)
+        raise
 
 
 def sweep(run: str, directories: Iterable[str]) -> int:

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.ports import CargoRefused, Place
+from serai.dispatch.ports import CargoPostponed, CargoRefused, Place
 from serai.dispatch.schedule import events as ev
 from serai.errors import DeadlineExceeded, NodeLost, SeraiError
 from serai.pool.executor import wire
@@ -54,6 +54,11 @@ class Came:
 
     ad: dict[str, Any]
     took_s: float
+
+
+@dataclass(slots=True)
+class NothingLeft:
+    """Earlier executors of this run on the node have ended, and all that they left was told."""
 
 
 @dataclass(slots=True)
@@ -153,6 +158,8 @@ class Carrier:
             self._gone(error)
         except OSError as error:
             self._gone(NodeLost(f"the connection ended: {error}", host=self.spec.name))
+        except Exception as error:  # noqa: BLE001 - a node that nobody serves, and nobody knows of, would be worse
+            self._gone(NodeLost(f"its carrier failed: {error!r}", host=self.spec.name))
         finally:
             if self._link is not None:
                 self._link.close()
@@ -219,6 +226,22 @@ class Carrier:
             )
             report.facts = (facts, b"")
             self._tell(self, report)
+        except CargoPostponed as postponed:
+            rest = len(postponed.tasks) < len(assign.tasks)
+            self._tell(
+                self,
+                ev.Report(
+                    assign.node,
+                    assign.lane,
+                    assign.bundle,
+                    (),
+                    None,
+                    (),
+                    postponed.tasks,
+                    last=not rest,
+                    facts=({}, b""),
+                ),
+            )
         finally:
             with self._lock:
                 self._control.extend(self._unsent.pop(assign.bundle, ()))
@@ -253,7 +276,9 @@ class Carrier:
             self._seldom(op, lane, head, body)
 
     def _seldom(self, op: int, lane: int, head: dict[str, Any], body: bytes) -> None:
-        if op == wire.LEFT:  # by an earlier executor of this run on this node
+        if op == wire.LEFT and not body:
+            self._tell(self, NothingLeft())
+        elif op == wire.LEFT:  # by an earlier executor of this run on this node
             inner, lane, ident, head, body = wire.unpack(body)
             if inner in {wire.RESULT, wire.LAST, wire.OUTPUT}:
                 self._frame(inner, lane, ident, head, body)

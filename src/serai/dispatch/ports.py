@@ -134,6 +134,7 @@ class Owner(Protocol):
 
         Raises:
             CargoRefused: some tasks cannot travel.
+            CargoPostponed: some tasks were too much for one bundle.
         """
         ...
 
@@ -156,3 +157,11 @@ class CargoRefused(Exception):
     def __init__(self, why: Mapping[int, tuple[int, str]]) -> None:
         super().__init__(f"{len(why)} tasks cannot travel")
         self.why = why
+
+
+class CargoPostponed(Exception):
+    """Some tasks of a bundle were left out, because together they are too large for one frame: they go with another."""
+
+    def __init__(self, tasks: Sequence[int]) -> None:
+        super().__init__(f"{len(tasks)} tasks go with another bundle")
+        self.tasks = tasks

@@ -121,6 +121,17 @@ class Roster:
         """Whether no node is there and none is expected."""
         return all(member.hopeless for member in self.members.values())
 
+    @property
+    def settled(self) -> bool:
+        """Whether every node is there or given up: none is expected."""
+        return all(member.hopeless or member.standing is Standing.UP for member in self.members.values())
+
+    def why_given_up(self) -> list[str]:
+        """A line for each node that is not expected any more."""
+        return [
+            f"{member.name}: {member.why.partition(chr(10))[0]}" for member in self.members.values() if member.hopeless
+        ]
+
     def why_hopeless(self) -> str:
         """What was wrong with each node, for people."""
         return "\n".join(f"{member.name}: {member.why}" for member in self.members.values()) or "the pool has no nodes"

@@ -33,6 +33,7 @@ class Settling:
 
     def __init__(self, journal: Journal, landing: Landing, owners: Mapping[int, Owner], clock: Clock) -> None:
         self.batch = Batch()
+        self.unmet: dict[int, str] = {}  # tasks that are ended because no node can ever run them: why
         self._journal = journal
         self._landing = landing
         self._owners = owners
@@ -135,7 +136,12 @@ class Settling:
     def stopped(self, action: ev.Stopped) -> None:
         """Tasks were cancelled."""
         for task in action.tasks:
-            self._end(action.work, Ended(task, State.CANCELLED, Cause.CANCELLED, "", "cancelled by its user"))
+            why = self.unmet.pop(task, None)
+            if why is None:
+                ended = Ended(task, State.CANCELLED, Cause.CANCELLED, "", "cancelled by its user")
+            else:
+                ended = Ended(task, State.FAILED, Cause.NEEDS, "", why)
+            self._end(action.work, ended)
 
     def _end(self, work: int, ended: Ended) -> None:
         self._ended.setdefault(work, []).append(ended)
@@ -161,16 +167,15 @@ class Settling:
 
     def finish(self) -> None:
         """The dispatcher ends: write what is left, and drop attempts that were not accepted."""
-        try:
-            self.flush()
-        finally:
-            self._landing.discard_all()
+        self.flush()
+        self._landing.discard_all()
 
     def abandon(self, error: BaseException) -> None:
         """The dispatcher failed: nobody is told of what could not be written, and all are told why."""
         self.batch = Batch()
         self._ended.clear()
-        for owner in self._owners.values():
+        self._landing.discard_all()
+        for owner in list(self._owners.values()):
             owner.broken(error)
 
 

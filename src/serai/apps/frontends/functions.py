@@ -16,8 +16,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, Needs, State
-from serai.errors import NeedsUnmet, NodeLost, PythonMismatch, SeraiError, TaskFailed, TimeLimitExceeded
+from serai.dispatch.ports import CargoPostponed
+from serai.errors import NeedsUnmet, NodeLost, PythonMismatch, SeraiError, TaskFailed, TimeLimitExceeded, UsageError
 from serai.pool.executor import wire
+from serai.quantity import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from serai.dispatch.schedule.events import Assign, Retry
 
 MOST_WORKS = 256  # functions that are pickled once; further ones travel with each of their tasks
+MOST_BUNDLE = 64 << 20  # bytes of arguments that travel together; further calls go with the next bundle
+MOST_PAYLOAD = wire.LIMIT - (1 << 20)  # bytes of one call's arguments
 PROTOCOL = 4
 PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
 SCRIPT = b"__main__"
@@ -123,6 +127,12 @@ class Functions:
         if known[0] is not function:  # it travels with each of its calls
             args = (function, *args)
         payload = self._dumps_call(args, kwargs)
+        if len(payload) > MOST_PAYLOAD:
+            raise UsageError(
+                f"the arguments of the call are {format_bytes(len(payload))} when pickled: no more than"
+                f" {format_bytes(MOST_PAYLOAD)} travel with a call",
+                hint="write them to a file and pass its name",
+            )
         with self._lock:
             if self.broken_by is not None:
                 raise BrokenPool(f"the pool cannot run functions any more: {self.broken_by}")
@@ -205,14 +215,24 @@ class Functions:
                 yield wire.pack(wire.MODULES, wire.EVERY_LANE, 0, cloudpickle_sources())
             yield self._heads[assign.work]
         payloads = self._payloads
-        tasks, bodies = [], []
+        tasks: list[int] = []
+        bodies: list[bytes] = []
+        postponed: list[int] = []
+        size = 0
         for task in assign.tasks:
             body = payloads.get(task)
-            if body is not None:  # else it was withdrawn since
-                tasks.append(task)
-                bodies.append(body)
+            if body is None:  # it was withdrawn since
+                continue
+            if bodies and size + len(body) > MOST_BUNDLE:
+                postponed.append(task)
+                continue
+            size += len(body)
+            tasks.append(task)
+            bodies.append(body)
         head = {"w": assign.work, "ids": tasks, "len": [len(body) for body in bodies]}
         yield wire.pack(wire.RUN, assign.lane, assign.bundle, head, b"".join(bodies))
+        if postponed:
+            raise CargoPostponed(postponed)
 
     def assigned(self, tasks: Sequence[int]) -> list[int]:
         """See `Owner.assigned`."""
@@ -234,7 +254,7 @@ class Functions:
         for ended in batch:
             payloads.pop(ended.task, None)
             future = futures.pop(ended.task, None)
-            if (ended.stdout or ended.stderr) and self.on_output is not None:
+            if (ended.stdout or ended.stderr or ended.stream_paths) and self.on_output is not None:
                 self.on_output(ended)
             if future is None:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import threading
 from typing import TYPE_CHECKING
@@ -37,6 +38,9 @@ class GatewayLink:
     ) -> None:
         self._group = group
         self._lingers = lingers
+        # The link ends the group. execnet would, too, when the interpreter ends: also in a child made by fork,
+        # whose end must not end what its parent uses.
+        atexit.unregister(group._cleanup_atexit)  # noqa: SLF001 - execnet has no other way to leave it
         self._lock = threading.Lock()
         self._closed = False
         self._channel = gateway.remote_exec(boot.channel_source(lingers=lingers))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from serai.describe.poolfile import SiteSpec
     from serai.dispatch.ports import Link
 
+SETSID_S = 30.0
+
 
 class LocalEngine:
     """Starts agents on this machine."""
@@ -44,7 +46,10 @@ class LocalEngine:
         python = spec.python or sys.executable
         group = execnet.Group()
         try:
-            return GatewayLink(group.makegateway(f"popen//python={python}"), deliver, group, lingers=spec.linger_s > 0)
+            gateway = group.makegateway(f"popen//python={python}")
+            # Out of the terminal's group: Ctrl-C is for the front end, which decides what becomes of the tasks.
+            gateway.remote_exec("import os\nos.setsid()").waitclose(SETSID_S)
+            return GatewayLink(gateway, deliver, group, lingers=spec.linger_s > 0)
         except (OSError, EOFError) as error:
             with contextlib.suppress(OSError, EOFError):
                 group.terminate(timeout=1.0)

@@ -37,9 +37,21 @@ class WorkAdded:
 
 @dataclass(slots=True)
 class TasksAdded:
-    """Tasks of a work are ready to run."""
+    """Tasks of a work are ready to run.
+
+    Attributes:
+        delay_s: they wait so long before they are sent, unless they are `Hurried`.
+    """
 
     work: int
+    tasks: Sequence[int]
+    delay_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Hurried:
+    """Tasks that wait for a time need not wait any more."""
+
     tasks: Sequence[int]
 
 
@@ -139,7 +151,7 @@ class Tick:
     """Time has passed."""
 
 
-Event = WorkAdded | TasksAdded | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
+Event = WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
 
 
 # ---- actions

@@ -51,6 +51,7 @@ class Schedule:
         self._handlers: dict[type, Callable[..., None]] = {
             ev.WorkAdded: self._work_added,
             ev.TasksAdded: self._tasks_added,
+            ev.Hurried: self._hurried,
             ev.NodeUp: self._node_up,
             ev.NodeDown: self._node_down,
             ev.LaneDown: self._lane_down,
@@ -142,11 +143,24 @@ class Schedule:
     def _tasks_added(self, event: ev.TasksAdded, now: float) -> None:
         work = self._works[event.work]
         tasks = self._tasks
+        if event.delay_s:
+            for ident in event.tasks:
+                task = tasks[ident] = Task(ident, work)
+                task.where = Where.DELAYED
+                heapq.heappush(work.delayed, (now + event.delay_s, ident))
+            return
         for ident in event.tasks:
             task = tasks[ident] = Task(ident, work)
             task.where = Where.QUEUE
         work.queue.extend(event.tasks)
         work.waiting += len(event.tasks)
+
+    def _hurried(self, event: ev.Hurried, now: float) -> None:
+        for ident in event.tasks:
+            task = self._tasks.get(ident)
+            if task is not None and task.where == Where.DELAYED:
+                task.where = Where.NONE
+                task.work.put(task)
 
     def _cancel(self, event: ev.Cancelled, now: float) -> None:
         kills: dict[int, list[int]] = {}
@@ -491,7 +505,7 @@ class Schedule:
             while work.delayed and work.delayed[0][0] <= now:
                 _, ident = heapq.heappop(work.delayed)
                 task = self._tasks.get(ident)
-                if task is not None:
+                if task is not None and task.where == Where.DELAYED:  # else it was hurried since
                     task.where = Where.NONE
                     work.put(task)
         self._ask_again(now)

@@ -17,10 +17,9 @@ import time
 
 from . import facts, wire
 from .lanes import END_GRACE_S, LaneProcess
-from .left import Spool, frames_of, is_left, left_by
 from .processes import adopt_orphans, end_descendants
 from .stage import StageError, remove, words_of
-from .store import Store, make_base
+from .store import Spool, Store, frames_of, is_left, left_by, make_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 CANCEL_GRACE_S = 8.0  # a lane that does not answer for so long after a cancellation is ended from outside
 STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread cannot see to that
+LOOK_S = 0.2  # between two looks at an executor that lingers
 TURN = 64  # frames that are taken before the lanes have their turn
 LANE_SETUP = ("node", "run", "keep")
 
@@ -61,6 +61,7 @@ class Agent:
         self._running = True
         self._ending = False  # it was told to end: nothing is kept
         self._linger_until: float | None = None
+        self._look_at = float("inf")
 
     def feed(self, frame: bytes | None) -> None:
         """Take a frame from the front end; None when it is gone. Any thread may call this."""
@@ -78,7 +79,7 @@ class Agent:
             self._running = False
             return
         self._linger_until = time.monotonic() + linger_s
-        self._beat_at = time.monotonic() + 1.0
+        self._beat_at, self._look_at = self._linger_until, float("inf")
         self._out = Spool(self._store.base).send
 
     def _wake(self) -> None:
@@ -99,7 +100,7 @@ class Agent:
             self._end()
 
     def _turn(self) -> None:
-        wait = max(0.0, min(self._beat_at - time.monotonic(), 60.0))
+        wait = max(0.0, min(min(self._beat_at, self._look_at) - time.monotonic(), 60.0))
         for key, events in self._selector.select(wait):
             lane: LaneProcess | None = key.data
             if lane is None:
@@ -216,7 +217,7 @@ class Agent:
         self._beat_at = time.monotonic() + hello["beat"]
         self._send(wire.AD, head=facts.ad(base, hello.get("software") or ()))
         if hello.get("linger"):
-            self._beat_at = time.monotonic()  # what an earlier executor left is told at once
+            self._look_at = time.monotonic()
         threading.Thread(target=self._guard, args=(hello["silence"],), name="guard", daemon=True).start()
 
     def _inputs(self) -> Store:
@@ -324,9 +325,22 @@ class Agent:
             return
         if self._hello and now - self._heard_at > self._hello["silence"]:
             self._cut_off()
+        elif now >= self._look_at:
+            self._look_for_left(now)
         elif now >= self._beat_at:
             self._beat_at = now + self._hello["beat"]
             self._beat()
+
+    def _look_for_left(self, now: float) -> None:
+        """Tell what earlier executors of the run left; again soon, while one of them still works."""
+        for base in left_by(self._inputs().base, self._hello["run"]):
+            for frame in frames_of(base):
+                self._out(wire.pack(wire.LEFT, body=frame))
+        if left_by(self._inputs().base, self._hello["run"]):
+            self._look_at = now + LOOK_S
+        else:
+            self._send(wire.LEFT)
+            self._look_at = float("inf")
 
     def _beat(self) -> None:
         head = {
@@ -343,10 +357,6 @@ class Agent:
                     self._lane_gone(lane)
             elif not lane.waiting:
                 self._pass(lane, wire.pack(wire.PEEK, lane.number))
-        if self._hello.get("linger"):
-            for base in left_by(self._inputs().base, self._hello["run"]):
-                for frame in frames_of(base):
-                    self._out(wire.pack(wire.LEFT, body=frame))
 
 
 def _load() -> float:

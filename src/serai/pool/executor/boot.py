@@ -13,7 +13,6 @@ MODULES = (
     "bundle",
     "capture",
     "stage",
-    "left",
     "store",
     "functions",
     "lane",
@@ -41,7 +40,7 @@ def load(sources, names):
     return module
 """
 
-AGENT_MODULES = ("wire", "processes", "facts", "stage", "left", "store", "lanes", "agent")
+AGENT_MODULES = ("wire", "processes", "facts", "stage", "store", "lanes", "agent")
 
 
 @functools.cache

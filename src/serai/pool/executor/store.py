@@ -8,13 +8,12 @@ import os
 import tempfile
 import time
 
-from .left import NAME as LEFT
-from .left import is_left
+from . import wire
 from .stage import INPUT, StageError, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 
@@ -82,7 +81,8 @@ class Store:
                 remove(os.path.join(self.base, name))
 
 
-LEFT_S = 7 * 24 * 3600
+LEFT_S = 7 * 24 * 3600  # what an executor left for a front end is kept for so long
+LEFT = "left"
 
 
 def make_base(scratch: str | None, run: str) -> str:
@@ -120,3 +120,72 @@ def _sweep(path: str) -> None:
         pass
     finally:
         os.close(lock)
+
+
+# ---- what an executor leaves behind when it was told to go on without its front end
+#
+# An executor that lingers writes the frames that it cannot send into a file of its directory. When the run is taken up
+# again, the executor that checks in on the same node hands them on, as soon as the one that wrote them has ended.
+
+KEPT = (wire.RESULT, wire.LAST, wire.OUTPUT)
+
+
+class Spool:
+    """Frames for a front end that is not there.
+
+    Args:
+        base: the executor's own directory.
+    """
+
+    def __init__(self, base: str) -> None:
+        self._fd = os.open(os.path.join(base, LEFT), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def send(self, frame: bytes) -> None:
+        """Keep a frame, if it says how a task ended or is a piece of an output."""
+        if wire.peek(frame)[0] in KEPT:
+            wire.write(self._fd, frame)
+
+
+def is_left(base: str) -> bool:
+    """Whether an executor's directory holds what a front end should hear."""
+    return os.path.exists(os.path.join(base, LEFT))
+
+
+def frames_of(base: str) -> Iterator[bytes]:
+    """The frames that were left in a directory, which is removed after the last; none while their writer lives."""
+    try:
+        lock = os.open(os.path.join(base, "lock"), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fd = os.open(os.path.join(base, LEFT), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            reader = wire.Reader(fd)
+            while True:
+                frames = reader.read()
+                if frames is None:
+                    break
+                yield from frames
+        finally:
+            os.close(fd)
+        remove(base)
+    except OSError:
+        return  # it lives, or another executor of the run has taken it
+    finally:
+        os.close(lock)
+
+
+def left_by(base: str, run: str) -> list[str]:
+    """Directories of earlier executors of a run beside ``base`` that hold something."""
+    parent, own = os.path.split(base)
+    prefix = "serai-%d-%s-" % (os.getuid(), run)
+    found = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(parent):
+            path = os.path.join(parent, name)
+            if name.startswith(prefix) and name != own and not os.path.islink(path) and is_left(path):
+                with contextlib.suppress(OSError):
+                    if os.lstat(path).st_uid == os.getuid():
+                        found.append(path)
+    return found

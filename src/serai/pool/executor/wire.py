@@ -45,7 +45,7 @@ BEAT = 35  # alive; what each lane does
 PROBED = 36
 TROUBLE = 37  # lane: a sentence about the executor itself
 LAST = 39  # as RESULT, and the bundle is through
-LEFT = 40  # body: a frame for this run that an earlier executor left
+LEFT = 40  # body: a frame for this run that an earlier executor left; empty: that was all
 LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was not through with
 
 # Between the agent and a lane.
