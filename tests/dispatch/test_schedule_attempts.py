@@ -83,12 +83,21 @@ def test_an_idle_lane_calls_back_what_another_has_not_started() -> None:
     assert it.report(it.bundle("a/0", 1), [], returned=(2,)).decide() == ["b/0 <- 2"]
 
 
-def test_a_late_report_is_thrown_away() -> None:
+def test_a_late_report_of_what_ended_well_is_welcome() -> None:
     it = case().node("a").work().tasks(1)
     it.decide()
     given_up = it.bundle("a/0")
     it.down("a").node("b").decide()
-    assert it.report(given_up, [1], last=True).decide() == ["1 late"]
+    assert it.report(given_up, [1], last=True).decide() == ["b/0 kill 1", "1 done"]
+    assert it.ends("b/0").decide() == []
+
+
+def test_a_late_report_of_what_failed_is_thrown_away() -> None:
+    it = case().node("a").work().tasks(1)
+    it.decide()
+    given_up = it.bundle("a/0")
+    it.down("a").node("b").decide()
+    assert it.report(given_up, [1], cause=Cause.EXIT, last=True).decide() == ["1 late"]
     assert it.ends("b/0").decide() == ["1 done"]
 
 
