@@ -49,7 +49,7 @@ def dask(asked: Asked) -> Iterator[Engine]:
         def commands(argv: Sequence[str], count: int) -> list[tuple[int, bytes, bytes]]:
             return client.gather([client.submit(command, argv, pure=False) for _ in range(count)])
 
-        yield Engine(distributed.__version__, functions, commands)
+        yield Engine(distributed.__version__, functions, commands, address=cluster.scheduler_address)
 
 
 if __name__ == "__main__":

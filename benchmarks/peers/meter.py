@@ -11,28 +11,21 @@ import time
 BEGAN = time.perf_counter()  # before the engine's own imports, which are a part of its start-up
 
 import argparse  # noqa: E402 - the clock starts first
-import ctypes  # noqa: E402 - the same
 import json  # noqa: E402 - the same
 import os  # noqa: E402 - the same
-import signal  # noqa: E402 - the same
-import socket  # noqa: E402 - the same
-import sys  # noqa: E402 - the same
 from contextlib import contextmanager  # noqa: E402 - the same
 from dataclasses import dataclass  # noqa: E402 - the same
 from pathlib import Path  # noqa: E402 - the same
 from typing import TYPE_CHECKING, Any  # noqa: E402 - the same
 
+from proctree import adopt_orphans, exposed, machine_cpu_s, tree_cpu_s  # noqa: E402 - the same
 from workload import PROBE, PROBED, TRUE  # noqa: E402 - the same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 WARM_UP = 64  # tasks: enough that each of two workers has had its first
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
-LISTENING = "0A"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +56,23 @@ class Engine:
         functions: runs `same` on 0, 1, … count-1, each submitted by itself; gives the results in any order.
         commands: runs one command count times; gives (exit code, stdout, stderr) of each, or its exit codes only.
         keeps: what is known of each command when it has ended.
+        began: the `time.perf_counter()` from which the start-up counts.
+        address: of its server, where others are to use it too.
     """
 
     version: str
     functions: Callable[[int], Iterable[int]] | None = None
     commands: Callable[[Sequence[str], int], Sequence[Any]] | None = None
     keeps: str = "exit code, stdout, stderr"
+    began: float = BEGAN
+    address: str = ""
 
 
 def main(opener: Callable[[Asked], AbstractContextManager[Engine]]) -> None:
     """Measure one peer as its command line asks, and print the figure."""
     asked, say = begin()
     with opener(asked) as engine:
-        say(measure(engine, asked, startup_from=BEGAN))
+        say(measure(engine, asked))
 
 
 def begin() -> tuple[Asked, Callable[[dict[str, Any]], None]]:
@@ -87,10 +84,7 @@ def begin() -> tuple[Asked, Callable[[dict[str, Any]], None]]:
     parser.add_argument("--variant", default="")
     parser.add_argument("--turn", type=int, default=0)
     asked = Asked(**vars(parser.parse_args()))
-    # Servers that make themselves daemons stay in this tree, and are counted, when their orphans come to us.
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    adopt_orphans()
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
@@ -100,7 +94,7 @@ def begin() -> tuple[Asked, Callable[[dict[str, Any]], None]]:
     return asked, say
 
 
-def measure(engine: Engine, asked: Asked, *, startup_from: float, **more: Any) -> dict[str, Any]:
+def measure(engine: Engine, asked: Asked, **more: Any) -> dict[str, Any]:
     """Warm an engine up, time it and check its answers.
 
     Returns:
@@ -111,7 +105,7 @@ def measure(engine: Engine, asked: Asked, *, startup_from: float, **more: Any) -
     """
     work = _work(engine, asked)
     work(WARM_UP)
-    startup_s = time.perf_counter() - startup_from
+    startup_s = time.perf_counter() - engine.began
     with stopwatch() as spent:
         work(asked.count)
     return {
@@ -160,63 +154,3 @@ def stopwatch() -> Iterator[dict[str, float]]:
     spent["wall_s"] = time.perf_counter() - began
     spent["cpu_s"] = tree_cpu_s() - cpu_s
     spent["others_cpu_s"] = max(0.0, machine_cpu_s() - busy_s - spent["cpu_s"])
-
-
-def tree() -> dict[int, list[str]]:
-    """Return the /proc stat fields, from the state on, of this process and of all that descend from it."""
-    stats: dict[int, list[str]] = {}
-    children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                text = Path("/proc", entry, "stat").read_text(encoding="ascii", errors="replace")
-            except OSError:
-                continue  # it has just ended
-            fields = text.rpartition(")")[2].split()
-            stats[int(entry)] = fields
-            children.setdefault(int(fields[1]), []).append(int(entry))
-    found, waiting = {}, [os.getpid()]
-    while waiting:
-        pid = waiting.pop()
-        found[pid] = stats[pid]
-        waiting += children.get(pid, ())
-    return found
-
-
-def tree_cpu_s() -> float:
-    """Return the CPU seconds of this process tree: the living, the zombies, and those that somebody waited for."""
-    return sum(int(ticks) for fields in tree().values() for ticks in fields[11:15]) * TICK_S
-
-
-def machine_cpu_s() -> float:
-    """Return the CPU seconds that the whole machine has been busy since it started."""
-    user, nice, system, _idle, _iowait, irq, softirq = Path("/proc/stat").read_text(encoding="ascii").split()[1:8]
-    return sum(map(int, (user, nice, system, irq, softirq))) * TICK_S
-
-
-def exposed() -> list[str]:
-    """Return the addresses beyond loopback on which this process tree listens; there should be none."""
-    mine = set()
-    for pid in tree():
-        try:
-            mine |= {os.readlink(fd) for fd in Path("/proc", str(pid), "fd").iterdir()}
-        except OSError:
-            continue  # it has just ended
-    beyond = []
-    for name in ("tcp", "tcp6"):
-        for line in Path("/proc/net", name).read_text(encoding="ascii").splitlines()[1:]:
-            fields = line.split()
-            address, _, port = fields[1].partition(":")
-            if fields[3] == LISTENING and f"socket:[{fields[9]}]" in mine and not _loopback(address):
-                beyond.append(f"{address}:{int(port, 16)}")
-    return sorted(beyond)
-
-
-def _loopback(address: str) -> bool:
-    raw = b"".join(
-        bytes.fromhex(address[at : at + 8])[:: 1 if sys.byteorder == "big" else -1] for at in range(0, len(address), 8)
-    )
-    if len(raw) == 4:
-        return raw[0] == 127
-    text = socket.inet_ntop(socket.AF_INET6, raw)
-    return text == "::1" or text.startswith("::ffff:127.")
