@@ -42,9 +42,14 @@ def matching(*patterns: str, group: int = 1) -> Source:
 
 
 def as_items(values: Iterable[Item | str]) -> Iterator[Item]:
-    """Items as they are; a string is an input file."""
+    """Items as they are; a path is an input file, and anything else, such as a number, is a line."""
     for value in values:
-        yield value if isinstance(value, Item) else Item(inputs=(os.fspath(value),))
+        if isinstance(value, Item):
+            yield value
+        elif isinstance(value, str | os.PathLike):
+            yield Item(inputs=(os.fspath(value),))
+        else:
+            yield Item(line=str(value))
 
 
 def run_commands(run: Run, plan: Plan, values: Iterable[Item | str], bags: list[Bag]) -> Iterator[Outcome]:
