@@ -18,7 +18,7 @@ import serai
 from serai.apps.plan import Plan, encode
 from serai.cli import look, sentences, tables
 from serai.describe.task import Cause, Item, Needs, State
-from serai.dispatch.history.liveness import ENDED, PID, PID_STARTED, front_end_facts
+from serai.dispatch.front_end import ENDED, PID, PID_STARTED, front_end_facts
 from serai.dispatch.history.moment import Pace
 from serai.dispatch.journal import Batch, Journal
 from serai.dispatch.schedule.events import Retry

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serai.dispatch.history import Archive, find_run, front_end_facts, parse_task
-from serai.dispatch.history.liveness import ENDED, PID, PID_STARTED
+from serai.dispatch.front_end import ENDED, PID, PID_STARTED, front_end_facts
+from serai.dispatch.history import Archive, find_run, parse_task
 from serai.dispatch.journal import Journal
 from serai.errors import UsageError
 

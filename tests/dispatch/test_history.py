@@ -16,8 +16,9 @@ import pytest
 
 import serai
 from serai.describe.task import Cause, State
-from serai.dispatch.history import Archive, History, front_end_facts
-from serai.dispatch.history.liveness import ENDED, HOST, PID, PID_STARTED, process_started, state_of
+from serai.dispatch.front_end import ENDED, HOST, PID, PID_STARTED, front_end_facts, process_started
+from serai.dispatch.history import Archive, History
+from serai.dispatch.history.liveness import state_of
 from serai.dispatch.history.moment import RunState, gist
 from serai.dispatch.journal import Batch, Journal
 from serai.errors import JournalError, UsageError
@@ -350,7 +351,7 @@ def test_reading_leaves_nothing_beside_a_closed_journal(journal: Journal, runs: 
 
 WRITER = """
 import sys, time, pathlib
-from serai.dispatch.history import front_end_facts
+from serai.dispatch.front_end import front_end_facts
 from serai.dispatch.journal import Journal, Batch
 path = pathlib.Path(sys.argv[1])
 path.parent.mkdir(parents=True)

@@ -20,7 +20,7 @@ from serai.describe.poolfile import read_pool_file, sites_from
 from serai.describe.sources import source_from
 from serai.describe.task import State
 from serai.dispatch.carrier import Timing
-from serai.dispatch.history.liveness import front_end_facts
+from serai.dispatch.front_end import front_end_facts
 from serai.dispatch.journal import Journal
 from serai.dispatch.run import JOURNAL, Run, Settings, new_name, token
 from serai.errors import JournalError, NoNodeLeft, SeraiError, UsageError

@@ -6,7 +6,6 @@ symbolic link.
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 import re
 from dataclasses import dataclass
@@ -61,6 +60,8 @@ class Places:
         if inside is not None:
             return inside
         directory, name = posixpath.split(absolute)
+        import hashlib  # noqa: PLC0415 - slow to import, and few inputs lie elsewhere
+
         digest = hashlib.sha256(directory.encode("utf-8", "surrogateescape")).hexdigest()
         return f"{_FOREIGN}/{digest[:_DIGEST_CHARS]}/{name}"
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from serai.describe.tomlplaces import places_of
 from serai.errors import PoolFileError, UsageError
 from serai.quantity import bytes_of, seconds
 from serai.session.url import Url
@@ -78,6 +76,10 @@ def read_pool_file(path: str) -> PoolFile:
     Raises:
         PoolFileError: the file cannot be read, or has a mistake; it names the line, the key and what is expected.
     """
+    import tomllib  # noqa: PLC0415 - most runs have no pool file
+
+    from serai.describe.tomlplaces import places_of  # noqa: PLC0415 - as above
+
     try:
         with Path(path).open("rb") as stream:
             raw = stream.read(_LARGEST_FILE_BYTES + 1)

@@ -15,7 +15,7 @@ from serai.data.landing import Landing
 from serai.dispatch.carrier import Timing
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
-from serai.dispatch.history.liveness import ENDED
+from serai.dispatch.front_end import ENDED
 from serai.dispatch.journal import Journal
 from serai.dispatch.roster import Roster
 from serai.dispatch.schedule.events import Limits

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from serai.apps.frontends.functions import Functions, Future
 from serai.describe.poolfile import sites_from
 from serai.describe.task import Item, Needs
-from serai.dispatch.history.liveness import front_end_facts
+from serai.dispatch.front_end import front_end_facts
 from serai.dispatch.run import Run, Settings, new_name, token
 from serai.dispatch.schedule.events import Retry
 from serai.errors import NoNodeLeft, SeraiError

@@ -17,20 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.describe.task import State
-from serai.dispatch.history.liveness import (
-    ARGV,
-    BEGAN,
-    COMPLETE,
-    ENDED,
-    HOST,
-    KIND,
-    ON,
-    PID,
-    SITES,
-    TOTAL,
-    process_started,
-    state_of,
-)
+from serai.dispatch.front_end import ARGV, BEGAN, COMPLETE, ENDED, HOST, KIND, ON, PID, SITES, TOTAL, process_started
+from serai.dispatch.history.liveness import state_of
 from serai.dispatch.history.moment import (
     Attempt,
     Counts,
