@@ -39,9 +39,7 @@ def lines(count: int) -> list[serai.Item]:
     return [serai.Item(line=str(n)) for n in range(count)]
 
 
-def test_commands_over_files_with_outputs(
-    pool: serai.Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_over_files_with_outputs(pool: serai.Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a b.txt", "-n.txt", "$HOME;.txt", "ü'\".txt"):
         Path(name).write_text(name, encoding="utf-8")
@@ -55,7 +53,7 @@ def test_commands_over_files_with_outputs(
 
 def test_lines_columns_and_environment(pool: serai.Pool) -> None:
     items = [serai.Item(line="l", columns={"one": "1 2", "two": "$x"})]
-    (outcome,) = pool.run("sh -c 'echo \"$V\" \"$@\"' sh {line} {n}", items, env={"V": "a b"})
+    (outcome,) = pool.run('sh -c \'echo "$V" "$@"\' sh {line} {n}', items, env={"V": "a b"})
     assert outcome.stdout == b"a b l %d\n" % outcome.task
     assert outcome.error is None
     assert (outcome.exit_code, outcome.node, outcome.state) == (0, "local", State.DONE)
@@ -131,7 +129,9 @@ def test_items_are_taken_as_they_are_needed(pool: serai.Pool) -> None:
 
 
 def test_who_stops_early_ends_what_runs(pool: serai.Pool, tmp_path: Path) -> None:
-    outcomes = pool.run(f"sh -c 'test \"$1\" = 0 || {{ echo $$ > \"$2/$1\"; exec sleep 60; }}' sh {{line}} {tmp_path}", lines(5))
+    outcomes = pool.run(
+        f'sh -c \'test "$1" = 0 || {{ echo $$ > "$2/$1"; exec sleep 60; }}\' sh {{line}} {tmp_path}', lines(5)
+    )
     assert next(outcomes).ok
     until(lambda: [path for path in tmp_path.iterdir() if path.read_text(encoding="ascii").strip()])
     outcomes.close()  # type: ignore[attr-defined]
@@ -145,10 +145,10 @@ def test_items_that_raise_in_the_middle(pool: serai.Pool) -> None:
         yield from lines(20)
         raise ZeroDivisionError("in the middle")
 
-    seen = []
+    seen: list[bool] = []
+    outcomes = pool.run("true {line}", broken())
     with pytest.raises(ZeroDivisionError, match="middle"):
-        for outcome in pool.run("true {line}", broken()):
-            seen.append(outcome.ok)
+        seen.extend(outcome.ok for outcome in outcomes)
     assert seen == [True] * len(seen)
     assert len(list(pool.run("true {line}", lines(5)))) == 5
 
@@ -159,14 +159,14 @@ def test_two_at_once(pool: serai.Pool) -> None:
     assert sorted(mixed) == sorted(f"{name} {n}\n".encode() for n in range(200) for name in ("one", "two"))
 
 
-def test_a_slow_source_does_not_hold_up_what_it_gave(pool: serai.Pool) -> None:
+def test_a_slow_source_does_not_hold_up_what_it_gave(pool: serai.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each item waits until the one before has ended somewhere else: nobody may gather them."""
+    monkeypatch.setattr("serai.apps.bag.SLOW_S", 0.0)  # any source is slow
     go = threading.Semaphore(1)
 
     def asked() -> Iterator[serai.Item]:
         for item in lines(6):
             assert go.acquire(timeout=SOON_S)
-            time.sleep(0.05)
             yield item
 
     count = 0
@@ -178,7 +178,7 @@ def test_a_slow_source_does_not_hold_up_what_it_gave(pool: serai.Pool) -> None:
 
 
 def test_retries(pool: serai.Pool, tmp_path: Path) -> None:
-    command = "sh -c 'echo x >> \"$1\"; test $(wc -l < \"$1\") -ge 3' sh {line}"
+    command = 'sh -c \'echo x >> "$1"; test $(wc -l < "$1") -ge 3\' sh {line}'
     items = [serai.Item(line=str(tmp_path / "tries"))]
     (outcome,) = pool.run(command, items, retries=2)
     assert outcome.ok

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from serai.describe.task import State
 from serai.dispatch.journal import Batch, Journal
 from serai.errors import JournalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def results(*tasks: tuple[int, State]) -> Batch:

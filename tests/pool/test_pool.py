@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import CancelledError, TimeoutError as FutureTimeout, wait
+from concurrent.futures import CancelledError, wait
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +117,7 @@ def test_what_can_be_called(pool: serai.Pool) -> None:
 
 def test_closures_are_called_as_they_are_now(pool: serai.Pool) -> None:
     """A closure's cells may change between two calls."""
-    seen = []
-    for number in range(5):
-        seen.append(pool.submit(lambda: number))  # noqa: B023 - that is the point
+    seen = [pool.submit(lambda: number) for number in range(5)]  # noqa: B023 - that is the point
     assert [future.result(SOON_S) for future in seen] == [0, 1, 2, 3, 4]
 
 
