@@ -117,9 +117,7 @@ def test_what_can_be_called(pool: serai.Pool) -> None:
 
 def test_closures_are_called_as_they_are_now(pool: serai.Pool) -> None:
     """A closure's cells may change between two calls."""
-    seen = []
-    for number in range(5):
-        seen.append(pool.submit(lambda: number))  # noqa: B023, PERF401 - that is the point
+    seen = [pool.submit(lambda: number) for number in range(5)]  # noqa: B023 - that is the point
     assert [future.result(SOON_S) for future in seen] == [0, 1, 2, 3, 4]
 
 
