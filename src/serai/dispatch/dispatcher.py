@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from serai.describe.task import Cause
 from serai.dispatch import events as ev
 from serai.dispatch.carrier import Beat, Came, Carrier, Gone
 from serai.dispatch.settling import Settling
@@ -65,6 +66,7 @@ class Dispatcher:
         self._failure: BaseException | None = None
         self._on_hopeless: Callable[[str], None] | None = None
         self._told_hopeless = False
+        self._unmet: dict[int, str] = {}  # work: why its tasks are being taken out of the queue
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
 
     # ---- for users; any thread
@@ -147,6 +149,7 @@ class Dispatcher:
                 self._check_hope()
                 if now - self._snapshot_at >= SNAPSHOT_S:
                     self._snapshot_at = now
+                    self._check_needs(now)
                     self.nodes_now = take(self._schedule, self._roster)
         except BaseException as error:  # noqa: BLE001 - whatever it was, users that wait must hear of it
             self._failure = error
@@ -245,7 +248,7 @@ class Dispatcher:
         elif kind is ev.GiveUp:
             self._settling.gave_up(action)  # type: ignore[arg-type]
         elif kind is ev.Stopped:
-            self._settling.stopped(action)  # type: ignore[arg-type]
+            self._stopped(action)  # type: ignore[arg-type]
         elif kind is ev.Closed:
             self._settling.batch.closed.append(action.bundle)  # type: ignore[union-attr]
         elif kind is ev.Note:
@@ -273,6 +276,27 @@ class Dispatcher:
             self._beats_at = now
             self._journal.set_beats(self._beats, self._clock.wall())
             self._beats.clear()
+
+    def _check_needs(self, now: float) -> None:
+        """Take tasks out of the queue that no node can ever run: all are there, or given up, and none fits."""
+        if not self._schedule.tasks or not self._roster.settled:
+            return
+        nodes = self._schedule.nodes
+        for work in self._schedule.works.values():
+            if work.waiting and nodes and all(name in work.unfit for name in nodes):
+                lines = [f"{name}: {work.unfit[name]}" for name in sorted(nodes)]
+                lines += [line for line in self._roster.given_up() if line]
+                self._unmet[work.id] = "no node of the pool can run it; " + "; ".join(lines)
+                tasks = [task.id for task in self._schedule.tasks.values() if task.work is work]
+                self._schedule.tell(ev.Cancelled(tasks), now)
+
+    def _stopped(self, action: ev.Stopped) -> None:
+        why = self._unmet.pop(action.work, None)
+        if why is None:
+            self._settling.stopped(action)
+            return
+        for task in action.tasks:
+            self._settling.gave_up(ev.GiveUp(action.work, task, Cause.NEEDS, "", why))
 
     def _check_hope(self) -> None:
         if self._on_hopeless is None or self._told_hopeless or not self._schedule.tasks:

@@ -124,6 +124,19 @@ class Roster:
         """Whether no node is there and none is expected."""
         return all(member.hopeless for member in self.members.values())
 
+    @property
+    def settled(self) -> bool:
+        """Whether nobody is expected who is not there."""
+        return all(member.standing is Standing.UP or member.hopeless for member in self.members.values())
+
+    def given_up(self) -> list[str]:
+        """What was wrong with each node that is given up, in a line."""
+        return [
+            f"{member.name}: {member.why.splitlines()[0].removeprefix(member.name + ': ')}"
+            for member in self.members.values()
+            if member.standing is Standing.GIVEN_UP and member.why
+        ]
+
     def why_hopeless(self) -> str:
         """What was wrong with each node, for people."""
         return "\n".join(f"{member.name}: {member.why}" for member in self.members.values()) or "the pool has no nodes"
