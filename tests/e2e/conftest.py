@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import serai
 from serai.describe.task import State
 from serai.testing.lab.fixtures import lab_factory
 
@@ -91,7 +92,9 @@ class Front:
 
     def environment(self) -> dict[str, str]:
         times = json.dumps({"timing": self.timing, "patience": self.patience})
-        return {**os.environ, "SERAI_TEST_TIMES": times, "SERAI_STATE": str(self.home / ".state")}
+        here = str(Path(serai.__file__).parents[1])  # the same as is tested, wherever the command is started
+        own = {"SERAI_TEST_TIMES": times, "SERAI_STATE": str(self.home / ".state"), "PYTHONPATH": here}
+        return {**os.environ, **own}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a command; its output is read by whoever waits for it."""

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serai.testing.lab.fixtures import lab, lab_factory
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serai.testing.lab import Lab
-
-__all__ = ["lab", "lab_factory"]
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,13 @@ from serai.dispatch.journal import CHUNK
 from serai.errors import MissingOutput, NeedsUnmet, NodeLost, SeraiError, TaskFailed, TimeLimitExceeded, TransferFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from serai.dispatch.events import Assign
     from serai.dispatch.ports import Ended, Place
     from serai.dispatch.run import Run
+    from serai.dispatch.schedule.events import Assign
 
+SLOW_S = 0.02  # a source that takes longer for a batch is handed over as it comes
 WINDOW = 20_000  # tasks handed to the schedule and not ended; the others wait in the journal
 
 ERRORS: dict[int, type[TaskFailed | NodeLost]] = {
@@ -113,12 +114,16 @@ class Bag:
         self.total = 0
         self.complete = False
         self.ended_count = 0
+        self.ended_before = 0  # of them, those that the journal knew when the run was taken up again
         self.counts = dict.fromkeys((State.DONE, State.FAILED, State.CANCELLED), 0)
         self.failure: BaseException | None = None
         self._backlog = 0
         self._stopped = False
         self.on_ended: Callable[[list[Outcome]], None] | None = None
         self.on_broken: Callable[[], None] | None = None
+        self._resumed = False
+        self._held: set[int] = set()
+        self._hold_s = 0.0
         self.work = run.next_work() if work is None else work
         self._packer = Packer(plan, self.work, self._item, run.landing)
         self._has_outputs = bool(plan.template().outputs)
@@ -133,7 +138,7 @@ class Bag:
         iterator = iter(items)
         size = CHUNK if self._ahead is None else min(CHUNK, self._ahead)
         first_size = 1  # the first task starts at once; a source may be slow
-        while batch := list(itertools.islice(iterator, first_size)):
+        while batch := self._take(iterator, first_size):
             if not self._wait_for_room(len(batch)):
                 return
             first = self._run.reserve(len(batch))
@@ -146,6 +151,16 @@ class Bag:
                 self._pump()
             first_size = min(size, first_size * 4)
         self.finish_feeding()
+
+    def _take(self, iterator: Iterator[Item], most: int) -> list[Item]:
+        """Up to so many items: fewer where they come slowly, so that none waits for long for those after it."""
+        until = self._run.clock.now() + SLOW_S
+        batch = []
+        for item in itertools.islice(iterator, most):
+            batch.append(item)
+            if self._run.clock.now() >= until:
+                break
+        return batch
 
     def finish_feeding(self) -> None:
         """Nothing more will be recorded."""
@@ -176,27 +191,53 @@ class Bag:
             first, count, items = self._waiting.popleft()
             if items is None:
                 items = self._run.journal.items(first)
-            ended = self._run.journal.ended(first, count) if self._resumed else set()
+            ended = self._run.journal.ended(first, count) if self._resumed else {}
             tasks = [task for task in range(first, first + count) if task not in ended]
             self.ended_count += len(ended)
-            self.counts[State.DONE] += len(ended)
+            self.ended_before += len(ended)
+            for state in ended.values():
+                self.counts[State(state)] += 1
+            chunk = _Chunk(first, items, len(tasks))
+            if self._has_outputs:  # also of tasks that have ended: what they wrote stays theirs
+                self._check_finals(chunk, range(first, first + count))
             if tasks:
-                chunk = _Chunk(first, items, len(tasks))
-                for task in range(first, first + count):
+                for task in tasks:
                     self._chunks[task] = chunk
                 self._backlog += len(tasks)
-                if self._has_outputs:
-                    self._check_finals(chunk, tasks)
-                self._run.dispatcher.submit_many(self.work, tasks)
+                held = self._held.intersection(tasks)
+                self._run.dispatcher.submit_many(self.work, [task for task in tasks if task not in held])
+                if held:
+                    self._run.dispatcher.submit_many(self.work, sorted(held), self._hold_s)
         self._room.notify_all()
 
-    _resumed = False
+    def is_resumed(self, held: Mapping[str, Sequence[int]], hold_s: float) -> None:
+        """The journal knows tasks that have ended already, and executors may still have results.
 
-    def is_resumed(self) -> None:
-        """The journal knows tasks that have ended already."""
+        Args:
+            held: by node, the tasks that lingering executors had when the front end ended.
+            hold_s: these are not run elsewhere for so long, or until the node says that it has nothing left of them.
+        """
         self._resumed = True
+        self._held = {task for tasks in held.values() for task in tasks}
+        self._hold_s = hold_s
+        self._run.landing.finals_of = self._wanted
 
-    def _check_finals(self, chunk: _Chunk, tasks: list[int]) -> None:
+        def let_go(node: str) -> None:
+            with self._lock:
+                self._held.difference_update(held.get(node, ()))
+            self._run.dispatcher.hurry(held.get(node, ()))
+
+        self._run.dispatcher.when_nothing_left(let_go)
+
+    def _wanted(self, task: int) -> tuple[str, ...]:
+        """Where the outputs of a task end, while they are wanted."""
+        item = self.peek(task)
+        try:
+            return () if item is None else self._packer.finals(item, task)
+        except SeraiError:
+            return ()
+
+    def _check_finals(self, chunk: _Chunk, tasks: Iterable[int]) -> None:
         """Two tasks must not write one file."""
         for task in tasks:
             item = self._decode(chunk, task)

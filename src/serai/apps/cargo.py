@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from serai.apps.plan import Plan
     from serai.data.landing import Landing
     from serai.describe.task import Item
-    from serai.dispatch.events import Assign
     from serai.dispatch.ports import Place
+    from serai.dispatch.schedule.events import Assign
 
 
 @dataclass(slots=True)

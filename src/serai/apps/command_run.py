@@ -20,6 +20,8 @@ from serai.describe.poolfile import read_pool_file, sites_from
 from serai.describe.sources import source_from
 from serai.describe.task import State
 from serai.dispatch.carrier import Timing
+from serai.dispatch.history.liveness import front_end_facts
+from serai.dispatch.journal import Journal
 from serai.dispatch.run import JOURNAL, Run, Settings, new_name, token
 from serai.errors import JournalError, NoNodeLeft, SeraiError, UsageError
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from serai.describe.sources import Source
 
 CLOSE_S = 15.0
+FEED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class CommandRun:
         self.failure: SeraiError | None = None
         self._source = source
         self._skip = skip
+        self._half_written: set[str] = set()
         self._lock = lock
         self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
         run.dispatcher.when_hopeless(self._hopeless)
@@ -94,7 +98,7 @@ class CommandRun:
             "began": clock.wall(),
             "complete": False,
         }
-        run.journal.set_run(facts | _owner())
+        run.journal.set_run(facts | front_end_facts())
         return cls(run, Bag(run, request.plan), request.source, 0, lock)
 
     @classmethod
@@ -120,28 +124,34 @@ class CommandRun:
 
     @classmethod
     def _again(cls, directory: Path, on: Sequence[str], clock: Clock, lock: int, *, failed_too: bool) -> Self:
-        from serai.dispatch.journal import Journal  # noqa: PLC0415 - beside its use
-
         journal = Journal(directory / JOURNAL, fresh=False)
         facts, works, chunks = journal.run(), journal.works(), journal.chunks()
         if facts.get("kind") != "command" or not works:
             raise JournalError(f"{directory.name} is not a run of commands: it cannot be taken up again")
         work, _, description = works[0]
         plan = Plan.from_description(description)
-        _sweep(journal, plan, work, directory.name)
+        words = tuple(on) or tuple(facts["on"])
+        sites = sites_from(words)
+        half_written = _half_written(journal, plan, work)
+        if not any(site.linger_s for site in sites):  # else executors may still write there
+            sweep(directory.name, half_written)
         journal.reopen([State.CANCELLED, State.FAILED] if failed_too else [State.CANCELLED])
+        were_on = journal.on_nodes()
         journal.forget_bundles()
         journal.close()
-        words = tuple(on) or tuple(facts["on"])
-        run = Run(sites_from(words), directory, settings=settings_from(words), clock=clock, fresh=False)
-        run.journal.set_run(_owner() | {"ended": None, "on": [_absolute(word) for word in words]})
+        run = Run(sites, directory, settings=settings_from(words), clock=clock, fresh=False)
+        run.journal.set_run(front_end_facts() | {"on": [_absolute(word) for word in words]})
         run.number_from(max((first + count for first, _, count in chunks), default=1))
         run.skip_works(work)
         bag = Bag(run, plan, work=work)
-        bag.is_resumed()
+        lingers = {name: spec.linger_s for name, spec in run.roster.specs.items() if spec.linger_s}
+        held = {name: were_on.get(name, []) for name in lingers}
+        bag.is_resumed(held, max(lingers.values(), default=0.0))
         recorded = sum(count for _, _, count in chunks)
         source = None if facts["complete"] else _same_source(facts, directory.name)
-        return cls(run, bag, source, recorded, lock)
+        found = cls(run, bag, source, recorded, lock)
+        found._half_written = half_written
+        return found
 
     def start(self, on_ended: Callable[[list[Outcome]], None]) -> None:
         """Connect, and feed; ``on_ended`` is called with outcomes on another thread."""
@@ -181,11 +191,10 @@ class CommandRun:
     def close(self, *, finished: bool) -> None:
         """End everything anywhere; says in the journal whether the run is finished."""
         self.bag.stop()
-        self._feeder.join(CLOSE_S)
-        self.run.dispatcher.close(CLOSE_S)
-        if finished:
-            self.run.journal.set_run({"ended": self.run.clock.wall()})
-        self.run.journal.close()
+        if self._feeder.is_alive():
+            self._feeder.join(FEED_S)  # it may be reading a stream that says nothing; what it reads now is dropped
+        self.run.close(CLOSE_S, finished=finished)
+        sweep(self.run.name, self._half_written)
         os.close(self._lock)
 
 
@@ -204,20 +213,6 @@ def _absolute(word: str) -> str:
     return str(Path(word).resolve()) if "://" not in word and Path(word).is_file() else word
 
 
-def _owner() -> dict[str, Any]:
-    """Who writes the journal now."""
-    return {"pid": os.getpid(), "pid_started": process_started(os.getpid())}
-
-
-def process_started(pid: int) -> int | None:
-    """When a process began, in the kernel's ticks: with the number, a name that no other process ever has."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(text.rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
 def _take(directory: Path) -> int:
     try:
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -231,12 +226,12 @@ def _take(directory: Path) -> int:
     return lock
 
 
-def _sweep(journal: Any, plan: Plan, work: int, name: str) -> None:
-    """Remove half-written outputs that a killed front end left."""
+def _half_written(journal: Journal, plan: Plan, work: int) -> set[str]:
+    """The directories in which a front end that was killed may have left half-written outputs."""
     places, template = plan.places(), plan.template()
-    if not template.outputs:
-        return
     directories: set[str] = set()
+    if not template.outputs:
+        return directories
     for first, of_work, count in journal.chunks():
         items = journal.items(first) if of_work == work else None
         if items is None:
@@ -248,7 +243,7 @@ def _sweep(journal: Any, plan: Plan, work: int, name: str) -> None:
                 except UsageError:
                     continue
                 directories.add(os.path.dirname(final))
-    sweep(name, directories)
+    return directories
 
 
 def _same_source(facts: dict[str, Any], name: str) -> Source:
@@ -273,4 +268,4 @@ def auto_send(plan: Plan) -> tuple[str, ...]:
     return tuple(found)
 
 
-__all__ = ["CommandRun", "Request", "auto_send", "process_started", "settings_from"]
+__all__ = ["CommandRun", "Request", "auto_send", "settings_from"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from serai.describe.places import Places
 from serai.describe.task import Item, Needs
 from serai.describe.template import Template
-from serai.dispatch.events import Retry
+from serai.dispatch.schedule.events import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from serai.cli.progress import View
+from serai.cli.progress import View, pieces
 from serai.quantity import format_seconds
 
 if TYPE_CHECKING:
@@ -53,25 +53,24 @@ class Live(View):
 
     def one(self, outcome: Outcome) -> None:
         """See `View.one`."""
-        if not self._same_terminal:
-            if outcome.stdout or 0 in outcome.stream_paths:
-                sys.stdout.buffer.write(outcome.stdout)
-            self._above(outcome.stderr)
-            return
-        self._above(outcome.stdout)
-        self._above(outcome.stderr)
+        for which in (0, 1):
+            for data in pieces(outcome, which):
+                if which == 0 and not self._same_terminal:
+                    sys.stdout.buffer.write(data)
+                else:
+                    self._above(data)
 
     def _above(self, data: bytes) -> None:
-        if data:
-            text = Text.from_ansi(data.decode("utf-8", "replace"))
-            self._console.print(text, end="" if data.endswith(b"\n") and not str(text) else "\n", soft_wrap=True)
+        text = Text.from_ansi(data.decode("utf-8", "replace"))
+        self._console.print(text, end="\n", soft_wrap=True)
 
     def refresh(self) -> None:
         """See `View.refresh`."""
         super().refresh()
-        self._live.update(self._picture(), refresh=True)
+        self._live.update(self.picture(), refresh=True)
 
-    def _picture(self) -> RenderableType:
+    def picture(self) -> RenderableType:
+        """What is shown now."""
         facts = self.facts()
         ended = facts["done"] + facts["failed"] + facts["cancelled"]
         rate = self._rate(ended)

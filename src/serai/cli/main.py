@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
+import threading
 from importlib import import_module
 from typing import Any
 
@@ -77,8 +81,11 @@ def main() -> None:
     Exit codes: 0 all is well; 1 some task failed; 2 the request was wrong and nothing was started; 3 no node was left,
     or Serai itself failed (nothing is lost: `serai resume`); 130 interrupted.
     """
+    _have_streams()
+    _be_interrupted_by_sigterm()
     try:
         code = serai.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         code = EXIT_USAGE
@@ -89,7 +96,41 @@ def main() -> None:
         code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_POOL
     except BrokenPipeError:
         code = EXIT_FAILED
-    sys.exit(_code(code))
+        # Whoever read our output has gone: nothing more is to be said there, also not when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        click.echo(f"serai: {error}", err=True)
+        code = EXIT_POOL
+    _leave(_code(code))
+
+
+def _have_streams() -> None:
+    """Where a standard stream is closed, open nothing in its place: the next file would get its number."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+
+
+def _be_interrupted_by_sigterm() -> None:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def _leave(code: int) -> None:
+    """Exit; at once where a thread still reads a standard input: the interpreter would wait for the end of it."""
+    if any(thread.name == "feed" for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _code(code: Any) -> int:

@@ -12,12 +12,14 @@ from serai.pool.members import Standing
 from serai.quantity import format_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from serai.apps.bag import Outcome
     from serai.apps.command_run import CommandRun
 
 LINE_EVERY_S = 10.0
+PIECE = 1 << 20  # bytes of a long stream that are shown at a time
 MOST_FAILURES = 10  # named in the summary
 
 
@@ -64,17 +66,10 @@ class View:
 
     def one(self, outcome: Outcome) -> None:
         """Show what a task printed: its own bytes to the same streams here."""
-        if outcome.stdout:
-            sys.stdout.buffer.write(outcome.stdout)
-        if outcome.stderr:
-            sys.stdout.flush()
-            sys.stderr.buffer.write(outcome.stderr)
-            sys.stderr.flush()
-        for which, path in sorted(outcome.stream_paths.items()):
-            with open(path, "rb") as file:
-                stream = (sys.stdout, sys.stderr)[which].buffer
-                while data := file.read(1 << 20):
-                    stream.write(data)
+        for which, stream in enumerate((sys.stdout, sys.stderr)):
+            for data in pieces(outcome, which):
+                stream.buffer.write(data)
+            stream.flush()
 
     # ---- facts that views share
 
@@ -121,9 +116,10 @@ class View:
         if left > 0:
             words += f", {left} not run"
         elapsed = self.elapsed_s
-        rate = facts["done"] / elapsed if elapsed > 0 else 0.0
+        here = facts["done"] + facts["failed"] + facts["cancelled"] - self.running.bag.ended_before
+        rate = here / elapsed if elapsed > 0 else 0.0
         words += f" in {format_seconds(round(elapsed, 1))}"
-        if facts["done"] >= 10:
+        if here >= 10:
             words += f" ({rate:.0f}/s)" if rate >= 10 else f" ({rate:.1f}/s)"
         say(f"{self.running.run.name}: {words}")
         if interrupted or left > 0:
@@ -201,6 +197,18 @@ class Nothing(View):
         """See `View.summary`."""
         if self.failed or interrupted:
             super().summary(interrupted=interrupted)
+
+
+def pieces(outcome: Outcome, which: int) -> Iterator[bytes]:
+    """What a task printed to a stream (0 or 1), of any length; pieces of a long one end with a line where they can."""
+    data = (outcome.stdout, outcome.stderr)[which]
+    if data:
+        yield data
+    path = outcome.stream_paths.get(which)
+    if path is not None:
+        with open(path, "rb") as file:
+            while data := file.read(PIECE):
+                yield data + (b"" if data.endswith(b"\n") else file.readline(PIECE))
 
 
 def describe_failure(outcome: Outcome) -> str:

@@ -92,7 +92,7 @@ def _request(given: dict[str, object]) -> Request:
     from serai.apps.command_run import Request, auto_send  # noqa: PLC0415 - as above
     from serai.apps.plan import Plan  # noqa: PLC0415 - as above
     from serai.describe.task import Needs  # noqa: PLC0415 - as above
-    from serai.dispatch.events import Retry  # noqa: PLC0415 - as above
+    from serai.dispatch.schedule.events import Retry  # noqa: PLC0415 - as above
     from serai.quantity import bytes_of, seconds  # noqa: PLC0415 - as above
 
     on = _words(given["on"]) or ("local:",)
@@ -187,7 +187,7 @@ def _drive(running: CommandRun, show: str, *, fail_fast: bool, sends: tuple[str,
             try:
                 while not (through := running.wait(view.period_s)):
                     view.refresh()
-                    if fail_fast and running.bag.counts[State.FAILED]:
+                    if fail_fast and view.failed:
                         running.bag.cancel()
             except KeyboardInterrupt:
                 interrupted = True

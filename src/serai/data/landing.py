@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from serai.quantity import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 PREFIX = ".serai-"
 
@@ -44,6 +44,7 @@ class Landing:
         self._run = run
         self._streams = streams
         self._attempts: dict[tuple[int, int], _Attempt] = {}
+        self.finals_of: Callable[[int], Sequence[str]] | None = None  # for attempts of the run's earlier life
         self._lock = threading.Lock()
 
     def expect(self, bundle: int, task: int, finals: Sequence[str]) -> list[list[str]]:
@@ -63,6 +64,9 @@ class Landing:
         key = (int(head["bundle"]), task)
         with self._lock:
             attempt = self._attempts.get(key)
+        if attempt is None:
+            attempt = self._former(*key)
+        with self._lock:
             if attempt is None:
                 if "stream" not in head:
                     return  # of an attempt that was thrown away
@@ -76,6 +80,15 @@ class Landing:
                 self._output_piece(attempt, head, body)
         except (OSError, IndexError, ValueError) as error:
             attempt.trouble = f"it cannot be stored here: {error}"
+
+    def _former(self, bundle: int, task: int) -> _Attempt | None:
+        """An attempt of the run's earlier life, where its outputs are still wanted."""
+        finals = self.finals_of(task) if self.finals_of is not None else ()
+        if not finals:
+            return None
+        self.expect(bundle, task, finals)
+        with self._lock:
+            return self._attempts.get((bundle, task))
 
     def _stream_piece(self, attempt: _Attempt, key: tuple[int, int], head: dict[str, Any], body: bytes) -> None:
         which = 1 if head["stream"] else 0
@@ -119,6 +132,8 @@ class Landing:
         with self._lock:
             attempt = self._attempts.get((bundle, task))
         if attempt is None:
+            attempt = self._former(bundle, task)
+        if attempt is None:
             return None
         if attempt.trouble:
             return attempt.trouble
@@ -144,10 +159,11 @@ class Landing:
         if attempt is None:
             return {}
         try:
-            for path, final, directory in zip(attempt.paths, attempt.finals, attempt.directories, strict=True):
-                if os.path.isdir(final) and os.path.isdir(path):
-                    os.rename(final, os.path.join(directory, ".old"))
-                os.replace(path, final)
+            for number, (path, final) in enumerate(zip(attempt.paths, attempt.finals, strict=True)):
+                if os.path.isdir(path) and os.path.isdir(final) and not os.path.islink(final):
+                    _replace_directory(path, final, os.path.join(attempt.directories[number], f".old-{number}"))
+                else:
+                    os.replace(path, final)
         finally:
             self._clear(attempt)
         return attempt.streams
@@ -175,6 +191,15 @@ class Landing:
     def _clear(attempt: _Attempt) -> None:
         for directory in set(attempt.directories):
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _replace_directory(path: str, final: str, aside: str) -> None:
+    os.rename(final, aside)
+    try:
+        os.rename(path, final)
+    except OSError:
+        os.rename(aside, final)
+        raise
 
 
 def sweep(run: str, directories: Iterable[str]) -> int:

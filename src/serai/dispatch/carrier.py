@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch import events as ev
-from serai.dispatch.ports import CargoRefused, Place
+from serai.dispatch.ports import CargoPostponed, CargoRefused, Place
+from serai.dispatch.schedule import events as ev
 from serai.errors import NodeLost, SeraiError
 from serai.pool.executor import wire
 
@@ -57,6 +57,11 @@ class Came:
 
 
 @dataclass(slots=True)
+class NothingLeft:
+    """Earlier executors of this run on the node have ended, and all that they left was told."""
+
+
+@dataclass(slots=True)
 class Beat:
     """What a node says it does."""
 
@@ -97,6 +102,8 @@ class Carrier:
         self._timing = timing
         self._jobs: queue.Queue[tuple[ev.Assign, Owner] | None] = queue.Queue(MOST_JOBS)
         self._control: deque[bytes] = deque(maxlen=MOST_JOBS)
+        self._unsent: dict[int, list[bytes]] = {}  # bundles that wait, with what is to be said about them
+        self._lock = threading.Lock()  # guards _unsent
         self._came = threading.Event()
         self._ended = threading.Event()
         self._ad: dict[str, Any] | None = None
@@ -111,11 +118,18 @@ class Carrier:
 
     def post(self, assign: ev.Assign, owner: Owner) -> None:
         """Send a bundle; returns at once."""
+        with self._lock:
+            self._unsent[assign.bundle] = []
         self._jobs.put_nowait((assign, owner))
 
-    def control(self, op: int, lane: int = 0, ident: int = 0, head: Mapping[str, Any] | None = None) -> None:
-        """Send a short frame ahead of bundles that wait; returns at once."""
-        self._control.append(wire.pack(op, lane, ident, head))
+    def control(self, frame: bytes, about: int = 0) -> None:
+        """Send a short frame ahead of bundles that wait, but behind the one it is ``about``; returns at once."""
+        with self._lock:
+            waits = self._unsent.get(about)
+            if waits is not None:
+                waits.append(frame)
+                return
+        self._control.append(frame)
         if self._jobs.empty():
             self._jobs.put_nowait((_NOTHING, _NOBODY))
 
@@ -144,6 +158,8 @@ class Carrier:
             self._gone(error)
         except OSError as error:
             self._gone(NodeLost(f"the connection ended: {error}", host=self.spec.name))
+        except Exception as error:  # noqa: BLE001 - a node that nobody serves, and nobody knows of, would be worse
+            self._gone(NodeLost(f"its carrier failed: {error!r}", host=self.spec.name))
         finally:
             if self._link is not None:
                 self._link.close()
@@ -160,7 +176,8 @@ class Carrier:
         if self._ended.is_set():  # closed while it was connecting
             link.close()
             return
-        link.send(wire.pack(wire.HELLO, head=self._hello | {"node": self.spec.name, "scratch": self.spec.scratch}))
+        own = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
+        link.send(wire.pack(wire.HELLO, head=self._hello | own))
         if not self._came.wait(self._timing.check_in_s):
             raise NodeLost(  # and tried again: it may only be busy, or hang for a while
                 f"its executor did not check in within {self._timing.check_in_s:g} s",
@@ -209,6 +226,26 @@ class Carrier:
             )
             report.facts = (facts, b"")
             self._tell(self, report)
+        except CargoPostponed as postponed:
+            rest = len(postponed.tasks) < len(assign.tasks)
+            self._tell(
+                self,
+                ev.Report(
+                    assign.node,
+                    assign.lane,
+                    assign.bundle,
+                    (),
+                    None,
+                    (),
+                    postponed.tasks,
+                    last=not rest,
+                    facts=({}, b""),
+                ),
+            )
+        finally:
+            with self._lock:
+                self._control.extend(self._unsent.pop(assign.bundle, ()))
+            self._send_control(link)
 
     # ---- the engine's thread
 
@@ -225,19 +262,8 @@ class Carrier:
             self._gone(NodeLost(f"its executor sent something that cannot be read: {error!r}", host=self.spec.name))
 
     def _frame(self, op: int, lane: int, ident: int, head: dict[str, Any], body: bytes) -> None:
-        if op == wire.RESULT:
-            report = ev.Report(
-                self.spec.name,
-                lane,
-                ident,
-                head.get("ids", ()),
-                head.get("cause"),
-                head.get("took", ()),
-                head.get("returned", ()),
-                last=bool(head.get("last")),
-                facts=(head, body),
-            )
-            self._tell(self, report)
+        if op in {wire.RESULT, wire.LAST}:
+            self._tell(self, self._report(op, lane, ident, head, body))
         elif op == wire.OUTPUT:
             self._landing.piece(ident, head, body)
         elif op == wire.BEAT:
@@ -246,16 +272,39 @@ class Carrier:
         elif op == wire.AD:
             self._ad = head
             self._came.set()
+        else:
+            self._seldom(op, lane, head, body)
+
+    def _seldom(self, op: int, lane: int, head: dict[str, Any], body: bytes) -> None:
+        if op == wire.LEFT and not body:
+            self._tell(self, NothingLeft())
+        elif op == wire.LEFT:  # by an earlier executor of this run on this node
+            inner, lane, ident, head, body = wire.unpack(body)
+            if inner in {wire.RESULT, wire.LAST, wire.OUTPUT}:
+                self._frame(inner, lane, ident, head, body)
         elif op == wire.PROBED:
             self._tell(self, ev.Probed(self.spec.name, head["software"]))
         elif op == wire.LANE_DIED:
             code = head.get("exit")
             words = f"a lane ended with exit code {code}" + (f": {head['log'][-500:]}" if head.get("log") else "")
-            self._tell(self, ev.LaneDown(self.spec.name, lane, words, blame=code != 0))
+            self._tell(self, ev.LaneDown(self.spec.name, lane, words, code != 0, head.get("bundles")))
         elif op == wire.TROUBLE:
             self._trouble = str(head.get("fatal") or head)
             if head.get("fatal"):
                 self._came.set()
+
+    def _report(self, op: int, lane: int, ident: int, head: dict[str, Any], body: bytes) -> ev.Report:
+        return ev.Report(
+            self.spec.name,
+            lane,
+            ident,
+            head.get("ids", ()),
+            head.get("cause"),
+            head.get("took", ()),
+            head.get("returned", ()),
+            last=op == wire.LAST,
+            facts=(head, body),
+        )
 
 
 _NOTHING: Any = object()  # wakes the thread, for a control frame

@@ -11,12 +11,12 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from serai.describe.task import Cause
-from serai.dispatch import events as ev
-from serai.dispatch.carrier import Beat, Came, Carrier, Gone
+from serai.dispatch.carrier import Beat, Came, Carrier, Gone, NothingLeft
+from serai.dispatch.schedule import events as ev
 from serai.dispatch.settling import Settling
 from serai.dispatch.snapshot import take
 from serai.errors import NodeLost
+from serai.match.feasible import why_nowhere
 from serai.pool.executor import wire
 
 if TYPE_CHECKING:
@@ -28,12 +28,16 @@ if TYPE_CHECKING:
     from serai.dispatch.journal import Journal
     from serai.dispatch.ports import Owner
     from serai.dispatch.roster import Roster
-    from serai.dispatch.schedule import Schedule
+    from serai.dispatch.schedule.machine import Schedule
     from serai.dispatch.snapshot import NodeNow
 
 DRAIN = 5_000  # things taken from the inbox before the schedule decides
 LONGEST_WAIT_S = 1.0
 SNAPSHOT_S = 0.2
+
+
+def _nobody(_node: str) -> None:
+    """Who is called before anybody asked to be."""
 
 
 class Dispatcher:
@@ -66,7 +70,7 @@ class Dispatcher:
         self._failure: BaseException | None = None
         self._on_hopeless: Callable[[str], None] | None = None
         self._told_hopeless = False
-        self._unmet: dict[int, str] = {}  # work: why its tasks are being taken out of the queue
+        self._on_nothing_left: Callable[[str], None] = _nobody
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
 
     # ---- for users; any thread
@@ -85,6 +89,8 @@ class Dispatcher:
     def add_work(self, work: int, needs: Needs, retry: ev.Retry, owner: Owner) -> None:
         """Make a work known; its tasks may follow at once."""
         self._owners[work] = owner
+        if self._failure is not None:  # `Settling.abandon` has not seen this one, or tells it twice
+            owner.broken(self._failure)
         self.tell(None, ev.WorkAdded(work, needs, retry))
 
     def submit(self, work: int, task: int) -> None:
@@ -93,9 +99,17 @@ class Dispatcher:
         if self._asleep:
             self._wake.set()
 
-    def submit_many(self, work: int, tasks: Sequence[int]) -> None:
-        """Hand over tasks of one work."""
-        self.tell(None, ev.TasksAdded(work, tasks))
+    def submit_many(self, work: int, tasks: Sequence[int], delay_s: float = 0.0) -> None:
+        """Hand over tasks of one work, which are not sent before a time is over or they are hurried."""
+        self.tell(None, ev.TasksAdded(work, tasks, delay_s))
+
+    def hurry(self, tasks: Sequence[int]) -> None:
+        """Tasks need not wait any more."""
+        self.tell(None, ev.Hurried(tasks))
+
+    def when_nothing_left(self, call: Callable[[str], None]) -> None:
+        """Call with a node's name when it has told all that earlier executors left, or is given up."""
+        self._on_nothing_left = call
 
     def cancel(self, tasks: Sequence[int]) -> None:
         """End tasks, running or not."""
@@ -123,11 +137,16 @@ class Dispatcher:
         """The nodes."""
         return self._roster
 
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the caller is the dispatcher itself, in an owner's callback: it must not wait for itself."""
+        return threading.current_thread() is self._thread
+
     def close(self, deadline_s: float = 15.0) -> None:
         """End everything: the nodes' executors with all they run, then the thread."""
         self._stop = True
         self._wake.set()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        if self._thread.is_alive() and not self.is_this_thread:
             self._thread.join(deadline_s)
         self._roster.close(deadline_s)
 
@@ -149,13 +168,12 @@ class Dispatcher:
                 self._check_hope()
                 if now - self._snapshot_at >= SNAPSHOT_S:
                     self._snapshot_at = now
-                    self._check_needs(now)
+                    self._refuse_unmet(now)
                     self.nodes_now = take(self._schedule, self._roster)
+            self._settling.finish()
         except BaseException as error:  # noqa: BLE001 - whatever it was, users that wait must hear of it
             self._failure = error
             self._settling.abandon(error)
-        finally:
-            self._settling.finish()
 
     def _wait(self) -> None:
         now = self._clock.now()
@@ -209,6 +227,8 @@ class Dispatcher:
             self._record(name, event.ad)
         elif type(event) is Gone:
             self._lost(carrier, event, now)
+        elif type(event) is NothingLeft:
+            self._on_nothing_left(name)
         else:
             if type(event) is ev.LaneDown:
                 self._settling.note(event.why, name, 0)
@@ -221,6 +241,8 @@ class Dispatcher:
         self._schedule.tell(ev.NodeDown(name, event.error.what), now)
         self._beats.pop(name, None)
         self._record(name, None)
+        if self._roster.members[name].hopeless:
+            self._on_nothing_left(name)
 
     def _record(self, name: str, ad: Mapping[str, Any] | None) -> None:
         member = self._roster.members[name]
@@ -240,15 +262,16 @@ class Dispatcher:
         elif kind is ev.Settle:
             self._settling.settle(action)  # type: ignore[arg-type]
         elif kind is ev.Recall:
-            self._control(action.node, wire.RECALL, action.lane, action.bundle)  # type: ignore[union-attr]
+            self._control(action.node, wire.pack(wire.RECALL, action.lane, action.bundle), action.bundle)  # type: ignore[union-attr]
         elif kind is ev.Kill:
-            self._control(action.node, wire.CANCEL, action.lane, 0, {"ids": action.tasks})  # type: ignore[union-attr]
+            frame = wire.pack(wire.CANCEL, action.lane, 0, {"ids": action.tasks})  # type: ignore[union-attr]
+            self._control(action.node, frame, action.bundle)  # type: ignore[union-attr]
         elif kind is ev.Probe:
-            self._control(action.node, wire.PROBE, 0, 0, {"software": list(action.software)})  # type: ignore[union-attr]
+            self._control(action.node, wire.pack(wire.PROBE, head={"software": list(action.software)}))  # type: ignore[union-attr]
         elif kind is ev.GiveUp:
             self._settling.gave_up(action)  # type: ignore[arg-type]
         elif kind is ev.Stopped:
-            self._stopped(action)  # type: ignore[arg-type]
+            self._settling.stopped(action)  # type: ignore[arg-type]
         elif kind is ev.Closed:
             self._settling.batch.closed.append(action.bundle)  # type: ignore[union-attr]
         elif kind is ev.Note:
@@ -266,10 +289,10 @@ class Dispatcher:
         batch.opened.append((action.bundle, action.node, action.lane, self._clock.wall(), json.dumps(action.tasks)))
         carrier.post(action, owner)
 
-    def _control(self, node: str, op: int, lane: int, ident: int = 0, head: Mapping[str, Any] | None = None) -> None:
+    def _control(self, node: str, frame: bytes, about: int = 0) -> None:
         carrier = self._roster.carrier(node)
         if carrier is not None:
-            carrier.control(op, lane, ident, head)
+            carrier.control(frame, about)
 
     def _write_beats(self, now: float) -> None:
         if self._beats and now - self._beats_at >= LONGEST_WAIT_S:
@@ -277,26 +300,19 @@ class Dispatcher:
             self._journal.set_beats(self._beats, self._clock.wall())
             self._beats.clear()
 
-    def _check_needs(self, now: float) -> None:
-        """Take tasks out of the queue that no node can ever run: all are there, or given up, and none fits."""
-        if not self._schedule.tasks or not self._roster.settled:
-            return
-        nodes = self._schedule.nodes
-        for work in self._schedule.works.values():
-            if work.waiting and nodes and all(name in work.unfit for name in nodes):
-                lines = [f"{name}: {work.unfit[name]}" for name in sorted(nodes)]
-                lines += [line for line in self._roster.given_up() if line]
-                self._unmet[work.id] = "no node of the pool can run it; " + "; ".join(lines)
-                tasks = [task.id for task in self._schedule.tasks.values() if task.work is work]
-                self._schedule.tell(ev.Cancelled(tasks), now)
-
-    def _stopped(self, action: ev.Stopped) -> None:
-        why = self._unmet.pop(action.work, None)
-        if why is None:
-            self._settling.stopped(action)
-            return
-        for task in action.tasks:
-            self._settling.gave_up(ev.GiveUp(action.work, task, Cause.NEEDS, "", why))
+    def _refuse_unmet(self, now: float) -> None:
+        """Fail the tasks that no node can ever run, once every node is up or given up."""
+        schedule = self._schedule
+        nodes = schedule.nodes
+        for work in list(schedule.works.values()):
+            if work.fit or not work.waiting or not nodes or not nodes.keys() <= work.unfit.keys():
+                continue
+            if not self._roster.settled:
+                return
+            why = why_nowhere([f"{name}: {work.unfit[name]}" for name in nodes] + self._roster.why_given_up())
+            tasks = [ident for ident, task in schedule.tasks.items() if task.work is work and not task.bundles]
+            self._settling.unmet.update(dict.fromkeys(tasks, why))
+            schedule.tell(ev.Cancelled(tasks), now)
 
     def _check_hope(self) -> None:
         if self._on_hopeless is None or self._told_hopeless or not self._schedule.tasks:

@@ -48,7 +48,8 @@ CREATE TABLE note (id INTEGER PRIMARY KEY, at REAL NOT NULL, node TEXT, task INT
 RESULTS = """
 INSERT OR REPLACE INTO result
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]'), ?2, ?3, json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
+       json_extract(value, '$[3]'), ?2, ?3, json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]')
 FROM json_each(?1)
 """
 
@@ -82,14 +83,14 @@ class Batch:
 
 
 class Journal:
-    """The journal of one run, open for writing; one process at a time, any thread.
+    """The journal of one run, open for writing: any thread; one process at a time, which its caller sees to.
 
     Args:
         path: of the file.
         fresh: whether it is to be made.
 
     Raises:
-        JournalError: it is not a journal, or another process writes it.
+        JournalError: it is not a journal, or one of another format.
     """
 
     def __init__(self, path: Path, *, fresh: bool) -> None:
@@ -99,6 +100,10 @@ class Journal:
             raise JournalError(f"there is no journal at {path}")
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if not fresh and found != FORMAT:
+                self._db.close()
+                raise JournalError(f"{path} is a journal of format {found}: this Serai reads and writes {FORMAT}")
             self._db.execute("PRAGMA journal_mode = WAL")
             # A crash of this process loses nothing; one of the machine may lose the last moments, done again then.
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -107,7 +112,8 @@ class Journal:
                 self._db.executescript(SCHEMA)
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
         except sqlite3.Error as error:
-            raise JournalError(f"cannot use the journal {path}: {error}", hint="is the disk full?") from error
+            hint = "is the disk full?" if isinstance(error, sqlite3.OperationalError) else None
+            raise JournalError(f"cannot use the journal {path}: {error}", hint=hint) from error
 
     def close(self) -> None:
         """Write everything to the file proper, and let go of it."""
@@ -206,10 +212,9 @@ class Journal:
             raise JournalError(f"the journal {self.path} has no items from {first}")
         return None if rows[0][0] is None else json.loads(zlib.decompress(rows[0][0]))
 
-    def ended(self, first: int, count: int) -> set[int]:
-        """Those of ``count`` tasks from ``first`` that ended, however."""
-        rows = self._read("SELECT task FROM result WHERE task >= ? AND task < ?", (first, first + count))
-        return {task for (task,) in rows}
+    def ended(self, first: int, count: int) -> dict[int, int]:
+        """Those of ``count`` tasks from ``first`` that ended, however: {task: state}."""
+        return dict(self._read("SELECT task, state FROM result WHERE task >= ? AND task < ?", (first, first + count)))
 
     def open_tasks(self, first: int, count: int) -> list[int]:
         """Those of ``count`` tasks from ``first`` that were in a bundle when the journal was left."""
@@ -218,6 +223,13 @@ class Journal:
             (first, first + count),
         )
         return [task for (task,) in rows]
+
+    def on_nodes(self) -> dict[str, list[int]]:
+        """By node, the tasks that were in a bundle when the journal was left."""
+        found: dict[str, list[int]] = {}
+        for node, task in self._read("SELECT node, value FROM bundle, json_each(bundle.tasks)"):
+            found.setdefault(node, []).append(task)
+        return found
 
     def reopen(self, states: Sequence[int]) -> int:
         """Forget the results in some states, so that these tasks run again; returns how many there were."""
@@ -230,5 +242,8 @@ class Journal:
         return int(count)
 
     def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._db.execute(statement, parameters).fetchall()
+        try:
+            with self._lock:
+                return self._db.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(f"cannot read the journal {self.path}: {error}") from error

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from serai.describe.poolfile import SiteSpec
     from serai.describe.task import Cause, State
-    from serai.dispatch.events import Assign
+    from serai.dispatch.schedule.events import Assign
 
 Deliver = "Callable[[bytes | None], None]"
 
@@ -27,6 +27,7 @@ class NodeSpec:
         memory_bytes: what tasks may use; None for what it has.
         in_place: it is this very machine and user, so files are where they are.
         by_reference: functions find their modules where this process does.
+        linger_s: how long its executor goes on with what it has when the front end is gone.
     """
 
     name: str
@@ -39,6 +40,7 @@ class NodeSpec:
     ssh_config: str | None = None
     in_place: bool = False
     by_reference: bool = False
+    linger_s: float = 0.0
 
 
 class Link(Protocol):
@@ -132,6 +134,7 @@ class Owner(Protocol):
 
         Raises:
             CargoRefused: some tasks cannot travel.
+            CargoPostponed: some tasks were too much for one bundle.
         """
         ...
 
@@ -154,3 +157,11 @@ class CargoRefused(Exception):
     def __init__(self, why: Mapping[int, tuple[int, str]]) -> None:
         super().__init__(f"{len(why)} tasks cannot travel")
         self.why = why
+
+
+class CargoPostponed(Exception):
+    """Some tasks of a bundle were left out, because together they are too large for one frame: they go with another."""
+
+    def __init__(self, tasks: Sequence[int]) -> None:
+        super().__init__(f"{len(tasks)} tasks go with another bundle")
+        self.tasks = tasks

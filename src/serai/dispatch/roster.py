@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch import events as ev
 from serai.dispatch.carrier import Carrier
+from serai.dispatch.schedule import events as ev
 from serai.pool.members import Member, Patience, Standing
 
 if TYPE_CHECKING:
@@ -86,14 +86,11 @@ class Roster:
         """A node has checked in; returns what the schedule is told."""
         spec = carrier.spec
         self.members[spec.name].came(now)
-        self._ads[spec.name] = event.ad
-        return ev.NodeUp(
-            spec.name,
-            spec.site,
-            spec.slots or int(event.ad["cores"]),
-            spec.memory_bytes or int(event.ad.get("memory_bytes", 0)),
-            event.ad,
-        )
+        ad = event.ad
+        ad["slots"] = spec.slots or int(ad["cores"])
+        ad["memory_bytes"] = spec.memory_bytes or int(ad.get("memory_bytes", 0))  # what tasks may use
+        self._ads[spec.name] = ad
+        return ev.NodeUp(spec.name, spec.site, ad["slots"], ad["memory_bytes"], ad)
 
     def lost(self, carrier: Carrier, error: SeraiError, now: float) -> None:
         """A node is gone, or could not be reached."""
@@ -126,15 +123,13 @@ class Roster:
 
     @property
     def settled(self) -> bool:
-        """Whether nobody is expected who is not there."""
-        return all(member.standing is Standing.UP or member.hopeless for member in self.members.values())
+        """Whether every node is there or given up: none is expected."""
+        return all(member.hopeless or member.standing is Standing.UP for member in self.members.values())
 
-    def given_up(self) -> list[str]:
-        """What was wrong with each node that is given up, in a line."""
+    def why_given_up(self) -> list[str]:
+        """A line for each node that is not expected any more."""
         return [
-            f"{member.name}: {member.why.splitlines()[0].removeprefix(member.name + ': ')}"
-            for member in self.members.values()
-            if member.standing is Standing.GIVEN_UP and member.why
+            f"{member.name}: {member.why.partition(chr(10))[0]}" for member in self.members.values() if member.hopeless
         ]
 
     def why_hopeless(self) -> str:

@@ -15,10 +15,11 @@ from serai.data.landing import Landing
 from serai.dispatch.carrier import Timing
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
-from serai.dispatch.events import Limits
+from serai.dispatch.history.liveness import ENDED
 from serai.dispatch.journal import Journal
 from serai.dispatch.roster import Roster
-from serai.dispatch.schedule import Schedule
+from serai.dispatch.schedule.events import Limits
+from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.pool.members import Patience
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 KEEP = 64 * 1024  # bytes of a standard stream in a result and in the journal; longer ones become files
 JOURNAL = "journal.db"
+LIVES = "lives"  # how often the run was begun; bundles of different lives have different numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,10 @@ class Run:
             "keep": settings.keep_bytes,
         }
         self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience)
-        schedule = Schedule(settings.limits, randomness.Random(seed))  # noqa: S311 - jitter, not a secret
+        life = 1 if fresh else int(self.journal.run().get(LIVES, 1)) + 1
+        self.journal.set_run({LIVES: life})
+        random = randomness.Random(seed)  # noqa: S311 - jitter, not a secret
+        schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1)
         self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
         self._works = itertools.count(1)
         self._numbers = threading.Lock()
@@ -125,9 +130,11 @@ class Run:
         """Works up to ``last`` are taken: a run begins again."""
         self._works = itertools.count(last + 1)
 
-    def close(self, deadline_s: float = 15.0) -> None:
-        """End everything the run has anywhere."""
+    def close(self, deadline_s: float = 15.0, *, finished: bool = False) -> None:
+        """End everything the run has anywhere; says in the journal whether the run is finished."""
         self.dispatcher.close(deadline_s)
+        if finished:
+            self.journal.set_run({ENDED: self.clock.wall()})
         self.journal.close()
 
 

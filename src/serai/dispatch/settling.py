@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, State
-from serai.dispatch.events import Verdict
 from serai.dispatch.journal import Batch
 from serai.dispatch.ports import Ended
+from serai.dispatch.schedule.events import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serai.clock import Clock
     from serai.data.landing import Landing
-    from serai.dispatch import events as ev
     from serai.dispatch.journal import Journal
     from serai.dispatch.ports import Owner
+    from serai.dispatch.schedule import events as ev
 
 NO_SIZES = (0, 0, 0)
 
@@ -33,6 +33,7 @@ class Settling:
 
     def __init__(self, journal: Journal, landing: Landing, owners: Mapping[int, Owner], clock: Clock) -> None:
         self.batch = Batch()
+        self.unmet: dict[int, str] = {}  # tasks that are ended because no node can ever run them: why
         self._journal = journal
         self._landing = landing
         self._owners = owners
@@ -79,7 +80,8 @@ class Settling:
             detail = details.get(str(n), "")
             if verdict == Verdict.AGAIN:
                 self._landing.discard(report.bundle, task)
-                self.batch.attempts.append((task, self._clock.wall(), report.node, cause, detail))
+                words = detail or _last_words(exits[n] if exits else 0, body[start + out : start + out + err])
+                self.batch.attempts.append((task, self._clock.wall(), report.node, cause, words))
                 continue
             ended = Ended(task, State.DONE if verdict == Verdict.DONE else State.FAILED, cause, report.node, detail)
             self._land(ended, report.bundle)
@@ -134,7 +136,12 @@ class Settling:
     def stopped(self, action: ev.Stopped) -> None:
         """Tasks were cancelled."""
         for task in action.tasks:
-            self._end(action.work, Ended(task, State.CANCELLED, Cause.CANCELLED, "", "cancelled by its user"))
+            why = self.unmet.pop(task, None)
+            if why is None:
+                ended = Ended(task, State.CANCELLED, Cause.CANCELLED, "", "cancelled by its user")
+            else:
+                ended = Ended(task, State.FAILED, Cause.NEEDS, "", why)
+            self._end(action.work, ended)
 
     def _end(self, work: int, ended: Ended) -> None:
         self._ended.setdefault(work, []).append(ended)
@@ -160,14 +167,20 @@ class Settling:
 
     def finish(self) -> None:
         """The dispatcher ends: write what is left, and drop attempts that were not accepted."""
-        try:
-            self.flush()
-        finally:
-            self._landing.discard_all()
+        self.flush()
+        self._landing.discard_all()
 
     def abandon(self, error: BaseException) -> None:
         """The dispatcher failed: nobody is told of what could not be written, and all are told why."""
         self.batch = Batch()
         self._ended.clear()
-        for owner in self._owners.values():
+        self._landing.discard_all()
+        for owner in list(self._owners.values()):
             owner.broken(error)
+
+
+def _last_words(code: int | None, stderr: bytes) -> str:
+    """What there is to say of an attempt that ended badly and is made again."""
+    ended = "ended" if code is None else f"exit code {code}" if code >= 0 else f"ended by signal {-code}"
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"{ended}: {lines[-1][:200]}" if lines else ended

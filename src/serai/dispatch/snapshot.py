@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from serai.dispatch.roster import Roster
-    from serai.dispatch.schedule import Schedule
+    from serai.dispatch.schedule.machine import Schedule
 
 
 @dataclass(frozen=True, slots=True)

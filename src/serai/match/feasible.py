@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from serai.quantity import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from serai.describe.task import Needs
+
+
+MOST_NAMED = 8  # nodes in a sentence
 
 
 def unknown_software(needs: Needs, ad: Mapping[str, Any]) -> tuple[str, ...]:
@@ -40,3 +43,10 @@ def why_not(needs: Needs, ad: Mapping[str, Any], *, slots: int, memory_bytes: in
             wanted, there = (".".join(map(str, one)) for one in (needs.python, version))
             return f"it is a function of Python {wanted} and this node has Python {there or 'of an unknown version'}"
     return None
+
+
+def why_nowhere(reasons: Sequence[str]) -> str:
+    """One sentence of why no node at all can run a task, from "node: why" of each."""
+    words = "; ".join(reasons[:MOST_NAMED])
+    more = f"; and {len(reasons) - MOST_NAMED} nodes more" if len(reasons) > MOST_NAMED else ""
+    return f"no node of the pool can run it: {words}{more}"

@@ -12,20 +12,25 @@ import threading
 import types
 from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError
 from concurrent.futures import Future as BaseFuture
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, Needs, State
-from serai.errors import NeedsUnmet, NodeLost, PythonMismatch, SeraiError, TaskFailed, TimeLimitExceeded
+from serai.dispatch.ports import CargoPostponed
+from serai.errors import NeedsUnmet, NodeLost, PythonMismatch, SeraiError, TaskFailed, TimeLimitExceeded, UsageError
 from serai.pool.executor import wire
+from serai.quantity import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from serai.dispatch.events import Assign, Retry
     from serai.dispatch.ports import Ended, Place
     from serai.dispatch.run import Run
+    from serai.dispatch.schedule.events import Assign, Retry
 
 MOST_WORKS = 256  # functions that are pickled once; further ones travel with each of their tasks
+MOST_BUNDLE = 64 << 20  # bytes of arguments that travel together; further calls go with the next bundle
+MOST_PAYLOAD = wire.LIMIT - (1 << 20)  # bytes of one call's arguments
 PROTOCOL = 4
 PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
 SCRIPT = b"__main__"
@@ -122,6 +127,12 @@ class Functions:
         if known[0] is not function:  # it travels with each of its calls
             args = (function, *args)
         payload = self._dumps_call(args, kwargs)
+        if len(payload) > MOST_PAYLOAD:
+            raise UsageError(
+                f"the arguments of the call are {format_bytes(len(payload))} when pickled: no more than"
+                f" {format_bytes(MOST_PAYLOAD)} travel with a call",
+                hint="write them to a file and pass its name",
+            )
         with self._lock:
             if self.broken_by is not None:
                 raise BrokenPool(f"the pool cannot run functions any more: {self.broken_by}")
@@ -151,7 +162,9 @@ class Functions:
         self._heads[work] = wire.pack(wire.WORK, wire.EVERY_LANE, work, head, self._init + body)
         needs = Needs(python=sys.version_info[:2])
         name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
-        self._run.journal.add_work(work, "function", {"name": name})
+        self._run.journal.add_work(
+            work, "function", {"name": name, "needs": asdict(needs), "retry": asdict(self._retry)}
+        )
         self._run.dispatcher.add_work(work, needs, self._retry, self)
         self._works[id(function)] = (function, work)
         return function, work
@@ -202,14 +215,24 @@ class Functions:
                 yield wire.pack(wire.MODULES, wire.EVERY_LANE, 0, cloudpickle_sources())
             yield self._heads[assign.work]
         payloads = self._payloads
-        tasks, bodies = [], []
+        tasks: list[int] = []
+        bodies: list[bytes] = []
+        postponed: list[int] = []
+        size = 0
         for task in assign.tasks:
             body = payloads.get(task)
-            if body is not None:  # else it was withdrawn since
-                tasks.append(task)
-                bodies.append(body)
+            if body is None:  # it was withdrawn since
+                continue
+            if bodies and size + len(body) > MOST_BUNDLE:
+                postponed.append(task)
+                continue
+            size += len(body)
+            tasks.append(task)
+            bodies.append(body)
         head = {"w": assign.work, "ids": tasks, "len": [len(body) for body in bodies]}
         yield wire.pack(wire.RUN, assign.lane, assign.bundle, head, b"".join(bodies))
+        if postponed:
+            raise CargoPostponed(postponed)
 
     def assigned(self, tasks: Sequence[int]) -> list[int]:
         """See `Owner.assigned`."""
@@ -231,7 +254,7 @@ class Functions:
         for ended in batch:
             payloads.pop(ended.task, None)
             future = futures.pop(ended.task, None)
-            if (ended.stdout or ended.stderr) and self.on_output is not None:
+            if (ended.stdout or ended.stderr or ended.stream_paths) and self.on_output is not None:
                 self.on_output(ended)
             if future is None:
                 continue

@@ -12,14 +12,15 @@ import weakref
 from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from serai.apps.frontends.functions import Functions, Future
 from serai.describe.poolfile import sites_from
 from serai.describe.task import Item, Needs
-from serai.dispatch.events import Retry
+from serai.dispatch.history.liveness import front_end_facts
 from serai.dispatch.run import Run, Settings, new_name, token
-from serai.errors import NoNodeLeft
+from serai.dispatch.schedule.events import Retry
+from serai.errors import NoNodeLeft, SeraiError
 from serai.session.home import runs_directory
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serai.apps.bag import Bag, Outcome
-    from serai.dispatch.events import Statistics
     from serai.dispatch.ports import Ended
+    from serai.dispatch.schedule.events import Statistics
+
+
+class PoolClosed(SeraiError):
+    """The pool was shut down while commands ran in it."""
+
 
 _living: weakref.WeakSet[_Core] = weakref.WeakSet()
 
@@ -60,13 +66,15 @@ class _Core:
         self.run = Run(
             sites_from(sites or ("local:",)), runs / new_name(time.time(), token()), settings=options.settings
         )
-        self.run.journal.set_run({"kind": "pool", "began": time.time(), "sites": list(sites), "argv": sys.argv[:1]})
+        facts = {"kind": "pool", "began": self.run.clock.wall(), "sites": list(sites), "argv": sys.argv[:1]}
+        self.run.journal.set_run(facts | front_end_facts())
         self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))
         if options.echo:
             self.functions.on_output = _echo
         self.options = options
         self.bags: list[Bag] = []
         self.closed = False
+        self.broken_by: NoNodeLeft | None = None
         self._closing = threading.Lock()
         self._done = threading.Event()
         self.run.dispatcher.when_hopeless(self._hopeless)
@@ -74,17 +82,24 @@ class _Core:
         _living.add(self)
 
     def _hopeless(self, why: str) -> None:
-        error = NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines()))
-        self.functions.broken(error)
-        for bag in self.bags:
+        self.broken_by = NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines()))
+        self.functions.broken(self.broken_by)
+        self._end_bags(self.broken_by)
+
+    def _end_bags(self, error: SeraiError) -> None:
+        for bag in list(self.bags):
             bag.broken(error)
 
     def close(self) -> None:
-        """End the run when all futures have ended; waits for it."""
+        """End the run when all futures have ended; waits for it, unless a future's own callback asks for it."""
+        if self.run.dispatcher.is_this_thread:
+            self.close_later()
+            return
         self.functions.wait_idle()
         with self._closing:
             if not self._done.is_set():
-                self.run.close()
+                self._end_bags(PoolClosed("the pool was shut down while its commands ran"))
+                self.run.close(finished=True)
                 self._done.set()
 
     def close_later(self) -> None:
@@ -106,12 +121,31 @@ def _at_exit() -> None:
 getattr(threading, "_register_atexit")(_at_exit)  # noqa: B009 - not in the stubs
 
 
+# A child made by fork has none of the threads, and must not end what is its parent's.
+os.register_at_fork(after_in_child=_living.clear)
+
+
 def _echo(ended: Ended) -> None:
-    for stream, data in ((sys.stdout, ended.stdout), (sys.stderr, ended.stderr)):
-        if data and stream is not None:
-            with contextlib.suppress(ValueError):  # the stream is closed
-                stream.write(data.decode("utf-8", "replace"))
-                stream.flush()
+    for which, stream in enumerate((sys.stdout, sys.stderr)):
+        if stream is None:
+            continue
+        with contextlib.suppress(ValueError, OSError):  # the stream is closed, or nobody reads it any more
+            data = (ended.stdout, ended.stderr)[which]
+            if data:
+                _write(stream, data.decode("utf-8", "replace"))
+            if which in ended.stream_paths:
+                with open(ended.stream_paths[which], encoding="utf-8", errors="replace", newline="") as file:
+                    while text := file.read(1 << 20):
+                        _write(stream, text)
+            stream.flush()
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:  # the terminal has no such letters
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 class Pool(Executor):
@@ -235,6 +269,8 @@ class Pool(Executor):
         with self._lock:
             if self._core.closed:
                 raise RuntimeError("cannot run commands after shutdown")
+            if self._core.broken_by is not None:
+                raise self._core.broken_by
         return run_commands(self._core.run, plan, items, self._core.bags)
 
     def look(self) -> Statistics:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLOSE_S = 3.0
+BYE_S = 1.0
 MARK = b"\0serai executor\0"
 MOST_NOISE = 1 << 20  # bytes before the mark: more is no greeting of a shell
 BUFFER_BYTES = 1 << 20
@@ -35,25 +36,31 @@ _FIRST = (
 
 
 @functools.cache
-def parcel() -> bytes:
-    """The agent and what starts it, packed; the node's interpreter reads it from its standard input."""
+def parcel(*, lingers: bool = False) -> bytes:
+    """The agent and what starts it, packed; the node's interpreter reads it from its standard input.
+
+    Args:
+        lingers: it may outlive the connection, so nothing that it says may go there.
+    """
+    quiet = "none = os.open(os.devnull, os.O_WRONLY)\nos.dup2(none, 1)\nos.dup2(none, 2)\n" if lingers else ""
     text = (
         f"import json, os\nparcel = json.loads({json.dumps(boot.sources())!r})\nexec(parcel['loader'])\n"
         "fd_in, fd_out, none = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDONLY)\n"
         "os.dup2(none, 0)\nos.dup2(2, 1)\nos.close(none)\n"
-        f"agent = load(parcel, {boot.AGENT_MODULES!r})\nos.write(fd_out, {MARK!r})\n"
+        f"agent = load(parcel, {boot.AGENT_MODULES!r})\nos.write(fd_out, {MARK!r})\n{quiet}"
         "agent.serve_pipes(fd_in, fd_out, parcel)\nos._exit(0)\n"
     )
     return zlib.compress(text.encode())
 
 
-def command(python: str) -> str:
+def command(python: str, *, lingers: bool = False) -> str:
     """What the node's shell is given.
 
     Args:
         python: the interpreter, with arguments if there are some, as text for that shell.
+        lingers: the agent goes on when its front end is gone, unless it is told to end.
     """
-    first = _FIRST.format(size=len(parcel()), oldest=OLDEST)
+    first = _FIRST.format(size=len(parcel(lingers=lingers)), oldest=OLDEST)
     return f"{python} -u -c 'exec(\"{first}\")'"
 
 
@@ -76,6 +83,7 @@ class PipeLink:
         start: starts it with a socket as its standard input and output.
         deliver: takes frames, and None at the end.
         deadline_s: from its start to its first sign of life.
+        lingers: as it was started.
 
     Raises:
         StartFailed: it ended before it gave a sign of life.
@@ -88,7 +96,10 @@ class PipeLink:
         start: Callable[[socket.socket], subprocess.Popen[bytes]],
         deliver: Callable[[bytes | None], None],
         deadline_s: float,
+        *,
+        lingers: bool = False,
     ) -> None:
+        self._lingers = lingers
         self._socket, theirs = socket.socketpair()
         self._send_lock = threading.Lock()
         self._close_lock = threading.Lock()
@@ -113,7 +124,7 @@ class PipeLink:
         """Send the agent, and wait for its mark."""
         self._socket.settimeout(deadline_s)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # why, says its end
-            self._socket.sendall(parcel())
+            self._socket.sendall(parcel(lingers=self._lingers))
         heard = b""
         while not heard.endswith(MARK):  # nothing follows it: an agent is spoken to first
             try:
@@ -147,6 +158,11 @@ class PipeLink:
             if self._closed:
                 return
             self._closed = True
+        if self._lingers:
+            # The way may be full or gone: said from a thread of its own, and not waited for longer than a moment.
+            farewell = threading.Thread(target=self._say_bye, name="bye", daemon=True)
+            farewell.start()
+            farewell.join(BYE_S)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)  # also wakes whoever waits to write
         try:
@@ -156,6 +172,10 @@ class PipeLink:
             self._process.wait(CLOSE_S)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _say_bye(self) -> None:
+        with contextlib.suppress(OSError):
+            self.send(wire.pack(wire.BYE))
 
 
 def _code(process: subprocess.Popen[bytes]) -> int | None:

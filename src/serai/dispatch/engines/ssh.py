@@ -60,6 +60,7 @@ class SshEngine:
                 python=site.python,
                 scratch=site.scratch,
                 ssh_config=site.ssh_config,
+                linger_s=site.linger_s or 0.0,
             )
         ]
 
@@ -73,16 +74,19 @@ class SshEngine:
         connection = Connection(target, control_dir=control_directory(os.environ), clock=SystemClock())
         connection.open()
         try:
-            return SshLink(self._start(connection, spec.python or PYTHON, deliver), connection)
+            return SshLink(self._start(connection, spec, deliver), connection)
         except BaseException:
             connection.close()
             raise
 
     @staticmethod
-    def _start(connection: Connection, python: str, deliver: Callable[[bytes | None], None]) -> PipeLink:
-        host = connection.target.host
+    def _start(connection: Connection, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> PipeLink:
+        host, python, lingers = connection.target.host, spec.python or PYTHON, spec.linger_s > 0
+        words = command(python, lingers=lingers)
         try:
-            return PipeLink(lambda theirs: connection.session(command(python), theirs.fileno()), deliver, START_S)
+            return PipeLink(
+                lambda theirs: connection.session(words, theirs.fileno()), deliver, START_S, lingers=lingers
+            )
         except TimeoutError as error:
             raise NodeLost(
                 f"it took the login and did not start {python} within {START_S:g} s",

@@ -3,76 +3,34 @@
 One thread does everything; frames that come in are handed to it by whatever carries them (`feed`).
 """
 
+from __future__ import annotations
+
 import collections
-import fcntl
-import json
+import contextlib
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 from . import facts, wire
+from .lanes import END_GRACE_S, LaneProcess
 from .processes import adopt_orphans, end_descendants
-from .stage import StageError
-from .store import Store
+from .stage import StageError, remove, words_of
+from .store import Spool, Store, frames_of, is_left, left_by, make_base
 
-LANE_BOOT = (
-    "import os,sys,json\n"
-    "i=os.dup(0);o=os.dup(1);n=os.open(os.devnull,os.O_RDWR);os.dup2(n,0);os.dup2(2,1)\n"
-    "def r(k):\n b=b''\n while len(b)<k:\n  c=os.read(i,k-len(b))\n  if not c:sys.exit()\n  b+=c\n return b\n"
-    "p=json.loads(r(int(r(12))))\n"
-    "exec(p['loader'])\n"
-    "load(p['sources'],('wire','processes','capture','stage','functions','lane')).main(p['number'],i,o,p['setup'])\n"
-)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
 CANCEL_GRACE_S = 8.0  # a lane that does not answer for so long after a cancellation is ended from outside
+STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread cannot see to that
+LOOK_S = 0.2  # between two looks at an executor that lingers
+TURN = 64  # frames that are taken before the lanes have their turn
 LANE_SETUP = ("node", "run", "keep")
-
-
-class LaneProcess:
-    """A lane, seen from its agent."""
-
-    def __init__(self, number, parcel, log):
-        self.number = number
-        with open(log, "wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-u", "-c", LANE_BOOT],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-                bufsize=0,
-            )
-        self.log = log
-        self.fd = self.process.stdout.fileno()
-        self.fd_in = self.process.stdin.fileno()
-        os.set_blocking(self.fd_in, False)
-        self.reader = wire.Reader(self.fd)
-        self.waiting = collections.deque()  # frames it has not taken yet
-        self.now = None  # (task, seconds), as it said last
-        self.cancelled_at = None
-        self.waiting.append(memoryview(b"%12d" % len(parcel) + parcel))
-
-    def push(self):
-        """Write what it will take now; returns whether something is left."""
-        while self.waiting:
-            view = self.waiting[0]
-            try:
-                done = os.write(self.fd_in, view)
-            except BlockingIOError:
-                return True
-            except OSError:
-                self.waiting.clear()  # it has died; the end of its output says so
-                return False
-            if done == len(view):
-                self.waiting.popleft()
-            else:
-                self.waiting[0] = view[done:]
-        return False
 
 
 class Agent:
@@ -83,93 +41,132 @@ class Agent:
         sources: the text of the modules that a lane is started from, with "loader".
     """
 
-    def __init__(self, send, sources):
+    def __init__(self, send: Callable[[bytes], object], sources: Mapping[str, str]) -> None:
         self._out = send
         self._sources = sources
-        self._inbox = collections.deque()
+        self._inbox: collections.deque[bytes | None] = collections.deque()
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_w, False)
         self._awake = threading.Event()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_r, selectors.EVENT_READ, None)
-        self._lanes = {}
-        self._works = {}
-        self._modules = None
-        self._store = None
-        self._hello = None
+        self._lanes: dict[int, LaneProcess] = {}
+        self._works: dict[int, bytes] = {}
+        self._modules: bytes | None = None
+        self._store: Store | None = None
+        self._hello: dict[str, Any] = {}
+        self._adopts = False
         self._heard_at = time.monotonic()
         self._beat_at = float("inf")
         self._running = True
-        self._why = "told so"
+        self._ending = False  # it was told to end: nothing is kept
+        self._linger_until: float | None = None
+        self._look_at = float("inf")
 
-    def feed(self, frame):
+    def feed(self, frame: bytes | None) -> None:
         """Take a frame from the front end; None when it is gone. Any thread may call this."""
+        self._heard_at = time.monotonic()
         self._inbox.append(frame)
         if not self._awake.is_set():
-            self._awake.set()
-            try:
-                os.write(self._wake_w, b"x")
-            except BlockingIOError:
-                pass
+            self._wake()
 
-    def run(self):
+    def _cut_off(self) -> None:
+        """The front end is gone: end, or finish what is here if that was asked for, and keep what there is to say."""
+        linger_s = self._hello.get("linger") or 0
+        if self._linger_until is not None or self._ending:
+            return
+        if not linger_s or self._store is None or not any(lane.bundles for lane in self._lanes.values()):
+            self._running = False
+            return
+        self._linger_until = time.monotonic() + linger_s
+        self._beat_at, self._look_at = self._linger_until, float("inf")
+        self._out = Spool(self._store.base).send
+
+    def _wake(self) -> None:
+        self._awake.set()
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_w, b"x")
+
+    def run(self) -> None:
         """Serve until the front end is gone or says so."""
-        adopt_orphans()
+        self._adopts = adopt_orphans()
         try:
             while self._running:
-                now = time.monotonic()
-                wait = max(0.0, min(self._beat_at - now, 60.0))
-                for key, events in self._selector.select(wait):
-                    lane = key.data
-                    if lane is None:
-                        self._take_inbox()
-                    elif key.fileobj == lane.fd:
-                        self._take_lane(lane)
-                    elif events & selectors.EVENT_WRITE and not lane.push():
-                        self._selector.unregister(lane.fd_in)
-                self._check_time(time.monotonic())
+                self._turn()
         except OSError as error:
-            self._why = str(error)
+            self._lament(error)
         finally:
+            self._running = False
             self._end()
 
-    def _end(self):
-        for lane in self._lanes.values():
-            try:
-                os.kill(lane.process.pid, signal.SIGKILL)
-            except OSError:
-                pass
-        end_descendants(os.getpid())
-        if self._store is not None:
-            shutil.rmtree(self._store.base, ignore_errors=True)
+    def _turn(self) -> None:
+        wait = max(0.0, min(min(self._beat_at, self._look_at) - time.monotonic(), 60.0))
+        for key, events in self._selector.select(wait):
+            lane: LaneProcess | None = key.data
+            if lane is None:
+                self._take_inbox()
+            elif self._lanes.get(lane.number) is not lane:
+                pass  # it has gone since: its file descriptors are closed, or another lane's by now
+            elif key.fileobj == lane.fd:
+                self._take_lane(lane)
+            elif events & selectors.EVENT_WRITE and not lane.push():
+                self._selector.unregister(lane.fd_in)
+        self._check_time(time.monotonic())
 
-    def _send(self, op, lane=0, ident=0, head=None, body=b""):
-        self._out(wire.pack(op, lane, ident, head, body))
+    def _lament(self, error: OSError) -> None:
+        """Say why, to a front end that is perhaps there."""
+        with contextlib.suppress(OSError):
+            self._send(wire.TROUBLE, head={"fatal": "the executor ended: %s" % error})
+
+    def _end(self) -> None:
+        lanes = list(self._lanes.values())
+        if not self._adopts:  # only they know what they started
+            until = time.monotonic() + END_GRACE_S
+            for lane in lanes:
+                lane.hang_up()
+            while time.monotonic() < until and any(lane.process.poll() is None for lane in lanes):
+                time.sleep(0.01)
+        for lane in lanes:
+            lane.kill()
+        end_descendants(os.getpid())
+        if self._store is not None and not is_left(self._store.base):
+            remove(self._store.base)
+        elif self._store is not None:
+            self._store.keep_what_is_left()
+
+    def _guard(self, silence: float) -> None:
+        """End everything when the main thread cannot: it writes to a front end that neither reads nor is gone."""
+        while self._running:
+            time.sleep(min(1.0, silence / 4))
+            lingers = self._linger_until is not None
+            if time.monotonic() - self._heard_at > silence + STUCK_S and self._running and not lingers:
+                self._end()
+                os._exit(1)
+
+    def _send(self, op: int, lane: int = 0, ident: int = 0, head: Mapping[str, Any] | None = None) -> None:
+        self._out(wire.pack(op, lane, ident, head))
 
     # ---- from the front end
 
-    def _take_inbox(self):
+    def _take_inbox(self) -> None:
         os.read(self._wake_r, 4096)
         self._awake.clear()
-        while self._inbox:
+        for _ in range(TURN):
+            if not self._inbox:
+                return
             frame = self._inbox.popleft()
             if frame is None:
-                self._running = False
-                self._why = "the connection is gone"
+                self._cut_off()
                 return
-            self._heard_at = time.monotonic()
             self._frame(frame)
+        self._wake()  # the rest after the lanes and the beat: inputs may come quicker than they are written
 
-    def _frame(self, frame):
+    def _frame(self, frame: bytes) -> None:
         op, number, ident = wire.peek(frame)
         if op == wire.RUN:
-            self._to_lane(number, frame)
+            self._to_lane(number, frame, ident)
         elif op in (wire.CANCEL, wire.RECALL):
-            lane = self._lanes.get(number)
-            if lane is not None:
-                if op == wire.CANCEL and lane.cancelled_at is None:
-                    lane.cancelled_at = time.monotonic()
-                self._pass(lane, frame)
+            self._about_tasks(op, number, frame)
         elif op == wire.FILE:
             self._file(number, ident, frame)
         elif op == wire.WORK:
@@ -180,16 +177,26 @@ class Agent:
         elif op == wire.HELLO:
             self._check_in(wire.unpack(frame)[3])
         elif op == wire.BYE:
+            self._ending = True
             self._running = False
         else:
             self._seldom(op, frame)
 
-    def _seldom(self, op, frame):
+    def _about_tasks(self, op: int, number: int, frame: bytes) -> None:
+        lane = self._lanes.get(number)
+        if lane is None:
+            return
+        self._pass(lane, frame)
+        if op == wire.CANCEL:
+            lane.cancelled_at = lane.cancelled_at or time.monotonic()
+            self._pass(lane, wire.pack(wire.PEEK, number))  # it answers, even if nothing ends by this
+
+    def _seldom(self, op: int, frame: bytes) -> None:
         head = wire.unpack(frame)[3]
         if op == wire.PROBE:
             self._send(wire.PROBED, head={"software": facts.software(head["software"])})
         elif op == wire.DROP:
-            self._store.drop(head["keys"])
+            self._inputs().drop(head["keys"])
         elif op == wire.FORGET:
             for work in head["works"]:
                 self._works.pop(work, None)
@@ -198,7 +205,7 @@ class Agent:
             self._modules = frame
             self._to_all(frame)
 
-    def _check_in(self, hello):
+    def _check_in(self, hello: dict[str, Any]) -> None:
         self._hello = hello
         try:
             base = make_base(hello.get("scratch"), hello["run"])
@@ -209,16 +216,24 @@ class Agent:
         self._store = Store(base)
         self._beat_at = time.monotonic() + hello["beat"]
         self._send(wire.AD, head=facts.ad(base, hello.get("software") or ()))
+        if hello.get("linger"):
+            self._look_at = time.monotonic()
+        threading.Thread(target=self._guard, args=(hello["silence"],), name="guard", daemon=True).start()
 
-    def _file(self, number, key, frame):
+    def _inputs(self) -> Store:
+        if self._store is None:
+            raise ValueError("the front end did not say hello first")
+        return self._store
+
+    def _file(self, number: int, key: int, frame: bytes) -> None:
+        store = self._inputs()
         _, _, _, head, body = wire.unpack(frame)
         try:
-            self._store.write(key, head, body)
-        except (StageError, OSError) as error:
-            why = "%s on %s" % (getattr(error, "strerror", None) or error, self._hello["node"])
-            if key in self._store.bad:
-                return
-            self._store.bad[key] = why
+            store.write(key, head, body)
+        except (StageError, OSError, ValueError) as error:
+            why = "%s on %s" % (error if isinstance(error, StageError) else words_of(error), self._hello["node"])
+            store.bad[key] = why
+            store.drop([key])  # what is there of it is of no use, and the disk may be full
             bad = wire.pack(wire.BAD_FILE, number, key, {"why": why})
             if number == wire.EVERY_LANE:
                 self._to_all(bad)
@@ -227,33 +242,38 @@ class Agent:
 
     # ---- to and from lanes
 
-    def _to_lane(self, number, frame):
+    def _to_lane(self, number: int, frame: bytes, bundle: int = 0) -> None:
         lane = self._lanes.get(number)
         if lane is None:
-            lane = self._start_lane(number)
+            try:
+                lane = self._start_lane(number)
+            except OSError as error:  # too many processes or open files: the others work on
+                head = {"exit": None, "log": "cannot start a lane: %s" % error, "bundles": [bundle]}
+                self._send(wire.LANE_DIED, number, head=head)
+                return
+        if bundle:
+            lane.bundles[bundle] = None
         self._pass(lane, frame)
 
-    def _to_all(self, frame):
+    def _to_all(self, frame: bytes) -> None:
         for lane in self._lanes.values():
             self._pass(lane, frame)
 
-    def _pass(self, lane, frame):
+    def _pass(self, lane: LaneProcess, frame: bytes) -> None:
         lane.waiting.append(memoryview(frame))
         if len(lane.waiting) == 1 and lane.push():
             self._selector.register(lane.fd_in, selectors.EVENT_WRITE, lane)
 
-    def _start_lane(self, number):
+    def _start_lane(self, number: int) -> LaneProcess:
+        store = self._inputs()
         setup = {name: self._hello[name] for name in LANE_SETUP}
-        setup["base"] = self._store.base
-        parcel = {"loader": self._sources["loader"], "sources": self._sources, "number": number, "setup": setup}
-        lane = LaneProcess(
-            number, json.dumps(parcel).encode("ascii"), os.path.join(self._store.base, "lane-%d.log" % number)
-        )
+        setup["base"] = store.base
+        lane = LaneProcess(number, self._sources, setup)
         self._lanes[number] = lane
         self._selector.register(lane.fd, selectors.EVENT_READ, lane)
         if lane.push():
             self._selector.register(lane.fd_in, selectors.EVENT_WRITE, lane)
-        for key, why in self._store.bad.items():
+        for key, why in store.bad.items():
             self._pass(lane, wire.pack(wire.BAD_FILE, number, key, {"why": why}))
         if self._modules is not None:
             self._pass(lane, self._modules)
@@ -261,125 +281,146 @@ class Agent:
             self._pass(lane, work)
         return lane
 
-    def _take_lane(self, lane):
+    def _take_lane(self, lane: LaneProcess) -> None:
         frames = lane.reader.read()
         if frames is None:
             self._lane_gone(lane)
             return
         for frame in frames:
-            op, number, ident = wire.peek(frame)
+            op, _, ident = wire.peek(frame)
             if op == wire.NOW:
                 lane.now = (ident, wire.unpack(frame)[3]["took"])
+            elif op == wire.BYE:
+                lane.said_bye = True  # it ends itself to end a function
             else:
+                if op == wire.LAST:
+                    lane.bundles.pop(ident, None)
                 self._out(frame)
             lane.cancelled_at = None
 
-    def _lane_gone(self, lane):
+    def _lane_gone(self, lane: LaneProcess) -> None:
         self._selector.unregister(lane.fd)
-        try:
+        with contextlib.suppress(KeyError):
             self._selector.unregister(lane.fd_in)
-        except KeyError:
-            pass
         del self._lanes[lane.number]
-        lane.process.stdin.close()
-        lane.process.stdout.close()
-        try:
-            lane.process.kill()
-            code = lane.process.wait(timeout=5)
-        except (OSError, subprocess.TimeoutExpired):
-            code = None
+        code = lane.close()
         end_descendants(os.getpid(), spare=[other.process.pid for other in self._lanes.values()] or [0])
-        self._send(wire.LANE_DIED, lane.number, head={"exit": code, "log": _tail(lane.log)})
+        log = lane.tail()
+        if lane.said_bye:
+            code = 0
+        elif code == 0:  # a lane never ends by itself: what it ran did that
+            code, log = None, log or "what it ran ended the process, with exit code 0"
+        self._send(wire.LANE_DIED, lane.number, head={"exit": code, "log": log, "bundles": list(lane.bundles)})
 
     # ---- time
 
-    def _check_time(self, now):
+    def _check_time(self, now: float) -> None:
         for lane in list(self._lanes.values()):
             if lane.cancelled_at is not None and now - lane.cancelled_at > CANCEL_GRACE_S:
                 lane.cancelled_at = None
-                lane.process.kill()
-        if self._hello is not None and now - self._heard_at > self._hello["silence"]:
-            self._running = False
-            self._why = "the front end has been silent for %d s" % self._hello["silence"]
-        if now >= self._beat_at:
+                lane.kill()
+        if self._linger_until is not None:
+            if now >= self._linger_until or not any(lane.bundles for lane in self._lanes.values()):
+                self._running = False
+            return
+        if self._hello and now - self._heard_at > self._hello["silence"]:
+            self._cut_off()
+        elif now >= self._look_at:
+            self._look_for_left(now)
+        elif now >= self._beat_at:
             self._beat_at = now + self._hello["beat"]
             self._beat()
 
-    def _beat(self):
+    def _look_for_left(self, now: float) -> None:
+        """Tell what earlier executors of the run left; again soon, while one of them still works."""
+        for base in left_by(self._inputs().base, self._hello["run"]):
+            for frame in frames_of(base):
+                self._out(wire.pack(wire.LEFT, body=frame))
+        if left_by(self._inputs().base, self._hello["run"]):
+            self._look_at = now + LOOK_S
+        else:
+            self._send(wire.LEFT)
+            self._look_at = float("inf")
+
+    def _beat(self) -> None:
         head = {
             "lanes": {str(lane.number): lane.now for lane in self._lanes.values() if lane.now and lane.now[0]},
             "load": _load(),
             "memory_free_bytes": facts.memory()[1],
-            "disk_free_bytes": facts.disk_free(self._store.base),
+            "disk_free_bytes": facts.disk_free(self._inputs().base),
         }
         self._send(wire.BEAT, head=head)
-        for lane in self._lanes.values():
-            self._pass(lane, wire.pack(wire.PEEK, lane.number))
+        for lane in list(self._lanes.values()):
+            if lane.process.poll() is not None:  # what a function forked may hold its pipe open
+                self._take_lane(lane)
+                if self._lanes.get(lane.number) is lane:
+                    self._lane_gone(lane)
+            elif not lane.waiting:
+                self._pass(lane, wire.pack(wire.PEEK, lane.number))
 
 
-def _load():
+def _load() -> float:
     try:
         return round(os.getloadavg()[0], 2)
     except OSError:
         return 0.0
 
 
-def _tail(path, limit=2000):
+def _heed_signals(agent: Agent) -> None:
+    """Leave nothing behind either when a batch system or the end of a session ends this process."""
     try:
-        with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - limit))
-            return file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take exit codes away
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, lambda *_: agent.feed(None))
+    except ValueError:
+        pass  # not in the main thread
 
 
-def make_base(scratch, run):
-    """Make the executor's own directory, and remove those whose executor is gone.
-
-    A directory belongs to a living executor as long as its lock is held; the kernel lets go of it however that one ends.
-    """
-    parent = os.path.expanduser(scratch) if scratch else tempfile.gettempdir()
-    os.makedirs(parent, exist_ok=True)
-    prefix = "serai-%d-" % os.getuid()
-    for name in os.listdir(parent):
-        if name.startswith(prefix):
-            _sweep(os.path.join(parent, name))
-    base = tempfile.mkdtemp(prefix="%s%s-" % (prefix, run), dir=parent)
-    lock = os.open(os.path.join(base, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return base
-
-
-def _sweep(path):
-    try:
-        info = os.lstat(path)
-        if info.st_uid != os.getuid() or os.path.islink(path) or time.time() - info.st_mtime < 10:
-            return  # another's, or one that is just being made
-        lock = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        pass
-    finally:
-        os.close(lock)
-
-
-def serve_channel(channel, sources):
+def serve_channel(channel: Any, sources: Mapping[str, str]) -> None:
     """Be the agent at the far end of an execnet channel."""
     agent = Agent(channel.send, sources)
+    _heed_signals(agent)
     channel.setcallback(agent.feed, endmarker=None)
     agent.run()
 
 
-def serve_pipes(fd_in, fd_out, sources):
+def serve_relay(channel: Any, parcel: Mapping[str, str]) -> None:
+    """Be between an execnet channel and an agent in a process of its own, which may outlive both."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", parcel["program"]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        bufsize=0,
+    )
+    assert process.stdin is not None  # noqa: S101 - for the reader of types: both were asked for
+    assert process.stdout is not None  # noqa: S101
+    to_agent, reader = process.stdin, wire.Reader(process.stdout.fileno())
+
+    def take(frame: bytes | None) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if frame is None:
+                to_agent.close()
+            else:
+                wire.write(to_agent.fileno(), frame)
+
+    channel.setcallback(take, endmarker=None)
+    while not channel.isclosed():
+        frames = reader.read()
+        if frames is None:
+            return
+        for frame in frames:
+            channel.send(frame)
+
+
+def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:
     """Be the agent behind a pair of pipes."""
     agent = Agent(lambda frame: wire.write(fd_out, frame), sources)
+    _heed_signals(agent)
 
-    def listen():
+    def listen() -> None:
         reader = wire.Reader(fd_in)
         while True:
             frames = reader.read()

@@ -6,7 +6,19 @@ import functools
 import json
 from importlib import resources
 
-MODULES = ("wire", "processes", "facts", "capture", "stage", "store", "functions", "lane", "agent")
+MODULES = (
+    "wire",
+    "processes",
+    "facts",
+    "bundle",
+    "capture",
+    "stage",
+    "store",
+    "functions",
+    "lane",
+    "lanes",
+    "agent",
+)
 
 LOADER = """
 def load(sources, names):
@@ -28,7 +40,7 @@ def load(sources, names):
     return module
 """
 
-AGENT_MODULES = ("wire", "processes", "facts", "stage", "store", "agent")
+AGENT_MODULES = ("wire", "processes", "facts", "stage", "store", "lanes", "agent")
 
 
 @functools.cache
@@ -40,9 +52,19 @@ def sources() -> dict[str, str]:
 
 
 @functools.cache
-def channel_source() -> str:
-    """What is executed at the far end of an execnet gateway; it receives `sources` first."""
-    return f"{LOADER}\nparcel = channel.receive()\nload(parcel, {AGENT_MODULES!r}).serve_channel(channel, parcel)\n"
+def channel_source(*, lingers: bool = False) -> str:
+    """What is executed at the far end of an execnet gateway; it receives `channel_parcel` first.
+
+    Args:
+        lingers: the agent may outlive the gateway, so it is a process of its own.
+    """
+    serve = "serve_relay" if lingers else "serve_channel"
+    return f"{LOADER}\nparcel = channel.receive()\nload(parcel, {AGENT_MODULES!r}).{serve}(channel, parcel)\n"
+
+
+def channel_parcel(*, lingers: bool = False) -> dict[str, str]:
+    """What the far end of an execnet gateway receives first."""
+    return {**sources(), "program": pipe_source()} if lingers else sources()
 
 
 @functools.cache

@@ -1,15 +1,21 @@
 """What a node has: read once at check-in, and the few that change with every beat. Nothing here changes the node."""
 
+from __future__ import annotations
+
 import os
-import platform
 import socket
 import sys
 
 from .processes import find_program
 from .wire import PROTOCOL
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
-def cores():
+
+def cores() -> int:
     """The cores this process may use: its affinity, cut by the control group's quota."""
     try:
         count = len(os.sched_getaffinity(0))
@@ -25,22 +31,22 @@ def cores():
     return count
 
 
-def _quota_v2(path):
+def _quota_v2(path: str) -> float:
     quota, period = _words(path)
     return 0 if quota == "max" else int(quota) / int(period)
 
 
-def _quota_v1(path):
+def _quota_v1(path: str) -> float:
     quota = int(_words(path)[0])
     return 0 if quota <= 0 else quota / int(_words(path.replace("quota", "period"))[0])
 
 
-def _words(path):
+def _words(path: str) -> list[str]:
     with open(path) as file:
         return file.read().split()
 
 
-def memory():
+def memory() -> tuple[int, int]:
     """Return (all, free) in bytes; free counts what the kernel would give up."""
     try:
         found = {}
@@ -58,7 +64,7 @@ def memory():
         return 0, 0
 
 
-def disk_free(path):
+def disk_free(path: str) -> int:
     """Bytes that this user may still write below a path."""
     try:
         info = os.statvfs(path)
@@ -67,7 +73,7 @@ def disk_free(path):
     return info.f_bavail * info.f_frsize
 
 
-def software(names):
+def software(names: Iterable[str]) -> dict[str, bool]:
     """Which of these programs are on the PATH: {name: True or False}."""
     found = {}
     for name in names:
@@ -79,8 +85,9 @@ def software(names):
     return found
 
 
-def ad(base, names):
+def ad(base: str, names: Iterable[str]) -> dict[str, Any]:
     """The node's ad."""
+    system = os.uname()  # the platform module would start a process on Python 3.8
     whole, free = memory()
     return {
         "protocol": PROTOCOL,
@@ -88,8 +95,8 @@ def ad(base, names):
         "python": list(sys.version_info[:3]),
         "implementation": sys.implementation.name,
         "executable": sys.executable,
-        "system": platform.system(),
-        "machine": platform.machine(),
+        "system": system.sysname,
+        "machine": system.machine,
         "cores": cores(),
         "memory_bytes": whole,
         "memory_free_bytes": free,
@@ -101,7 +108,7 @@ def ad(base, names):
     }
 
 
-def _has(name):
+def _has(name: str) -> bool:
     from importlib import util  # noqa: PLC0415 - needed once
 
     try:

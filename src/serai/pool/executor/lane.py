@@ -1,91 +1,37 @@
 """A lane: the process of one slot. It runs tasks one after the other and keeps what they leave.
 
-Two threads: the main one runs tasks; the watching one reads frames, so that a task can be ended while it runs and so that
-the end of the agent is seen at once. Python runs signal handlers and most libraries want to live in the main thread, so
-that is where the user's functions run.
+Two threads: the main one runs tasks; the watching one reads frames, so that a task can be ended while it runs and so
+that the end of the agent is seen at once. Python runs signal handlers and most libraries want to live in the main
+thread, so that is where the user's functions run.
 """
 
-import errno
+from __future__ import annotations
+
 import os
 import select
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 
 from . import wire
+from .bundle import FLUSH_BYTES, FLUSH_S, Bundle, Report
 from .capture import Capture
-from .processes import adopt_orphans, end_descendants, find_program
-from .stage import Stage, StageError
+from .functions import Functions, install
+from .processes import Starter, adopt_orphans, cannot_start, end_descendants, signal_group
+from .stage import Stage, StageError, words_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any, NoReturn
+
+    Ended = tuple[int, "int | None", int, "str | None", "list[int] | None"]  # cause, code, rss in kB, detail, sizes
 
 OK, EXIT, EXCEPTION, TIME_LIMIT, CANCELLED, NO_COMMAND, MISSING_OUTPUT, INPUT, OUTPUT, _, EXECUTOR, UNPICKLE = range(12)
 GRACE_S = 2.0  # between asking a command to end and making it
-FLUSH_S = 0.1  # results wait for company no longer than this
-PLAIN_SIGNALS = [getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ", "SIGINT") if hasattr(signal, name)]
-
-
-class Bundle:
-    """Tasks of one work that came together."""
-
-    def __init__(self, ident, head, body):
-        self.ident = ident
-        self.work = head["w"]
-        self.ids = head["ids"]
-        self.argv = head.get("argv")
-        self.lengths = head.get("len")
-        self.inputs = head.get("in")
-        self.outputs = head.get("out")
-        self.landing = head.get("land")
-        self.body = body
-        self.next = 0  # index of the first task that was not started; moved under the lane's lock
-
-
-class Results:
-    """What is known of the tasks of a bundle and was not yet sent."""
-
-    def __init__(self):
-        self.clear()
-
-    def clear(self):
-        self.ids = []
-        self.causes = []
-        self.exits = []
-        self.started_us = []
-        self.took_us = []
-        self.rss_kb = []
-        self.sizes = []
-        self.parts = []
-        self.details = {}
-        self.outputs = {}
-
-    def add(self, task, cause, code, started, took, rss_kb=0, parts=(b"", b"", b""), detail=None, outputs=None):
-        if detail:
-            self.details[str(len(self.ids))] = detail
-        if outputs:
-            self.outputs[str(len(self.ids))] = outputs
-        self.ids.append(task)
-        self.causes.append(cause)
-        self.exits.append(code)
-        self.started_us.append(int(started * 1e6))
-        self.took_us.append(int(took * 1e6))
-        self.rss_kb.append(rss_kb)
-        self.sizes.append([len(part) for part in parts])
-        self.parts.extend(parts)
-
-    def head(self):
-        """The head of the frame: parallel lists, left out where all of their entries are the usual ones."""
-        head = {"ids": self.ids, "at": self.started_us, "took": self.took_us}
-        for name, values in (("cause", self.causes), ("exit", self.exits), ("rss", self.rss_kb)):
-            if any(values):
-                head[name] = values
-        if any(map(any, self.sizes)):
-            head["sizes"] = self.sizes
-        if self.details:
-            head["detail"] = self.details
-        if self.outputs:
-            head["files"] = self.outputs
-        return head
 
 
 class Lane:
@@ -98,175 +44,215 @@ class Lane:
         setup: "node" (its name), "run", "base" (a directory of its own), "keep" (bytes of output kept in a result).
     """
 
-    def __init__(self, number, fd_in, fd_out, setup):
+    def __init__(self, number: int, fd_in: int, fd_out: int, setup: dict[str, Any]) -> None:
         self.number = number
         self._reader = wire.Reader(fd_in)
         self._fd_in = fd_in
-        self._fd_out = fd_out
         self._setup = setup
-        self._works = {}
-        self._queue = deque()
+        self._works: dict[int, tuple[dict[str, Any], bytes]] = {}
+        self._queue: deque[Bundle] = deque()
         self._arrived = threading.Semaphore(0)
-        self._lock = threading.Lock()  # guards _current, _gone, Bundle.next and the results
-        self._out_lock = threading.Lock()
+        self._lock = threading.Lock()  # guards what runs, what waits, what was cancelled, the marks and the results
+        self._starting = threading.Lock()  # held while a process is started; kept by a thread that ends this lane
         self._current = 0  # task that runs
         self._started = 0.0
         self._pid = 0  # of its process, when it is a command
-        self._bundle = None
-        self._gone = set()  # tasks that were cancelled before they started
+        self._bundle: Bundle | None = None
+        self._gone: set[int] = set()  # tasks here that were cancelled before they started
         self._ending = 0  # cause for which the running command is being ended
-        self._limit_at = None
-        self._kill_at = None
-        self._results = Results()
+        self._limit_at: float | None = None
+        self._kill_at: float | None = None
+        self._flush_at: float | None = None
+        self._dying = False
+        self._report = Report(number, fd_out, lambda: self._die(0))
         self._wake_r, self._wake_w = os.pipe()
         self._capture = Capture(os.path.join(setup["base"], "lane-%d" % number), setup["keep"])
-        self.stage = Stage(setup["base"], number)
+        self._starter = Starter(self._capture.actions)
+        self._stage = Stage(setup["base"], number)
         self._environment = dict(os.environ, SERAI_NODE=setup["node"], SERAI_RUN=setup["run"], SERAI_LANE=str(number))
-        self._functions = None
+        self._functions: Functions | None = None
         self._in_function = False
-        self._paths = {}
-        self._cwd = None
+        self._adopts = False
 
-    def run(self):
+    def run(self) -> NoReturn:
         """Run tasks until the agent is gone."""
-        adopt_orphans()
+        self._adopts = adopt_orphans()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         while True:
             self._arrived.acquire()
-            bundle = self._queue.popleft()
+            with self._lock:  # at no time is a bundle neither in the queue nor the one that runs
+                bundle = self._bundle = self._queue.popleft()
             self._run_bundle(bundle)
 
     # ---- the watching thread
 
-    def _watch(self):
-        while True:
-            marks = [mark for mark in (self._limit_at, self._kill_at) if mark is not None]
-            wait = max(0.0, min(marks) - time.monotonic()) if marks else None
-            ready, _, _ = select.select([self._fd_in, self._wake_r], [], [], wait)
-            if self._wake_r in ready:
-                os.read(self._wake_r, 512)
-            if self._fd_in in ready:
-                frames = self._reader.read()
-                if frames is None:
-                    self._die()
-                for frame in frames:
-                    self._frame(frame)
+    def _watch(self) -> None:
+        try:
+            while True:
+                self._look()
+        except BaseException:  # noqa: BLE001 - a lane that nobody watches must not live on
+            traceback.print_exc()
+            self._die(3)
+
+    def _look(self) -> None:
+        marks = [mark for mark in (self._limit_at, self._kill_at, self._flush_at) if mark is not None]
+        wait = max(0.0, min(marks) - time.monotonic()) if marks else None
+        ready, _, _ = select.select([self._fd_in, self._wake_r], [], [], wait)
+        if self._wake_r in ready:
+            os.read(self._wake_r, 512)
+        if self._fd_in in ready:
+            frames = self._reader.read()
+            if frames is None:
+                self._die(0)
+            for frame in frames:
+                self._frame(frame)
+        with self._lock:
             self._check_marks(time.monotonic())
 
-    def _frame(self, frame):
+    def _frame(self, frame: bytes) -> None:
         op, _, ident, head, body = wire.unpack(frame)
         if op == wire.RUN:
-            bundle = Bundle(ident, head, body)
-            self._queue.append(bundle)
+            self._queue.append(Bundle(ident, head, body))
             self._arrived.release()
         elif op == wire.WORK:
             self._works[ident] = (head, body)
-        elif op == wire.FORGET:
-            for work in head["works"]:
-                self._works.pop(work, None)
         elif op == wire.PEEK:
             with self._lock:
                 task, since = self._current, self._started
             took = time.monotonic() - since if task else 0.0
-            self._send(wire.pack(wire.NOW, self.number, task, {"took": round(took, 3)}))
+            self._report.send(wire.pack(wire.NOW, self.number, task, {"took": round(took, 3)}))
         elif op == wire.CANCEL:
             self._cancel(head["ids"])
         elif op == wire.RECALL:
             self._recall(ident)
         elif op == wire.BAD_FILE:
-            self.stage.bad[ident] = head["why"]
+            self._stage.bad[ident] = head["why"]
+        elif op == wire.FORGET:
+            self._forget(head["works"])
         elif op == wire.MODULES:
             self._install(head)
         elif op == wire.BYE:
-            self._die()
+            self._die(0)
 
-    def _die(self):
+    def _die(self, code: int) -> NoReturn:
         """The agent is gone or says so: leave no process behind."""
+        self._starting.acquire()  # for good: the main thread starts nothing any more
+        self._dying = True
+        self._vanish(code)
+
+    def _vanish(self, code: int) -> NoReturn:
         pid = self._pid
         if pid:
-            _signal_group(pid, signal.SIGKILL)
+            signal_group(pid, signal.SIGKILL)
         end_descendants(os.getpid())
-        os._exit(0)
+        if not self._adopts:  # what functions started is in this very group, and cannot be found otherwise
+            signal_group(0, signal.SIGKILL)
+        os._exit(code)
 
-    def _check_marks(self, now):
-        with self._lock:
-            if self._limit_at is not None and now >= self._limit_at:
-                self._limit_at = None
-                self._end(TIME_LIMIT, now)
-            if self._kill_at is not None and now >= self._kill_at:
-                self._kill_at = None
-                if self._pid:
-                    _signal_group(self._pid, signal.SIGKILL)
+    def _check_marks(self, now: float) -> None:
+        """Do what is due. Called with the lock held."""
+        if self._limit_at is not None and now >= self._limit_at:
+            self._limit_at = None
+            self._end(TIME_LIMIT, now)
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            if self._pid:
+                signal_group(self._pid, signal.SIGKILL)
+                os.kill(self._pid, signal.SIGKILL)  # it may have left its group; not reaped, so still this one
+        if self._flush_at is not None and now >= self._flush_at:
+            self._flush_at = None
+            if self._report.ids and self._bundle is not None:
+                if now - self._report.flushed >= FLUSH_S:
+                    self._report.emit(self._bundle, last=False)
+                else:
+                    self._flush_at = self._report.flushed + FLUSH_S
 
-    def _end(self, cause, now):
+    def _end(self, cause: int, now: float) -> None:
         """End what runs. Called with the lock held."""
         if self._pid:
             self._ending = self._ending or cause
-            _signal_group(self._pid, signal.SIGTERM)
-            _signal_group(self._pid, signal.SIGCONT)
-            self._kill_at = now + GRACE_S
+            signal_group(self._pid, signal.SIGTERM)
+            signal_group(self._pid, signal.SIGCONT)
+            if self._kill_at is None:  # asking again gives no more time
+                self._kill_at = now + GRACE_S
         elif self._in_function:
             # A function cannot be ended from outside: the lane tells how everything stands and ends itself.
             self._give_up(cause, now)
-        else:  # its process is about to be started, and will be ended at once
+        else:  # its process is about to be started, and will not be
             self._ending = self._ending or cause
 
-    def _give_up(self, cause, now):
-        words = {TIME_LIMIT: "it ran longer than its time limit", CANCELLED: "cancelled"}
-        bundle, results = self._bundle, self._results
-        results.add(self._current, cause, None, time.time() - (now - self._started), now - self._started,
-                    detail=words[cause])  # fmt: skip
-        returned = [task for task in bundle.ids[bundle.next :] if task not in self._gone]
-        self._emit(bundle, last=True, returned=returned)
-        for waiting in list(self._queue):
-            self._results.clear()
-            self._emit(waiting, last=True, returned=[task for task in waiting.ids if task not in self._gone])
-        end_descendants(os.getpid())
-        os._exit(0)
+    def _give_up(self, cause: int, now: float) -> None:
+        words = {TIME_LIMIT: "it ran longer than its time limit", CANCELLED: "cancelled"}[cause]
+        took = now - self._started
+        self._report.add(self._current, cause, None, time.time() - took, took, detail=words)
+        for bundle in [self._bundle, *self._queue]:
+            if bundle is not None:
+                waiting = bundle.ids[bundle.next :]
+                for task in waiting:
+                    if task in self._gone:
+                        self._report.add(task, CANCELLED, None, time.time(), 0.0)
+                self._report.emit(bundle, last=True, returned=[task for task in waiting if task not in self._gone])
+        self._report.send(wire.pack(wire.BYE, self.number))
+        self._vanish(0)
 
-    def _cancel(self, ids):
+    def _waiting(self) -> Iterator[int]:
+        """The tasks that were not started. Called with the lock held."""
+        for bundle in [self._bundle, *self._queue]:
+            if bundle is not None:
+                yield from bundle.ids[bundle.next :]
+
+    def _cancel(self, ids: Iterable[int]) -> None:
         with self._lock:
             wanted = set(ids)
             if self._current in wanted:
-                wanted.discard(self._current)
                 self._end(CANCELLED, time.monotonic())
-            self._gone |= wanted
+            self._gone.update(wanted.intersection(self._waiting()))
 
-    def _recall(self, ident):
+    def _recall(self, ident: int) -> None:
         """Give back what was not started of a bundle; the answer is part of its results."""
         with self._lock:
-            bundle = self._bundle
-            if bundle is None or bundle.ident != ident:
-                bundle = next((one for one in self._queue if one.ident == ident), None)
-            if bundle is None:
-                return  # it has ended; its last results are on their way
-            returned = bundle.ids[bundle.next :]
-            del bundle.ids[bundle.next :]
-            head = {"returned": returned}
-            self._send(wire.pack(wire.RESULT, self.number, ident, head))
+            for bundle in [self._bundle, *self._queue]:
+                if bundle is not None and bundle.ident == ident:
+                    waiting = bundle.ids[bundle.next :]
+                    returned = [task for task in waiting if task not in self._gone]
+                    # Those that were cancelled stay, to be reported; where they stand does not matter any more.
+                    bundle.ids[bundle.next :] = [task for task in waiting if task in self._gone]
+                    self._report.send(wire.pack(wire.RESULT, self.number, ident, {"returned": returned}))
+                    return
+        # It has ended; its last results are on their way.
 
-    def _install(self, sources):
-        from .functions import install  # noqa: PLC0415 - only lanes that run functions pay for it
+    def _forget(self, works: Iterable[int]) -> None:
+        for work in works:
+            self._works.pop(work, None)
+        if self._functions is not None:
+            self._functions.forget(works)
 
-        install(sources)
+    def _install(self, sources: dict[str, str]) -> None:
+        try:
+            install(sources)
+        except Exception as error:  # noqa: BLE001 - running a module raises anything
+            why = "cannot install modules: %s: %s" % (type(error).__name__, error)
+            self._report.send(wire.pack(wire.TROUBLE, self.number, 0, {"why": why}))
 
     # ---- the main thread
 
-    def _run_bundle(self, bundle):
-        head, body = self._works[bundle.work]
+    def _run_bundle(self, bundle: Bundle) -> None:
+        self._report.flushed = time.monotonic()
+        work, body = self._works.get(bundle.work, (None, b""))
+        if bundle.next < len(bundle.ids):  # else all was recalled, and the work may be forgotten
+            if work is None:
+                self._refuse(bundle, EXECUTOR, "the lane does not know its work")
+            elif work["kind"] == "function":
+                self._run_functions(bundle, work, body)
+            else:
+                self._run_commands(bundle, work)
         with self._lock:
-            self._bundle = bundle
-            self._results.clear()
-        if head["kind"] == "function":
-            self._run_functions(bundle, head, body)
-        else:
-            self._run_commands(bundle, head)
-        with self._lock:
-            self._emit(bundle, last=True)
+            self._report.emit(bundle, last=True)
             self._bundle = None
-            self._gone -= set(bundle.ids)
+            if self._gone:
+                self._gone.difference_update(bundle.ids)
 
-    def _start(self, bundle):
+    def _start(self, bundle: Bundle, *, in_function: bool = False) -> tuple[int, int] | None:
         """Take the next task of a bundle; returns (index, task), or None at its end."""
         with self._lock:
             while bundle.next < len(bundle.ids):
@@ -274,57 +260,48 @@ class Lane:
                 bundle.next += 1
                 task = bundle.ids[index]
                 if task in self._gone:
-                    self._results.add(task, CANCELLED, None, time.time(), 0.0)
+                    self._report.add(task, CANCELLED, None, time.time(), 0.0)
                     continue
                 self._current = task
                 self._started = time.monotonic()
                 self._ending = 0
+                self._in_function = in_function
                 return index, task
         return None
 
-    def _finish(self, bundle, *facts, **more):
+    def _finish(self, bundle: Bundle, *facts: Any) -> None:
         with self._lock:
             self._current = 0
-            self._results.add(*facts, **more)
-            if bundle.next < len(bundle.ids) and time.monotonic() - self._flushed > FLUSH_S:
-                self._emit(bundle, last=False)
+            self._report.add(*facts)
+            if bundle.next >= len(bundle.ids):
+                return
+            if time.monotonic() - self._report.flushed > FLUSH_S or self._report.bytes > FLUSH_BYTES:
+                self._report.emit(bundle, last=False)
+            elif self._flush_at is None:  # the next task may run for long
+                self._flush_at = self._report.flushed + FLUSH_S
+                os.write(self._wake_w, b"x")
 
-    def _emit(self, bundle, last, returned=()):
-        """Send what is known of a bundle. Called with the lock held."""
-        head = self._results.head()
-        if last:
-            head["last"] = 1
-        if returned:
-            head["returned"] = list(returned)
-        self._send(wire.pack(wire.RESULT, self.number, bundle.ident, head, b"".join(self._results.parts)))
-        self._results.clear()
-        self._flushed = time.monotonic()
+    def _refuse(self, bundle: Bundle, cause: int, why: str) -> None:
+        while True:
+            taken = self._start(bundle)
+            if taken is None:
+                return
+            self._finish(bundle, taken[1], cause, None, time.time(), 0.0, 0, (b"", b"", b""), why)
 
-    _flushed = 0.0
-
-    def _send(self, frame):
-        with self._out_lock:
-            try:
-                wire.write(self._fd_out, frame)
-            except OSError:
-                self._die()
-
-    def _limit(self, limit_s):
+    def _limit(self, limit_s: float | None) -> None:
         if limit_s:
             self._limit_at = time.monotonic() + limit_s
             os.write(self._wake_w, b"x")
 
-    def _enter(self, directory):
-        if directory != self._cwd:
-            os.chdir(directory)
-            self._cwd = directory
-
     # ---- commands
 
-    def _run_commands(self, bundle, work):
+    def _run_commands(self, bundle: Bundle, work: dict[str, Any]) -> None:
         environment = dict(self._environment)
         environment.update(work.get("env") or {})
-        self._flushed = time.monotonic()
+        if self._functions is not None:
+            self._stage.clean()  # functions share their process and their directory; commands start in an empty one
+        # A task that runs elsewhere and was given no files does not know of the lane's own directory.
+        elsewhere = work.get("cwd") and not (work.get("shared") or bundle.inputs or bundle.outputs)
         while True:
             taken = self._start(bundle)
             if taken is None:
@@ -332,140 +309,117 @@ class Lane:
             index, task = taken
             began, wall = self._started, time.time()
             environment["SERAI_TASK"] = str(task)
-            facts = self._command(bundle, work, index, task, environment)
-            cause, code, rss, detail, files = facts
-            parts = self._capture.take(task, self._send_stream) + (b"",)
+            cause, code, rss, detail, files = self._command(bundle, work, index, environment)
+            parts = (*self._capture.take(bundle, task, self._report.send_stream), b"")
             self._finish(bundle, task, cause, code, wall, time.monotonic() - began, rss, parts, detail, files)
-            self.stage.clean()
+            if not elsewhere:
+                self._stage.clean()
 
-    def _command(self, bundle, work, index, task, environment):
-        """Run one command; returns (cause, exit code, peak memory in kB, detail, files)."""
+    def _command(self, bundle: Bundle, work: dict[str, Any], index: int, environment: dict[str, str]) -> Ended:
+        refused = self._lay(bundle, work, index)
+        if refused is not None:
+            return refused
         argv = bundle.argv[index] if bundle.argv else work["argv"]
-        landing = bundle.landing[index] if bundle.landing else None
+        where = work.get("cwd") or self._stage.directory
         try:
-            where = self._place(work)
-            self.stage.lay(work.get("shared") or (), bundle.inputs[index] if bundle.inputs else (), landing)
+            os.chdir(where)
+            with self._lock, self._starting:
+                if self._ending:
+                    return self._ending, None, 0, "cancelled", None
+                pid = self._pid = self._starter.start(argv, environment)
+        except (OSError, ValueError) as error:
+            return NO_COMMAND, None, 0, cannot_start(argv, where, error), None
+        self._limit(work.get("limit"))
+        code, rss, ending = self._wait(pid)
+        end_descendants(os.getpid(), 0 if self._adopts else pid)
+        if ending:
+            words = "it ran longer than its limit of %g s" % work["limit"] if ending == TIME_LIMIT else "cancelled"
+            return ending, code, rss, words, None
+        if code is None:
+            return EXECUTOR, None, 0, "something in its lane took its exit status away", None
+        return (EXIT, code, rss, None, None) if code else self._outputs(bundle, index, rss)
+
+    def _lay(self, bundle: Bundle, work: dict[str, Any], index: int) -> Ended | None:
+        """Lay down what a task needs; returns how it ended if that cannot be done."""
+        try:
+            landing = bundle.landing[index] if bundle.landing else None
+            self._stage.lay(work.get("shared") or (), bundle.inputs[index] if bundle.inputs else (), landing)
             if bundle.outputs:
-                self.stage.prepare(bundle.outputs[index])
+                self._stage.prepare(bundle.outputs[index])
         except StageError as error:
             return INPUT, None, 0, str(error), None
-        except OSError as error:
-            return EXECUTOR, None, 0, "cannot prepare a place for the task: %s" % error, None
+        except (OSError, ValueError) as error:
+            return EXECUTOR, None, 0, "cannot prepare a place for the task: %s" % words_of(error), None
+        return None
+
+    def _wait(self, pid: int) -> tuple[int | None, int, int]:
+        """Wait for a command; returns (exit code, peak memory in kB, cause it was ended for or 0)."""
+        code: int | None = None
+        rss = 0
         try:
-            self._enter(where)
-            pid = self._spawn(argv, environment)
-        except OSError as error:
-            return NO_COMMAND, None, 0, _cannot_start(argv, where, error), None
-        with self._lock:
-            self._pid = pid
-            if self._ending:
-                self._end(self._ending, time.monotonic())
-                os.write(self._wake_w, b"x")
-        self._limit(work.get("limit"))
-        _, status, usage = os.wait4(pid, 0)
+            if hasattr(os, "waitid"):  # not reaped before the lock is held: signals never meet another process
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                with self._lock:
+                    _, status, usage = os.wait4(pid, 0)
+                    self._pid = 0
+            else:
+                _, status, usage = os.wait4(pid, 0)
+            code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+            rss = usage.ru_maxrss // 1024 if sys.platform == "darwin" else usage.ru_maxrss
+        except ChildProcessError:  # the watching thread ends everything, or a function before left a collector behind
+            if self._dying:
+                threading.Event().wait()
         with self._lock:
             self._pid = 0
             self._limit_at = self._kill_at = None
             ending, self._ending = self._ending, 0
-        end_descendants(os.getpid(), pid)
-        rss = usage.ru_maxrss if sys.platform != "darwin" else usage.ru_maxrss // 1024
-        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
-        if ending:
-            words = "it ran longer than its limit of %g s" % work["limit"] if ending == TIME_LIMIT else "cancelled"
-            return ending, code, rss, words, None
-        if code:
-            return EXIT, code, rss, None, None
+        return code, rss, ending
+
+    def _outputs(self, bundle: Bundle, index: int, rss: int) -> Ended:
         try:
-            if landing:
-                return OK, 0, rss, None, self.stage.landed(landing)
+            if bundle.landing and bundle.landing[index]:
+                return OK, 0, rss, None, self._stage.landed(bundle.landing[index])
             if bundle.outputs:
-                return OK, 0, rss, None, self.stage.send(task, bundle.ident, bundle.outputs[index], self._send)
+                task, outputs = bundle.ids[index], bundle.outputs[index]
+                return OK, 0, rss, None, self._stage.send(task, bundle.ident, outputs, self._report.send)
         except StageError as error:
             return error.cause, 0, rss, str(error), None
         return OK, 0, rss, None, None
 
-    def _place(self, work):
-        where = work.get("cwd")
-        return where or self.stage.directory
-
-    def _spawn(self, argv, environment):
-        program = argv[0]
-        path = self._paths.get(program)
-        if path is None:
-            path = find_program(program, environment.get("PATH"))
-            if os.path.isabs(path):  # relative ones depend on the directory
-                self._paths[program] = path
-        actions = self._capture.actions
-        try:
-            return os.posix_spawn(path, argv, environment, file_actions=actions, setpgroup=0, setsigdef=PLAIN_SIGNALS)
-        except OSError as error:
-            self._paths.pop(program, None)
-            if error.errno != errno.ENOEXEC:
-                raise
-        # A script without a first line that names its interpreter: what a shell does with it.
-        argv = ["/bin/sh", path, *argv[1:]]
-        return os.posix_spawn(argv[0], argv, environment, file_actions=actions, setpgroup=0, setsigdef=PLAIN_SIGNALS)
-
-    def _send_stream(self, task, which, size, chunks):
-        """Send a standard stream that is too long for a result as a file."""
-        for offset, data in chunks:
-            head = {"stream": which, "size": size, "at": offset, "bundle": self._bundle.ident}
-            self._send(wire.pack(wire.OUTPUT, self.number, task, head, data))
-
     # ---- functions
 
-    def _run_functions(self, bundle, work, body):
+    def _run_functions(self, bundle: Bundle, work: dict[str, Any], body: bytes) -> None:
         if self._functions is None:
-            from .functions import Functions  # noqa: PLC0415 - lanes that run commands do not need it
-
             self._functions = Functions(self._capture)
         functions = self._functions
         function, failure = functions.prepare(bundle.work, work, body)
-        self._flushed = time.monotonic()
         os.environ["SERAI_NODE"] = self._setup["node"]
-        self._enter(self._place(work))
-        start = 0
-        starts = []
-        for length in bundle.lengths:
-            starts.append(start)
-            start += length
+        where = work.get("cwd") or self._stage.directory
+        try:
+            os.chdir(where)
+        except (OSError, ValueError) as error:
+            self._refuse(bundle, NO_COMMAND, "cannot run it in %s: %s" % (where, words_of(error)))
+            return
         limit = work.get("limit")
         while True:
-            taken = self._start(bundle)
+            taken = self._start(bundle, in_function=True)
             if taken is None:
                 return
             index, task = taken
             began, wall = self._started, time.time()
-            self._in_function = True
             self._limit(limit)
-            cause, detail, result = failure or functions.call(
-                function, bundle.body[starts[index] : starts[index] + bundle.lengths[index]]
-            )
+            if function is None:
+                cause, detail, result = failure or (EXECUTOR, "there is no function", b"")
+            else:
+                cause, detail, result = functions.call(function, bundle.payload(index))
             with self._lock:
                 self._in_function = False
                 self._limit_at = None
-            parts = self._capture.take(task, self._send_stream) + (result,)
+            parts = (*self._capture.take(bundle, task, self._report.send_stream), result)
             self._finish(bundle, task, cause, 0, wall, time.monotonic() - began, 0, parts, detail)
 
 
-def _signal_group(pid, number):
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def _cannot_start(argv, where, error):
-    if error.errno == errno.ENOENT and not os.path.isdir(where):
-        return "there is no directory %s to run it in" % where
-    if error.errno == errno.ENOENT:
-        return "there is no program %s" % argv[0]
-    if error.errno == errno.E2BIG:
-        return "its arguments are too long for this system (%d bytes)" % sum(len(word) for word in argv)
-    return "cannot start %s: %s" % (argv[0], os.strerror(error.errno or 0))
-
-
-def main(number, fd_in, fd_out, setup):
+def main(number: int, fd_in: int, fd_out: int, setup: dict[str, Any]) -> None:
     """Be a lane. File descriptors 0, 1 and 2 become the task's: nothing, and the captured streams."""
-    lane = Lane(number, fd_in, fd_out, setup)
-    lane.run()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take every exit status away
+    Lane(number, fd_in, fd_out, setup).run()

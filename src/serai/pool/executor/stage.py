@@ -1,10 +1,18 @@
 """A task's place on the node: its directory, its inputs laid down, its outputs checked and sent."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import shutil
 import stat
 
 from . import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
 
 MISSING_OUTPUT, INPUT, OUTPUT = 6, 7, 8
 
@@ -12,9 +20,48 @@ MISSING_OUTPUT, INPUT, OUTPUT = 6, 7, 8
 class StageError(Exception):
     """An input or an output is not as declared; ``cause`` is the number of the task's cause."""
 
-    def __init__(self, cause, sentence):
+    def __init__(self, cause: int, sentence: str) -> None:
         Exception.__init__(self, sentence)
         self.cause = cause
+
+
+def words_of(error: OSError | ValueError) -> str:
+    """What an error of the system says, without numbers and paths."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def remove(path: str) -> bool:
+    """Remove a file or a directory with all that is in it; returns whether it is gone.
+
+    Programs leave directories that even their owner may not write to (caches of some package managers do).
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    else:
+        return True
+    shutil.rmtree(path, ignore_errors=True)
+    if not os.path.lexists(path):
+        return True
+    _allow(path)
+    for directory, names, _ in os.walk(path):
+        for name in names:
+            _allow(os.path.join(directory, name))  # before the walk goes into it
+    shutil.rmtree(path, ignore_errors=True)
+    return not os.path.lexists(path)
+
+
+def _allow(path: str) -> None:
+    if not os.path.islink(path):
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 class Stage:
@@ -25,14 +72,21 @@ class Stage:
         number: the lane's number.
     """
 
-    def __init__(self, base, number):
+    def __init__(self, base: str, number: int) -> None:
+        base = os.path.realpath(base)
+        self._number = number
         self._inputs = os.path.join(base, "in")
         self.directory = os.path.join(base, "task-%d" % number)
-        self.bad = {}  # key of an input: why it did not arrive
-        self._used = False
+        self.bad: dict[int, str] = {}  # key of an input: why it did not arrive
         os.makedirs(self.directory, exist_ok=True)
+        self.clean()  # a lane of this number may have died here
 
-    def lay(self, shared, own, landing):
+    def lay(
+        self,
+        shared: Iterable[tuple[int, str]],
+        own: Iterable[tuple[int, str]],
+        landing: Iterable[tuple[str, str]] | None,
+    ) -> None:
         """Lay down a task's inputs: ``shared`` ones as links, its ``own`` ones moved from where they arrived.
 
         Args:
@@ -41,99 +95,114 @@ class Stage:
             landing: where outputs are written on this machine: [temporary directory, path in it] pairs, or None.
         """
         for key, path in shared:
-            self._lay(key, path, os.symlink)
+            self._lay(key, path, share=True)
         for key, path in own:
-            self._lay(key, path, os.rename)
+            self._lay(key, path, share=False)
         for directory, _ in landing or ():
             try:
                 os.makedirs(directory, exist_ok=True)
             except OSError as error:
-                raise StageError(OUTPUT, "cannot make %s: %s" % (directory, error.strerror))
+                raise StageError(OUTPUT, "cannot make %s: %s" % (directory, error.strerror)) from error
 
-    def _lay(self, key, path, how):
+    def _lay(self, key: int, path: str, *, share: bool) -> None:
         source = os.path.join(self._inputs, str(key))
-        target = self._inside(path)
         if key in self.bad:
             raise StageError(INPUT, "the input %s did not arrive whole: %s" % (path, self.bad[key]))
         try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            how(source, target)
-        except FileExistsError:
-            if how is os.symlink:
-                return  # two names of one input
-            raise StageError(INPUT, "two inputs are both called %s" % path)
-        except OSError as error:
-            raise StageError(INPUT, "cannot lay down the input %s: %s" % (path, error.strerror))
-        self._used = True
+            target = self._inside(path)
+            parent = os.path.dirname(target)
+            if parent != self.directory:
+                if os.path.realpath(parent) != parent:
+                    raise StageError(INPUT, "the input %s would lie inside of another input" % path)
+                os.makedirs(parent, exist_ok=True)
+            if os.path.lexists(target):
+                if share and os.path.islink(target) and os.readlink(target) == source:
+                    return  # two names of one input
+                raise StageError(INPUT, "two inputs are both called %s" % path)
+            if share:
+                os.symlink(source, target)
+            else:
+                os.rename(source, target)
+        except (OSError, ValueError) as error:
+            raise StageError(INPUT, "cannot lay down the input %s: %s" % (path, words_of(error))) from error
 
-    def _inside(self, path):
+    def _inside(self, path: str) -> str:
         whole = os.path.normpath(os.path.join(self.directory, path))
         if not whole.startswith(self.directory + os.sep):
             raise StageError(INPUT, "%s would leave the task's directory" % path)
         return whole
 
-    def prepare(self, outputs):
+    def prepare(self, outputs: Iterable[str]) -> None:
         """Make the directories that outputs will be written to."""
         for path in outputs:
             os.makedirs(os.path.dirname(self._inside(path)), exist_ok=True)
-        self._used = self._used or bool(outputs)
 
-    def landed(self, landing):
+    def landed(self, landing: Iterable[tuple[str, str]]) -> list[int]:
         """Check outputs that were written on this machine; returns a size in bytes for each, -1 for a directory."""
         return [self._size(path, os.path.basename(path)) for _, path in landing]
 
-    def _size(self, path, name):
+    @staticmethod
+    def _size(path: str, name: str) -> int:
         try:
             info = os.stat(path)
-        except OSError:
-            raise StageError(MISSING_OUTPUT, "it ended well but did not write its output %s" % name)
+        except OSError as error:
+            raise StageError(MISSING_OUTPUT, "it ended well but did not write its output %s" % name) from error
         return -1 if stat.S_ISDIR(info.st_mode) else info.st_size
 
-    def send(self, task, bundle, outputs, send):
+    def send(self, task: int, bundle: int, outputs: Sequence[str], send: Callable[[bytes], None]) -> list[int]:
         """Send a task's outputs to the front end; returns a size in bytes for each, -1 for a directory."""
         sizes = []
         for index, path in enumerate(outputs):
             whole = self._inside(path)
             sizes.append(self._size(whole, path))
+            head = {"bundle": bundle, "output": index}
             try:
                 if sizes[-1] < 0:
-                    self._send_tree(task, bundle, index, whole, send)
+                    self._send_tree(task, head, whole, send)
                 else:
-                    self._send_file(task, {"bundle": bundle, "output": index}, whole, send)
+                    self._send_file(task, head, whole, send)
             except OSError as error:
-                raise StageError(OUTPUT, "cannot read its output %s: %s" % (path, error.strerror))
+                raise StageError(OUTPUT, "cannot read its output %s: %s" % (path, error.strerror)) from error
         return sizes
 
-    def _send_tree(self, task, bundle, index, top, send):
-        for directory, _, names in os.walk(top):
+    def _send_tree(self, task: int, head: dict[str, Any], top: str, send: Callable[[bytes], None]) -> None:
+        for directory, _, names in os.walk(top, onerror=_raise):
             under = os.path.relpath(directory, top)
-            send(wire.pack(wire.OUTPUT, 0, task, {"bundle": bundle, "output": index, "under": under, "directory": 1}))
+            send(wire.pack(wire.OUTPUT, self._number, task, dict(head, under=under, directory=1)))
             for name in names:
-                head = {"bundle": bundle, "output": index, "under": os.path.normpath(os.path.join(under, name))}
-                self._send_file(task, head, os.path.join(directory, name), send)
+                within = dict(head, under=os.path.normpath(os.path.join(under, name)))
+                self._send_file(task, within, os.path.join(directory, name), send)
 
-    def _send_file(self, task, head, path, send):
-        with open(path, "rb", buffering=0) as file:
-            info = os.fstat(file.fileno())
+    def _send_file(self, task: int, head: dict[str, Any], path: str, send: Callable[[bytes], None]) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe would wait for its writer
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise OSError(0, "it is neither a file nor a directory")
             head = dict(head, size=info.st_size, mode=stat.S_IMODE(info.st_mode), at=0)
             while True:
-                data = file.read(wire.CHUNK)
+                data = os.read(fd, wire.CHUNK)
                 if data or head["at"] == 0:
-                    send(wire.pack(wire.OUTPUT, 0, task, head, data))
+                    send(wire.pack(wire.OUTPUT, self._number, task, head, data))
                 if not data:
                     break
                 head["at"] += len(data)
+        finally:
+            os.close(fd)
         if head["at"] != info.st_size:
             raise OSError(0, "it changed while it was read")
 
-    def clean(self):
-        """Leave nothing of the last task; costs one system call when it wrote nothing."""
-        for name in os.listdir(self.directory):
-            path = os.path.join(self.directory, name)
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                try:
-                    os.unlink(path)
-                except OSError:
-                    pass
+    def clean(self) -> None:
+        """Leave nothing of the last task; costs a look into the directory when it wrote nothing.
+
+        Raises:
+            OSError: there is no place for another task.
+        """
+        try:
+            names = os.listdir(self.directory)
+            if all([remove(os.path.join(self.directory, name)) for name in names]):  # noqa: C419 - all are to be removed
+                return
+        except OSError:
+            pass  # the task removed its directory, or moved it away
+        remove(self.directory)
+        os.makedirs(self.directory)

@@ -5,15 +5,23 @@ versions of Python understand each other, and nothing that a node says is ever u
 The agent passes frames on by their header alone.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import struct
+
+TYPE_CHECKING = False  # importing typing takes longer than all of this
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 PROTOCOL = 1
 HEADER = struct.Struct(">BHQII")  # operation, lane, identifier, length of head, length of body
 EVERY_LANE = 0xFFFF
 CHUNK = 256 * 1024  # bytes of a file in one frame: small enough that a heartbeat waits little behind it on a slow link
 LIMIT = 1 << 30  # bytes; a longer frame is a broken peer
+LONGEST = LIMIT - (1 << 24)  # bytes of one result; the rest is room for what travels in the same frame
 
 # From the front end to the agent.
 HELLO = 1  # what the run wants of this node
@@ -36,7 +44,9 @@ OUTPUT = 34  # lane, identifier: task. A piece of an output
 BEAT = 35  # alive; what each lane does
 PROBED = 36
 TROUBLE = 37  # lane: a sentence about the executor itself
-LANE_DIED = 38  # lane, identifier: bundle or 0
+LAST = 39  # as RESULT, and the bundle is through
+LEFT = 40  # body: a frame for this run that an earlier executor left; empty: that was all
+LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was not through with
 
 # Between the agent and a lane.
 PEEK = 64  # what are you doing?
@@ -44,19 +54,19 @@ NOW = 65  # identifier: task, 0 for none
 BAD_FILE = 66  # identifier: key. It did not arrive whole
 
 
-def pack(op, lane=0, ident=0, head=None, body=b""):
+def pack(op: int, lane: int = 0, ident: int = 0, head: Mapping[str, Any] | None = None, body: bytes = b"") -> bytes:
     """Make a frame of its parts."""
     text = b"" if head is None else json.dumps(head, separators=(",", ":")).encode("ascii")
     return b"".join((HEADER.pack(op, lane, ident, len(text), len(body)), text, body))
 
 
-def peek(frame):
+def peek(frame: bytes) -> tuple[int, int, int]:
     """Return (op, lane, ident) of a frame."""
     op, lane, ident, _, _ = HEADER.unpack_from(frame)
     return op, lane, ident
 
 
-def unpack(frame):
+def unpack(frame: bytes) -> tuple[int, int, int, dict[str, Any], bytes]:
     """Return (op, lane, ident, head, body) of a frame; the head is {} where there is none.
 
     Raises:
@@ -73,12 +83,15 @@ def unpack(frame):
 class Reader:
     """Cuts what comes out of a file descriptor into frames."""
 
-    def __init__(self, fd):
+    def __init__(self, fd: int) -> None:
         self._fd = fd
         self._buffer = bytearray()
+        self._broken = False
 
-    def read(self):
+    def read(self) -> list[bytes] | None:
         """Read once and return the frames that are whole now, or None at the end of the stream."""
+        if self._broken:
+            return None
         try:
             data = os.read(self._fd, 1 << 18)
         except BlockingIOError:
@@ -89,12 +102,13 @@ class Reader:
             return None
         buffer = self._buffer
         buffer += data
-        frames = []
+        frames: list[bytes] = []
         start = 0
         while len(buffer) - start >= HEADER.size:
             _, _, _, head_length, body_length = HEADER.unpack_from(buffer, start)
             if head_length + body_length > LIMIT:
-                return None
+                self._broken = True  # what came whole before it still counts
+                return frames or None
             stop = start + HEADER.size + head_length + body_length
             if stop > len(buffer):
                 break
@@ -105,7 +119,7 @@ class Reader:
         return frames
 
 
-def write(fd, data):
+def write(fd: int, data: bytes) -> None:
     """Write all of the bytes to a blocking file descriptor."""
     view = memoryview(data)
     while view:

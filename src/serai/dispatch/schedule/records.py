@@ -6,48 +6,85 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.bundles import Estimate
-from serai.dispatch.sites import Score
+from serai.dispatch.schedule.bundles import Estimate
+from serai.dispatch.schedule.sites import Score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serai.describe.task import Needs
-    from serai.dispatch.events import Retry
+    from serai.dispatch.schedule.events import Retry
+
+
+class Where:
+    """Which queue of its work a task is in. Plain integers: there are many."""
+
+    NONE = 0
+    QUEUE = 1
+    PICKY = 2
+    DELAYED = 3
 
 
 class Task:
     """A task that has not ended. There may be many: no more than what decisions need."""
 
-    __slots__ = ("avoid", "bundles", "fails", "id", "losses", "work")
+    __slots__ = ("avoid", "bundles", "fails", "faults", "id", "losses", "where", "work")
 
     def __init__(self, ident: int, work: Work) -> None:
         self.id = ident
         self.work = work
         self.fails = 0
-        self.losses = 0
+        self.losses = 0  # executors that ended while they may have run it
+        self.faults = 0  # of nodes that could not run it
         self.bundles: tuple[int, ...] = ()  # that hold it now
         self.avoid: tuple[str, ...] = ()  # nodes that failed it
+        self.where = Where.NONE
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """Tasks with the same needs, which are matched as one."""
+    """Tasks with the same needs, which are matched as one.
+
+    The queues may hold numbers of tasks that have ended; those are passed over when their turn comes. A task that lives
+    is in one queue at most, and `Task.where` says in which.
+    """
 
     id: int
     needs: Needs
     retry: Retry
     queue: deque[int] = field(default_factory=deque)
-    picky: deque[int] = field(default_factory=deque)  # tasks that avoid some node; looked at first
+    picky: deque[int] = field(
+        default_factory=deque
+    )  # tasks that are not like all others: suspects, copies, those that avoid nodes; looked at first
     delayed: list[tuple[float, int]] = field(default_factory=list)  # a heap of (not before, task)
     estimate: Estimate = field(default_factory=Estimate)
     unfit: dict[str, str] = field(default_factory=dict)  # node: why it can never run this
     fit: set[str] = field(default_factory=set)  # nodes that can
 
-    @property
-    def waiting(self) -> int:
-        """Tasks that could be sent now."""
-        return len(self.queue) + len(self.picky)
+    holds: set[str] = field(default_factory=set)  # nodes kept free for it
+    waiting: int = 0  # tasks that could be sent now: the living ones in the queue and among the picky
+
+    def put(self, task: Task, *, first: bool = False) -> None:
+        """Let a task wait for a lane, unless it waits already."""
+        if task.where != Where.NONE:
+            return
+        if self.avoids_all(task):
+            task.avoid = ()  # whatever failed it, there is nowhere else
+        picky = bool(task.avoid or task.bundles or task.losses)
+        task.where = Where.PICKY if picky else Where.QUEUE
+        queue = self.picky if picky else self.queue
+        (queue.appendleft if first else queue.append)(task.id)
+        self.waiting += 1
+
+    def avoids_all(self, task: Task) -> bool:
+        """Whether a task avoids every node that is left."""
+        return bool(task.avoid) and len(self.fit) <= len(task.avoid) and self.fit.issubset(task.avoid)
+
+    def forget(self, task: Task) -> None:
+        """A task has ended: it waits no longer."""
+        if task.where in {Where.QUEUE, Where.PICKY}:
+            self.waiting -= 1
+        task.where = Where.NONE
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +115,8 @@ class Node:
     lent: dict[int, Bundle] = field(default_factory=dict)  # lanes whose cores another lane's bundle uses
     memory_used: int = 0
     running: Mapping[int, tuple[int, float]] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)  # programs it was asked about
+    asked: set[str] = field(default_factory=set)  # programs it was asked about and has not told of
+    suspect: Bundle | None = None  # the one bundle here whose task may have ended executors
     held_for: Work | None = None  # kept free until this work's many cores, or much memory, are there
 
 

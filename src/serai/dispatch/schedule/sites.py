@@ -46,4 +46,5 @@ class Score:
         """The site failed a task that was not to blame."""
         self.value = max(LOW, self.value - LOSS)
         self.balance -= FAULT
-        self.closed_until = now + min(WAIT_MOST_S, 2.0 ** (-100.0 * self.balance) / 2.0)
+        wait_s = 2.0 ** min(10.0, -100.0 * self.balance) / 2.0  # held below an overflow: a site may fail very often
+        self.closed_until = max(self.closed_until, now + min(WAIT_MOST_S, wait_s))

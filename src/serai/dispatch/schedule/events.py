@@ -37,9 +37,21 @@ class WorkAdded:
 
 @dataclass(slots=True)
 class TasksAdded:
-    """Tasks of a work are ready to run."""
+    """Tasks of a work are ready to run.
+
+    Attributes:
+        delay_s: they wait so long before they are sent, unless they are `Hurried`.
+    """
 
     work: int
+    tasks: Sequence[int]
+    delay_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Hurried:
+    """Tasks that wait for a time need not wait any more."""
+
     tasks: Sequence[int]
 
 
@@ -73,12 +85,18 @@ class NodeDown:
 
 @dataclass(slots=True)
 class LaneDown:
-    """A lane's process ended; its node will start another. ``blame`` says whether it died of what it ran."""
+    """A lane's process ended; its node will start another.
+
+    Attributes:
+        blame: whether it died of what it ran.
+        bundles: those that it had been given, among others; None when nobody knows: then all that were sent to it.
+    """
 
     node: str
     lane: int
     why: str
     blame: bool
+    bundles: Sequence[int] | None = None
 
 
 @dataclass(slots=True)
@@ -133,7 +151,7 @@ class Tick:
     """Time has passed."""
 
 
-Event = WorkAdded | TasksAdded | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
+Event = WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
 
 
 # ---- actions
@@ -161,10 +179,11 @@ class Recall:
 
 @dataclass(slots=True)
 class Kill:
-    """End tasks on a lane."""
+    """End tasks of a bundle, wherever it is."""
 
     node: str
     lane: int
+    bundle: int
     tasks: list[int]
 
 

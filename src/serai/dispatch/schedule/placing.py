@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from serai.dispatch import events as ev
-from serai.dispatch.bundles import bundle_size
+from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.bundles import bundle_size
+from serai.dispatch.schedule.records import Where
 
 if TYPE_CHECKING:
-    from serai.dispatch.records import Bundle, Node, Site, Work
-    from serai.dispatch.schedule import Schedule
+    from serai.dispatch.schedule.machine import Schedule
+    from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Work
 
 RECALL_EVERY_S = 0.05
 LOOK = 64  # picky tasks looked at for one lane
@@ -30,12 +32,17 @@ class Placing:
         if works:
             self._turn += 1
             works = works[self._turn % len(works) :] + works[: self._turn % len(works)]
-            for thin in (False, True):
+            # A wide work that gets its node lets go of others that were held for it, which then are free for the rest.
+            holding = any(work.holds for work in works)
+            for thin in (False, False, True) if holding else (False, True):
                 self._fill(works, now, thin=thin)
         self._recall(now)
 
     def _fill(self, works: list[Work], now: float, *, thin: bool) -> None:
-        sites = [site for site in self._schedule.sites.values() if (site.thin if thin else site.idle)]
+        if thin:
+            sites = [site for site in self._schedule.sites.values() if site.thin]
+        else:
+            sites = [site for site in self._schedule.sites.values() if site.idle and site.active < site.score.allowed()]
         if len(sites) > 1:
             sites.sort(key=lambda site: -site.score.value)
         for site in sites:
@@ -59,26 +66,41 @@ class Placing:
     def _offer(self, work: Work, node: Node, lane: int, now: float, *, thin: bool) -> bool:
         """Offer a lane to a work; returns whether it took it."""
         needs = work.needs
-        if node.held_for is not None and node.held_for is not work:
-            if node.held_for.waiting:
-                return False
-            node.held_for = None
+        if node.held_for not in {None, work} and self._kept_out(work, node):
+            return False
         lanes = [lane]
         if needs.cores > 1 or needs.memory_bytes:
-            room = not node.memory_bytes or node.memory_used + needs.memory_bytes <= node.memory_bytes
             free = [n for n, held in enumerate(node.lanes) if not held and n not in node.lent and n != lane]
             lanes += free[: needs.cores - 1]
-            if thin or not room or len(lanes) < needs.cores:
-                if not thin:
-                    node.held_for = work  # or small tasks would keep it from ever having room
+            if thin or not _has_memory(node, work) or len(lanes) < needs.cores:
+                # Small tasks would keep it from ever having room; but one task needs no more than one node.
+                if node.held_for is None and len(work.holds) < work.waiting and self._wants(work, node):
+                    node.held_for = work
+                    work.holds.add(node.name)
                 return False
-            node.held_for = None
+            _let_go(node)
         size = self._size(work, node)
-        tasks = self._take(work, node, size)
+        tasks = self._take(work, node, size, thin=thin)
         if not tasks:
             return False
         self._schedule.open(work, node, lanes, tasks, now)
         return True
+
+    def _wants(self, work: Work, node: Node) -> bool:
+        """Whether a work has a task that would go to a node, had it room."""
+        if work.queue:
+            return True
+        known = self._schedule.tasks
+        some = (known.get(ident) for ident in islice(work.picky, LOOK))
+        return any(task is not None and self._may_run(task, node, thin=False) for task in some)
+
+    def _kept_out(self, work: Work, node: Node) -> bool:
+        """Whether a node is held for another work. While that waits for memory only, those that need none may go on."""
+        holder = node.held_for
+        if holder is None or not holder.waiting:
+            _let_go(node)
+            return False
+        return bool(work.needs.memory_bytes) or _has_memory(node, holder)
 
     def _size(self, work: Work, node: Node) -> int:
         limits = self._schedule.limits
@@ -86,27 +108,43 @@ class Placing:
         target = max(limits.bundle_s, 2.0 * node.rtt_s)
         return bundle_size(work.estimate, work.waiting, lanes, target_s=target, most=limits.bundle_tasks)
 
-    def _take(self, work: Work, node: Node, size: int) -> list[int]:
+    def _take(self, work: Work, node: Node, size: int, *, thin: bool) -> list[int]:
         """Take tasks off the queues that may run on a node."""
-        known = self._schedule.tasks
-        taken: list[int] = []
-        if work.picky:
-            for _ in range(min(len(work.picky), LOOK)):
-                ident = work.picky.popleft()
-                task = known.get(ident)
-                if task is None:
-                    continue
-                if node.name in task.avoid or len(taken) >= size or self._holds(task.bundles, node):
-                    work.picky.append(ident)
-                else:
-                    taken.append(ident)
-        queue = work.queue
+        known, queue = self._schedule.tasks, work.queue
+        taken = self._take_picky(work, node, size, thin=thin) if work.picky else []
+        if taken and known[taken[0]].losses:
+            return taken
         while queue and len(taken) < size:
             ident = queue.popleft()
             task = known.get(ident)
-            if task is not None and not task.bundles:
+            if task is not None and task.where == Where.QUEUE:
+                work.forget(task)
                 taken.append(ident)
         return taken
+
+    def _take_picky(self, work: Work, node: Node, size: int, *, thin: bool) -> list[int]:
+        """Take picky tasks that may run on a node; one that has lost an executor travels alone."""
+        known, picky = self._schedule.tasks, work.picky
+        taken: list[int] = []
+        for _ in range(min(len(picky), LOOK)):
+            ident = picky.popleft()
+            task = known.get(ident)
+            if task is None or task.where != Where.PICKY:
+                continue
+            if (taken and task.losses) or not self._may_run(task, node, thin=thin):
+                picky.append(ident)
+                continue
+            work.forget(task)
+            taken.append(ident)
+            if task.losses or len(taken) >= size:
+                break
+        return taken
+
+    def _may_run(self, task: Task, node: Node, *, thin: bool) -> bool:
+        """Whether a picky task may go to a lane: a suspect wants one for itself, and a node without another suspect."""
+        if node.name in task.avoid or self._holds(task.bundles, node):
+            return False
+        return not self._schedule.is_suspect(task) or (not thin and node.suspect is None)
 
     def _holds(self, bundles: tuple[int, ...], node: Node) -> bool:
         return any(self._schedule.bundles[number].node is node for number in bundles)
@@ -116,12 +154,14 @@ class Placing:
     def _recall(self, now: float) -> None:
         """Where lanes have nothing to do, call back what others have not started."""
         schedule = self._schedule
+        if self.wants_recall and now < self.recall_at and schedule.bundles:
+            return  # it is looked at again then
         self.wants_recall = False
-        if not schedule.bundles:
+        if not schedule.bundles or any(work.waiting and work.fit for work in schedule.works.values()):
             return
         idle = [site for site in schedule.sites.values() if site.idle and site.score.is_open(now)]
         spare = sum(min(len(site.idle), site.score.allowed() - site.active) for site in idle)
-        if spare <= 0 or any(work.waiting and work.fit for work in schedule.works.values()):
+        if spare <= 0:
             return
         self.wants_recall = True
         if now < self.recall_at:
@@ -138,9 +178,10 @@ class Placing:
     def _loaded(self, now: float, idle: set[str]) -> list[Bundle]:
         """Bundles with tasks that wait behind others, the longest wait first."""
         found = []
+        useful = {work.id for work in self._schedule.works.values() if not work.fit.isdisjoint(idle)}
         for bundle in self._schedule.bundles.values():
             behind = len(bundle.left) > 1 or bundle.node.lanes[bundle.lane][0] is not bundle
-            if bundle.recalled or not behind or not (bundle.work.fit & idle):
+            if bundle.recalled or not bundle.left or not behind or bundle.work.id not in useful:
                 continue
             wait = bundle.work.estimate.mean_s * len(bundle.left)
             age = now - bundle.sent_at
@@ -167,9 +208,20 @@ class Placing:
                 if task is None or ident in started or len(task.bundles) >= limits.copies:
                     continue
                 others = task.work.fit - {schedule.bundles[number].node.name for number in task.bundles}
-                if others and ident not in task.work.picky:
-                    task.avoid = tuple({*task.avoid, bundle.node.name})
-                    task.work.picky.append(ident)
+                if others and not task.where:
+                    task.work.put(task)
                     schedule.act(
                         ev.Note(f"waited {now - bundle.sent_at:.0f} s: a copy is queued", bundle.node.name, ident)
                     )
+
+
+def _has_memory(node: Node, work: Work) -> bool:
+    """Whether a node has memory left for one more bundle of a work."""
+    return not node.memory_bytes or node.memory_used + work.needs.memory_bytes <= node.memory_bytes
+
+
+def _let_go(node: Node) -> None:
+    """Hold a node no longer."""
+    if node.held_for is not None:
+        node.held_for.holds.discard(node.name)
+        node.held_for = None

@@ -10,15 +10,16 @@ import heapq
 from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
-from serai.dispatch import events as ev
-from serai.dispatch.placing import Placing
-from serai.dispatch.records import Bundle, Node, Site, Task, Work
+from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.placing import Placing
+from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
 from serai.match.feasible import why_not
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
+ASK_AGAIN_S = 10.0  # a probe that is not answered in this time is sent again
 ELSEWHERE = frozenset({Cause.INPUT, Cause.OUTPUT, Cause.EXECUTOR, Cause.NODE_LOST})
 
 
@@ -28,9 +29,10 @@ class Schedule:
     Args:
         limits: its limits and times.
         random: where jitter comes from.
+        first_bundle: the number of the first bundle; higher than any that the run had in an earlier life.
     """
 
-    def __init__(self, limits: ev.Limits, random: random.Random) -> None:
+    def __init__(self, limits: ev.Limits, random: random.Random, first_bundle: int = 1) -> None:
         self.limits = limits
         self._random = random
         self._works: dict[int, Work] = {}
@@ -39,8 +41,9 @@ class Schedule:
         self._sites: dict[str, Site] = {}
         self._bundles: dict[int, Bundle] = {}
         self._actions: list[ev.Action] = []
-        self._next_bundle = 1
+        self._next_bundle = first_bundle
         self._ticked_at = float("-inf")
+        self._asked_at: dict[str, float] = {}  # when nodes were asked about programs that they have not told of
         self.done = 0
         self.failed = 0
         self.cancelled = 0
@@ -48,6 +51,7 @@ class Schedule:
         self._handlers: dict[type, Callable[..., None]] = {
             ev.WorkAdded: self._work_added,
             ev.TasksAdded: self._tasks_added,
+            ev.Hurried: self._hurried,
             ev.NodeUp: self._node_up,
             ev.NodeDown: self._node_down,
             ev.LaneDown: self._lane_down,
@@ -124,6 +128,8 @@ class Schedule:
             marks += [site.score.closed_until for site in self._sites.values() if not site.score.is_open(now)]
         if self._bundles:
             marks.append(self._placing.recall_at if self._placing.wants_recall else now + 1.0)
+        if self._asked_at:
+            marks.append(min(self._asked_at.values()) + ASK_AGAIN_S)
         return max(now, min(marks, default=now + 60.0))
 
     # ---- works and tasks
@@ -132,17 +138,32 @@ class Schedule:
         work = Work(event.work, event.needs, event.retry)
         self._works[event.work] = work
         for node in self._nodes.values():
-            self.check_fit(work, node)
+            self.check_fit(work, node, now)
 
     def _tasks_added(self, event: ev.TasksAdded, now: float) -> None:
         work = self._works[event.work]
         tasks = self._tasks
+        if event.delay_s:
+            for ident in event.tasks:
+                task = tasks[ident] = Task(ident, work)
+                task.where = Where.DELAYED
+                heapq.heappush(work.delayed, (now + event.delay_s, ident))
+            return
         for ident in event.tasks:
-            tasks[ident] = Task(ident, work)
+            task = tasks[ident] = Task(ident, work)
+            task.where = Where.QUEUE
         work.queue.extend(event.tasks)
+        work.waiting += len(event.tasks)
+
+    def _hurried(self, event: ev.Hurried, now: float) -> None:
+        for ident in event.tasks:
+            task = self._tasks.get(ident)
+            if task is not None and task.where == Where.DELAYED:
+                task.where = Where.NONE
+                task.work.put(task)
 
     def _cancel(self, event: ev.Cancelled, now: float) -> None:
-        kills: dict[tuple[str, int], list[int]] = {}
+        kills: dict[int, list[int]] = {}
         stopped: dict[int, list[int]] = {}
         for ident in event.tasks:
             task = self._tasks.pop(ident, None)
@@ -151,19 +172,13 @@ class Schedule:
             stopped.setdefault(task.work.id, []).append(ident)
             self.cancelled += 1
             for number in task.bundles:
-                bundle = self._bundles[number]
-                kills.setdefault((bundle.node.name, bundle.lane), []).append(ident)
-            if not task.bundles:
-                self._unqueue(task)
-        for (node, lane), tasks in kills.items():
-            self.act(ev.Kill(node, lane, tasks))
+                kills.setdefault(number, []).append(ident)
+            task.work.forget(task)
+        for number, tasks in kills.items():
+            bundle = self._bundles[number]
+            self.act(ev.Kill(bundle.node.name, bundle.lane, number, tasks))
         for work, tasks in stopped.items():
             self.act(ev.Stopped(work, tasks))
-
-    def _unqueue(self, task: Task) -> None:
-        """Forget a task that waits. Those in the long queue are passed over when their turn comes."""
-        if task.id in task.work.picky:
-            task.work.picky.remove(task.id)
 
     # ---- nodes
 
@@ -179,14 +194,15 @@ class Schedule:
         for lane in range(event.slots):
             site.idle[node.name, lane] = None
         for work in self._works.values():
-            self.check_fit(work, node)
+            self.check_fit(work, node, now)
 
-    def check_fit(self, work: Work, node: Node) -> None:
+    def check_fit(self, work: Work, node: Node, now: float) -> None:
         """Decide whether a node can ever run a work; asks for what is not known."""
         unknown = [name for name in work.needs.software if name not in node.ad["software"]]
         fresh = tuple(name for name in unknown if name not in node.asked)
         if fresh:
             node.asked.update(fresh)
+            self._asked_at[node.name] = now
             self.act(ev.Probe(node.name, fresh))
         reason = why_not(work.needs, node.ad, slots=node.slots, memory_bytes=node.memory_bytes)
         work.unfit.pop(node.name, None)
@@ -200,8 +216,11 @@ class Schedule:
         node = self._nodes.get(event.node)
         if node is not None:
             node.ad["software"].update(event.software)
+            node.asked.difference_update(event.software)
+            if not node.asked:
+                self._asked_at.pop(node.name, None)
             for work in self._works.values():
-                self.check_fit(work, node)
+                self.check_fit(work, node, now)
 
     def _heard(self, event: ev.Heard, now: float) -> None:
         node = self._nodes.get(event.node)
@@ -212,13 +231,20 @@ class Schedule:
             node.rtt_s += 0.3 * (event.rtt_s - node.rtt_s)
         for ident, _ in event.running.values():
             task = self._tasks.get(ident)
-            if task is not None and len(task.bundles) > 1:
-                self._end_twins(task, node.name)
+            if task is None or not task.bundles or (len(task.bundles) == 1 and not task.where):
+                continue
+            if all(self._bundles[number].node is not node for number in task.bundles):
+                continue  # an attempt that was ended by us already
+            self._end_twins(task, node.name)
+            if task.where:  # a copy of it waits
+                task.work.picky.remove(ident)
+                task.work.forget(task)
 
     def _node_down(self, event: ev.NodeDown, now: float) -> None:
         node = self._nodes.pop(event.node, None)
         if node is None:
             return
+        self._asked_at.pop(node.name, None)
         site = node.site
         site.nodes -= 1
         site.score.fault(now)
@@ -226,38 +252,45 @@ class Schedule:
             site.idle.pop((node.name, lane), None)
             site.thin.pop((node.name, lane), None)
             for position, bundle in enumerate(list(bundles)):
-                self._lose(bundle, event.why, now, blame=position == 0)
+                blame = position == 0 and node.suspect in {None, bundle}
+                self._lose(bundle, event.why, now, blame=blame)
         for work in self._works.values():
             work.fit.discard(node.name)
             work.unfit.pop(node.name, None)
+            work.holds.discard(node.name)
             self._send_picky_home(work)
 
     def _send_picky_home(self, work: Work) -> None:
         """Tasks that avoid every node that is left may go anywhere again."""
-        for ident in list(work.picky):
+        waiting = list(work.picky)
+        work.picky.clear()
+        for ident in waiting:
             task = self._tasks.get(ident)
-            if task is not None and not (work.fit - set(task.avoid)):
-                task.avoid = ()
-                work.picky.remove(ident)
-                work.queue.appendleft(ident)
+            if task is not None and task.where == Where.PICKY:
+                work.forget(task)
+                work.put(task)
 
     def _lane_down(self, event: ev.LaneDown, now: float) -> None:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        for position, bundle in enumerate(list(node.lanes[event.lane])):
+        held = [bundle for bundle in node.lanes[event.lane] if event.bundles is None or bundle.id in event.bundles]
+        for position, bundle in enumerate(held):
             self._lose(bundle, event.why, now, blame=event.blame and position == 0)
 
     def _lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:
-        """A bundle is gone with its lane: what it held is queued again, first in line."""
+        """A bundle is gone with its lane: what it held is queued again, first in line.
+
+        Any task of it that was not reported may be to blame: results of the first ones may be lost with the lane. So
+        each of them is suspected, travels alone from now on, and has its last chance as the only suspect of a node.
+        """
         self._close(bundle)
-        suspect = next(iter(bundle.left), None) if blame else None
         for ident in reversed(bundle.left):
             task = self._tasks.get(ident)
             if task is None:
                 continue
             task.bundles = tuple(one for one in task.bundles if one != bundle.id)
-            if ident == suspect:
+            if blame:
                 task.losses += 1
                 if task.losses >= self.limits.losses and not task.bundles:
                     self._forget(task)
@@ -266,16 +299,11 @@ class Schedule:
                     self.act(ev.GiveUp(task.work.id, ident, Cause.NODE_LOST, bundle.node.name, words))
                     continue
             if not task.bundles:
-                self._queue_again(task)
-
-    def _queue_again(self, task: Task) -> None:
-        if task.avoid:
-            task.work.picky.appendleft(task.id)
-        else:
-            task.work.queue.appendleft(task.id)
+                task.work.put(task, first=True)
 
     def _forget(self, task: Task) -> None:
         self._tasks.pop(task.id, None)
+        task.work.forget(task)
 
     # ---- bundles
 
@@ -300,8 +328,14 @@ class Schedule:
             site.idle.pop((node.name, other), None)
             site.thin.pop((node.name, other), None)
         node.memory_used += work.needs.memory_bytes
+        if self.is_suspect(self._tasks[tasks[0]]):
+            node.suspect = bundle
         self.classify(node, lane)
         self.act(ev.Assign(number, node.name, lane, work.id, tasks))
+
+    def is_suspect(self, task: Task) -> bool:
+        """Whether the next executor that a task loses is its last."""
+        return 0 < task.losses >= self.limits.losses - 1
 
     def classify(self, node: Node, lane: int) -> None:
         """Put a lane on the list it belongs to: idle, thin or neither."""
@@ -312,7 +346,7 @@ class Schedule:
             return
         if not bundles:
             site.idle[key] = None
-        elif len(bundles) < self.limits.depth and bundles[0].work.needs.cores == 1:
+        elif len(bundles) < self.limits.depth and bundles[0].work.needs.cores == 1 and node.suspect not in bundles:
             site.thin[key] = None
 
     def _close(self, bundle: Bundle) -> None:
@@ -323,6 +357,8 @@ class Schedule:
         node = bundle.node
         node.lanes[bundle.lane].remove(bundle)
         node.memory_used -= bundle.work.needs.memory_bytes
+        if node.suspect is bundle:
+            node.suspect = None
         node.site.active -= len(bundle.borrowed) + (not node.lanes[bundle.lane])
         for other in bundle.borrowed:
             node.lent.pop(other, None)
@@ -333,9 +369,8 @@ class Schedule:
     def _report(self, report: ev.Report, now: float) -> None:
         bundle = self._bundles.get(report.bundle)
         if bundle is None:
-            # From an executor that was given up: whatever it did, others do it again.
             if report.tasks:
-                self.act(ev.Settle(0, report, [ev.Verdict.LATE] * len(report.tasks)))
+                self._report_of_the_lost(report)
             return
         work, site = bundle.work, bundle.node.site
         if report.tasks:
@@ -344,19 +379,41 @@ class Schedule:
                 site.score.success(len(report.tasks))
             verdicts = self._judge(report, bundle, now)
             self.act(ev.Settle(work.id, report, verdicts))
-        for ident in reversed(report.returned):
-            bundle.left.pop(ident, None)
-            task = self._tasks.get(ident)
-            if task is not None:
-                task.bundles = tuple(one for one in task.bundles if one != bundle.id)
-                if not task.bundles:
-                    self._queue_again(task)
+        self._take_back(bundle, report.returned)
         if report.last:
             left = [ident for ident in bundle.left if ident in self._tasks]
             if left:  # its lane says it is through, and these were never reported
                 self._lose(bundle, "its lane did not report it", now, blame=False)
             else:
                 self._close(bundle)
+
+    def _take_back(self, bundle: Bundle, returned: Sequence[int]) -> None:
+        """A lane gave back what it had not started."""
+        for ident in reversed(returned):
+            if ident not in bundle.left:
+                continue  # this attempt was ended by us: the task is elsewhere, or waits already
+            del bundle.left[ident]
+            task = self._tasks.get(ident)
+            if task is not None:
+                task.bundles = tuple(one for one in task.bundles if one != bundle.id)
+                if not task.bundles:
+                    task.work.put(task, first=True)
+
+    def _report_of_the_lost(self, report: ev.Report) -> None:
+        """Judge what comes of a bundle that was given up, or of the run's earlier life: what ended well is welcome."""
+        causes = report.causes or [Cause.OK] * len(report.tasks)
+        verdicts, of_work = [], 0
+        for ident, cause in zip(report.tasks, causes, strict=True):
+            task = self._tasks.pop(ident, None) if cause == Cause.OK else None
+            if task is None:
+                verdicts.append(ev.Verdict.LATE)
+                continue
+            of_work = task.work.id
+            task.work.forget(task)
+            self._end_twins(task, "")
+            self.done += 1
+            verdicts.append(ev.Verdict.DONE)
+        self.act(ev.Settle(of_work, report, verdicts))
 
     def _judge(self, report: ev.Report, bundle: Bundle, now: float) -> list[int] | None:
         """Return a verdict for each task of a report; None when all are done."""
@@ -365,10 +422,11 @@ class Schedule:
             for ident in report.tasks:
                 left.pop(ident, None)
             found = [tasks.pop(ident, None) for ident in report.tasks]
-            if None not in found and all(len(task.bundles) == 1 for task in found if task):
+            held = (bundle.id,)  # and no other: then nothing more is to be done about them
+            if all(task is not None and task.bundles == held and not task.where for task in found):
                 self.done += len(found)
                 return None
-            return [self._judge_done(task, bundle) for task in found]
+            return [self._judge_done(task, bundle, now) for task in found]
         verdicts = []
         for ident, cause in zip(report.tasks, report.causes, strict=True):
             task = tasks.get(ident)
@@ -377,23 +435,24 @@ class Schedule:
             if cause == Cause.OK:
                 tasks.pop(ident, None)
                 bundle.node.site.score.success()
-                verdicts.append(self._judge_done(task, bundle))
+                verdicts.append(self._judge_done(task, bundle, now))
             elif task is None or not expected:  # it has ended, or this attempt was ended by us
                 verdicts.append(ev.Verdict.LATE)
             else:
                 verdicts.append(self._judge_failed(task, Cause(cause), bundle, report, now))
         return verdicts
 
-    def _judge_done(self, task: Task | None, bundle: Bundle) -> int:
+    def _judge_done(self, task: Task | None, bundle: Bundle, now: float) -> int:
         if task is None:
             return ev.Verdict.LATE
+        task.work.forget(task)
         task.bundles = tuple(one for one in task.bundles if one != bundle.id)
         if task.bundles:
             self._end_twins(task, "")
         for node in task.avoid:  # what failed there went well here: that node is to blame
             failed = self._nodes.get(node)
             if failed is not None:
-                failed.site.score.fault(0.0)
+                failed.site.score.fault(now)
         self.done += 1
         return ev.Verdict.DONE
 
@@ -403,21 +462,22 @@ class Schedule:
         elsewhere = bool(task.work.fit - {node, *task.avoid})
         if cause in ELSEWHERE and not report.final:
             bundle.node.site.score.fault(now)
-            task.losses += 1
-            again = elsewhere and task.losses <= self.limits.elsewhere
+            task.faults += 1
+            again = elsewhere and task.faults <= self.limits.elsewhere
             delay = 0.0
         else:
             task.fails += 1
             again = task.fails <= task.work.retry.times and cause != Cause.CANCELLED
             delay = self._back_off(task)
-        if task.bundles:
-            return ev.Verdict.AGAIN  # another attempt is under way
+        if task.bundles or task.where:
+            return ev.Verdict.AGAIN  # another attempt is under way, or will be
         if not again:
             self._forget(task)
             self.failed += 1
             return ev.Verdict.FAILED
         if elsewhere:
             task.avoid = (*task.avoid, node)
+        task.where = Where.DELAYED
         heapq.heappush(task.work.delayed, (now + delay, task.id))
         return ev.Verdict.AGAIN
 
@@ -435,7 +495,7 @@ class Schedule:
                 kept.append(number)
             else:
                 bundle.left.pop(task.id, None)
-                self.act(ev.Kill(bundle.node.name, bundle.lane, [task.id]))
+                self.act(ev.Kill(bundle.node.name, bundle.lane, bundle.id, [task.id]))
         task.bundles = tuple(kept)
 
     # ---- time
@@ -445,8 +505,16 @@ class Schedule:
             while work.delayed and work.delayed[0][0] <= now:
                 _, ident = heapq.heappop(work.delayed)
                 task = self._tasks.get(ident)
-                if task is not None:
-                    (work.picky if task.avoid else work.queue).append(ident)
+                if task is not None and task.where == Where.DELAYED:  # else it was hurried since
+                    task.where = Where.NONE
+                    work.put(task)
+        self._ask_again(now)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
             self._placing.replicate(now)
+
+    def _ask_again(self, now: float) -> None:
+        for name, asked_at in list(self._asked_at.items()):
+            if now >= asked_at + ASK_AGAIN_S:
+                self._asked_at[name] = now
+                self.act(ev.Probe(name, tuple(sorted(self._nodes[name].asked))))

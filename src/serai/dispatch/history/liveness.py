@@ -1,0 +1,73 @@
+"""Does a run still go on? What its front end notes about itself, and how another process judges that."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serai.dispatch.history.moment import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Keys of the facts of a run (`Journal.set_run`).
+KIND = "kind"  # what made it: "command" (serai run), "pool"
+BEGAN = "began"  # seconds since the epoch
+ENDED = "ended"  # the same; null or absent while it runs, and after it was interrupted
+ARGV = "argv"  # the command line
+ON = "on"  # sites and pool files, as they were named
+SITES = "sites"  # the same, of pools
+PID = "pid"  # of the front end
+PID_STARTED = "pid_started"  # field 22 of /proc/PID/stat: no other process has both; null where there is no /proc
+HOST = "host"  # where that process is
+TOTAL = "total"  # tasks there will be; null or absent where the front end does not know before it has noted them all
+COMPLETE = "complete"  # false until all are noted
+
+SILENCE_S = 30.0  # a front end that cannot be looked at and has written nothing for so long is held to be gone
+
+
+def state_of(
+    facts: Mapping[str, Any], *, heard_at: float, now: float, here: str, start_of: Callable[[int], int | None]
+) -> RunState:
+    """How a run stands.
+
+    Args:
+        facts: of the run.
+        heard_at: when its journal was last written.
+        now: seconds since the epoch.
+        here: this machine's name.
+        start_of: see `process_started`.
+    """
+    if facts.get(ENDED) is not None:
+        return RunState.FINISHED
+    pid, host = facts.get(PID), facts.get(HOST)
+    if pid is None or (host is not None and host != here):
+        return RunState.RUNNING if now - heard_at < SILENCE_S else RunState.INTERRUPTED
+    started, wanted = start_of(pid), facts.get(PID_STARTED)
+    there = started is not None and (wanted is None or started == wanted)
+    return RunState.RUNNING if there else RunState.INTERRUPTED
+
+
+def front_end_facts() -> dict[str, Any]:
+    """What a run notes about this process when it begins, so that others can tell whether it goes on."""
+    return {PID: os.getpid(), PID_STARTED: process_started(os.getpid()) or None, HOST: platform.node(), ENDED: None}
+
+
+def process_started(pid: int) -> int | None:
+    """When a process of this machine started, in ticks since boot; 0 where nobody can tell, None when it is gone."""
+    try:
+        # The second field is the program's name in parentheses, and may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return 0
+        return 0
+    return None if fields[0] in {"Z", "X"} else int(fields[19])

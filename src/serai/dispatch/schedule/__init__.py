@@ -1,0 +1,1 @@
+"""The schedule: a state machine without I/O, and its parts."""

@@ -1,0 +1,83 @@
+"""Small worlds drawn from a seed: a little of everything."""
+
+from __future__ import annotations
+
+import random
+
+from serai.describe.task import Needs
+from serai.dispatch.schedule.events import Limits, Retry
+from serai.sim.models import Faults, NodeModel, WorkModel
+from serai.sim.world import World
+
+GB = 10**9
+
+
+def small_world(seed: int, *, check_every: int = 1) -> World:
+    """Return the small world of a seed: up to 6 nodes, up to 3 works of some dozens of tasks, and faults."""
+    rng = random.Random(f"world {seed}")  # noqa: S311 - a simulation wants a seed, not secrecy
+    nodes = _nodes(rng)
+    works = [_work(rng) for _ in range(rng.randint(1, 3))]
+    faults = Faults()
+    if rng.random() < 0.85:
+        faults = Faults(
+            deaths=rng.randint(0, 4),
+            hangs=rng.randint(0, 3),
+            lane_deaths=rng.randint(0, 4),
+            slow=rng.randint(0, 3),
+            cancels=rng.choice([0, 0, 1, 4]),
+            probe_loss=rng.choice([0.0, 0.0, 0.3]),
+            within_s=rng.choice([2.0, 10.0, 40.0]),
+            away_s=rng.choice([0.5, 5.0, 90.0]),
+        )
+    limits = Limits(
+        bundle_tasks=rng.choice([1, 5, 1000]),
+        depth=rng.choice([1, 2, 2, 2, 3]),
+        replicate_after_s=rng.choice([1.0, 5.0, 60.0]),
+    )
+    silence_s = rng.choice([5.0, 15.0, 100.0])
+    return World(seed, nodes, works, faults, limits=limits, silence_s=silence_s, check_every=check_every)
+
+
+def _nodes(rng: random.Random) -> list[NodeModel]:
+    nodes = []
+    shared = rng.random() < 0.5
+    for number in range(rng.randint(1, 6)):
+        first = number == 0  # it can run everything, so that every task can end
+        nodes.append(
+            NodeModel(
+                f"n{number}",
+                "all" if shared else f"s{number // 2}",
+                slots=4 if first else rng.randint(1, 4),
+                memory_bytes=4 * GB if first else rng.choice([0, 2 * GB, 8 * GB]),
+                rtt_s=rng.choice([0.0002, 0.02, 0.2]),
+                bandwidth_bps=rng.choice([1e5, 1e8]),
+                speed=rng.choice([0.3, 1.0, 1.0, 2.0]),
+                software=frozenset(["blast"]) if first or rng.random() < 0.5 else frozenset(),
+                breaks=0.0 if first else rng.choice([0.0, 0.0, 0.0, 0.05, 1.0]),
+                up_at_s=0.0 if rng.random() < 0.7 else rng.uniform(0.0, 10.0),
+            )
+        )
+    return nodes
+
+
+def _work(rng: random.Random) -> WorkModel:
+    tasks = rng.randint(1, 60)
+    kind = rng.random()
+    needs = Needs()
+    if kind < 0.15:
+        needs = Needs(cores=rng.randint(2, 4))
+    elif kind < 0.3:
+        needs = Needs(cores=rng.randint(1, 2), memory_bytes=rng.choice([1, 3]) * GB)
+    elif kind < 0.45:
+        needs = Needs(software=("blast",))
+    return WorkModel(
+        tasks,
+        takes_s=rng.choice([0.001, 0.05, 0.5, 5.0]),
+        spread=rng.choice([0.0, 0.9]),
+        needs=needs,
+        retry=Retry(times=rng.randint(0, 3), first_s=rng.choice([0.1, 1.0]), most_s=10.0),
+        fails={position: rng.randint(1, 3) for position in range(tasks) if rng.random() < 0.05},
+        poison={rng.randrange(tasks): rng.choice(["lane", "node"])} if rng.random() < 0.1 else {},
+        function=rng.random() < 0.4,
+        added_at_s=0.0 if rng.random() < 0.7 else rng.uniform(0.0, 10.0),
+    )

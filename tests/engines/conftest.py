@@ -1,0 +1,63 @@
+"""What tests of engines share."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serai.testing.lab.fixtures import lab, lab_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["lab", "lab_factory"]
+
+WORKERS = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine where nothing listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Dask cluster of two processes with a thread each."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(**WORKERS) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, a certificate that it signed, and another authority."""
+    room = tmp_path_factory.mktemp("tls")
+    new_key = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for words in (
+        [*new_key, "-x509", "-subj", "/CN=authority", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem"],
+        [*new_key, "-x509", "-subj", "/CN=another", "-days", "2", "-keyout", "other.key", "-out", "other.pem"],
+        [*new_key, "-subj", "/CN=cluster", "-keyout", "key.pem", "-out", "csr.pem"],
+        ["x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+         "-out", "cert.pem"],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *words], cwd=room, check=True, capture_output=True, timeout=30)
+    return room
+
+
+@pytest.fixture(scope="module")
+def secure_cluster(certificates: Path) -> Iterator[Any]:
+    """The same over TLS."""
+    distributed = pytest.importorskip("distributed")
+    files = {"cert": str(certificates / "cert.pem"), "key": str(certificates / "key.pem")}
+    roles = {f"tls_{role}_{kind}": path for role in ("client", "scheduler", "worker") for kind, path in files.items()}
+    security = distributed.Security(tls_ca_file=str(certificates / "ca.pem"), require_encryption=True, **roles)
+    with distributed.LocalCluster(**WORKERS, security=security) as cluster:
+        yield cluster

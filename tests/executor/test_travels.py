@@ -1,0 +1,116 @@
+"""The executor travels: source text, the standard library only, every Python from 3.8 on."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import operator
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serai.pool.executor import boot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.executor.conftest import AgentHarness
+
+HERE = (sys.version_info.major, sys.version_info.minor)
+VERSIONS = sorted({(3, minor) for minor in range(8, 15)} | {HERE})
+LONGEST_ARGUMENT = 128 * 1024  # bytes, on Linux
+
+
+@functools.cache
+def interpreter(version: tuple[int, int]) -> str | None:
+    """Find an interpreter of a version: this one, those of pyenv, those on the PATH."""
+    if version == HERE:
+        return sys.executable
+    name = "{}.{}".format(*version)
+    places = [str(one) for one in Path.home().glob(f".pyenv/versions/{name}.*/bin/python")]
+    for place in [*sorted(places), shutil.which(f"python{name}")]:
+        if place:
+            words = [place, "-c", "import sys, ctypes; print('%d.%d' % sys.version_info[:2])"]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+            if done.stdout.strip() == name:
+                return place
+    return None
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda one: "{}.{}".format(*one))
+def python(request: pytest.FixtureRequest) -> str:
+    found = interpreter(request.param)
+    if found is None:
+        pytest.skip("there is no Python {}.{} here".format(*request.param))
+    return found
+
+
+def test_every_module_but_boot_travels() -> None:
+    folder = Path(boot.__file__).parent
+    assert {one.stem for one in folder.glob("*.py")} - {"__init__", "boot"} == set(boot.MODULES)
+
+
+@pytest.mark.parametrize("name", boot.MODULES)
+def test_it_imports_the_standard_library_and_its_siblings_only(name: str) -> None:
+    wanted = {"cloudpickle"} if name == "functions" else set()  # where it is missing, it is sent
+    for node in ast.walk(ast.parse(boot.sources()[name])):
+        if isinstance(node, ast.Import):
+            tops = {one.name.partition(".")[0] for one in node.names}
+            assert tops <= sys.stdlib_module_names | wanted
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert (node.module or "").partition(".")[0] in sys.stdlib_module_names
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1
+            siblings = [node.module] if node.module else [one.name for one in node.names]
+            assert set(siblings) <= set(boot.MODULES)
+
+
+def test_modules_are_loaded_after_what_they_import() -> None:
+    """The loader runs them in order; nothing finds a sibling that was not run."""
+    for n, name in enumerate(boot.MODULES):
+        for node in ast.parse(boot.sources()[name]).body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                siblings = [node.module] if node.module else [one.name for one in node.names]
+                assert set(siblings) <= set(boot.MODULES[:n])
+
+
+def test_the_program_fits_into_one_argument() -> None:
+    assert len(boot.pipe_source()) < LONGEST_ARGUMENT - 8192
+
+
+def test_it_compiles(python: str) -> None:
+    program = (
+        "import sys, json\n"
+        "for name, text in json.load(sys.stdin).items():\n"
+        "    compile(text, name, 'exec', dont_inherit=True)\n"
+    )
+    words = [python, "-W", "error", "-c", program]
+    subprocess.run(words, input=json.dumps(boot.sources()), text=True, timeout=20, check=True)
+
+
+def test_it_runs_commands_and_functions(python: str, start: Callable[..., AgentHarness]) -> None:
+    agent = start(python)
+    ad = agent.hello(software=["sh", "no-such-program"])
+    assert ad["python"][0] == 3
+    assert ad["cores"] >= 1
+    assert ad["memory_bytes"] > ad["memory_free_bytes"] > 0
+    assert ad["system"] == "Linux"
+    assert ad["software"] == {"sh": True, "no-such-program": False}
+
+    ended = agent.shell("echo out; echo err >&2; exit 3")
+    assert (ended.cause, ended.code, ended.out, ended.err) == (1, 3, b"out\n", b"err\n")
+
+    work = agent.function(pickle.dumps(operator.mul, protocol=4))
+    bundle, tasks = agent.calls(work, [pickle.dumps(((n, 2), {}), protocol=4) for n in range(5)], lane=1)
+    results = agent.outcome(bundle).ended
+    assert [pickle.loads(results[task].result) for task in tasks] == [0, 2, 4, 6, 8]
+
+    agent.close()
+    assert agent.process.returncode == 0
+    assert not agent.said()
