@@ -32,7 +32,15 @@ from typing import TYPE_CHECKING, Self
 
 from serai.access.ssh_errors import FAILED, explain, is_carrier
 from serai.access.ssh_options import Target, master_options, read_settings, session_options
-from serai.errors import AccessError, DeadlineExceeded, HostKeyRefused, HostUnreachable, LoginRefused, UsageError
+from serai.errors import (
+    AccessError,
+    DeadlineExceeded,
+    HostKeyRefused,
+    HostUnreachable,
+    LoginRefused,
+    NoPython,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +58,8 @@ _LOST_S = 0.2  # a session may end this much before its master does
 _LOG_TAIL_BYTES = 64 * 1024
 # The shortest sun_path is 104 bytes with its NUL (BSD, macOS), and ssh binds a temporary name 17 bytes longer.
 _SOCKET_PATH_BYTES = 104 - 1 - 17
+
+_SHELL_FAILED = 126  # and more: what the shell says when it cannot start a program, and ssh's own
 
 _TERMINAL = threading.Lock()  # one host asks at a time
 
@@ -183,6 +193,22 @@ class Connection:
         # execnet splits a spec at "//" whatever the quotes; '' between the two is nothing, within quotes and outside.
         return "popen//python=" + re.sub(r"/(?=/)", "/''", words)
 
+    def session(self, remote: str, stdio: int) -> subprocess.Popen[bytes]:
+        """Start something on the host that reads from and writes to one descriptor; ask `gateway_error` why it ended.
+
+        Args:
+            remote: the command, as text for the shell on the host.
+            stdio: a socket; may be closed after this.
+        """
+        with self._log("gateway").open("wb") as log:
+            return subprocess.Popen(
+                self.argv(remote),
+                stdin=stdio,
+                stdout=stdio,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is the front end's to act on
+            )
+
     def gateway_error(self, python: str, returncode: int | None) -> AccessError:
         """Why the last gateway ended, from what ssh and the interpreter said.
 
@@ -193,6 +219,14 @@ class Connection:
         said = self._said("gateway")
         if returncode == FAILED and not self.alive(grace_s=_LOST_S):
             said += self._said("master")
+        if returncode is not None and 0 < returncode < _SHELL_FAILED:
+            last = ([line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"])[-1]
+            return NoPython(
+                f"its interpreter cannot run the executor: {last}",
+                host=self.target.host,
+                command=self._shown(python),
+                hint="Python 3.8 or newer is needed; name one in the host's URL: ?python=/path/to/python3",
+            )
         return explain(self.target.host, said, FAILED if returncode is None else returncode, self._shown(python))
 
     def run(self, command: Sequence[str], *, deadline_s: float, stdin: bytes = b"") -> CompletedProcess[bytes]:

@@ -52,6 +52,7 @@ class Packer:
         self._landing = landing
         self._template = plan.template()
         self._places = plan.places()
+        self._shared = [self._places.node_path(path) for path in plan.shared]
         self._keys = itertools.count(1)
         # One command for all tasks travels once, with what they share.
         self._same = None if self._template.placeholders else list(self._template.render(Values()))
@@ -140,6 +141,8 @@ class Packer:
         names |= {path: places.node_path(path) for path in columns.values()}
         laid: list[list[Any]] = []
         for path, name in names.items():
+            if self._is_shared(name):
+                continue  # it is there already, as a file that every task needs
             key = next(self._keys)
             yield from file_frames(os.path.join(plan.cwd, path), path, assign.lane, self._key(key))
             laid.append([self._key(key), name])
@@ -161,6 +164,9 @@ class Packer:
         load.argv.append(argv)
         load.inputs.append(laid)
         load.outputs.append(there)
+
+    def _is_shared(self, name: str) -> bool:
+        return any(name == one or name.startswith(one + "/") for one in self._shared)
 
     def _key(self, number: int) -> int:
         return (self._work << 40) | number

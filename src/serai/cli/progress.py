@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.describe.task import State
+from serai.pool.members import Standing
 from serai.quantity import format_seconds
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Lines(View):
     def __init__(self, running: CommandRun, sends: tuple[str, ...]) -> None:
         super().__init__(running, sends)
         self._said_at = 0.0
-        self._standing: dict[str, str] = {}
+        self._told: dict[str, tuple[str, bool]] = {}
 
     def __enter__(self) -> Self:
         if self.sends:
@@ -142,9 +143,10 @@ class Lines(View):
         """See `View.refresh`."""
         super().refresh()
         for node in self.running.run.dispatcher.nodes_now:
-            if node.why and self._standing.get(node.name) != node.standing and not self.running.bag.through():
+            news = (node.why, node.standing == Standing.GIVEN_UP)  # and not each time that it is tried again
+            if node.why and self._told.get(node.name) != news and not self.running.bag.through():
                 say(f"{node.standing}: {node.why.strip()}")
-            self._standing[node.name] = node.standing
+            self._told[node.name] = news
         if self.elapsed_s - self._said_at >= LINE_EVERY_S:
             self._said_at = self.elapsed_s
             facts = self.facts()

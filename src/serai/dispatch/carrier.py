@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from serai.dispatch.ports import CargoPostponed, CargoRefused, Place
 from serai.dispatch.schedule import events as ev
-from serai.errors import DeadlineExceeded, NodeLost, SeraiError
+from serai.errors import NodeLost, SeraiError
 from serai.pool.executor import wire
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Carrier:
         own = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
         link.send(wire.pack(wire.HELLO, head=self._hello | own))
         if not self._came.wait(self._timing.check_in_s):
-            raise DeadlineExceeded(
+            raise NodeLost(  # and tried again: it may only be busy, or hang for a while
                 f"its executor did not check in within {self._timing.check_in_s:g} s",
                 host=self.spec.name,
                 hint="is the node very busy, or its home directory not there?",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from serai.access.openssh import Connection, Target
 from serai.clock import SystemClock
-from serai.dispatch.engines.gateway import GatewayLink
+from serai.dispatch.engines.pipe import PipeLink, StartFailed, command
 from serai.dispatch.ports import NodeSpec
 from serai.errors import NodeLost
 from serai.session.home import control_directory
@@ -20,12 +19,13 @@ if TYPE_CHECKING:
     from serai.dispatch.ports import Link
 
 PYTHON = "python3"
+START_S = 30.0
 
 
 class SshLink:
-    """A link over a gateway over a connection; ends both."""
+    """A link over a connection; ends both."""
 
-    def __init__(self, link: GatewayLink, connection: Connection) -> None:
+    def __init__(self, link: PipeLink, connection: Connection) -> None:
         self._link = link
         self._connection = connection
 
@@ -74,28 +74,29 @@ class SshEngine:
         connection = Connection(target, control_dir=control_directory(os.environ), clock=SystemClock())
         connection.open()
         try:
-            return SshLink(self._gateway(connection, spec, deliver), connection)
+            return SshLink(self._start(connection, spec, deliver), connection)
         except BaseException:
             connection.close()
             raise
 
     @staticmethod
-    def _gateway(connection: Connection, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> GatewayLink:
-        import execnet  # noqa: PLC0415 - slow to import, and `serai --help` does without
-
-        group = execnet.Group()
-        python = spec.python or PYTHON
+    def _start(connection: Connection, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> PipeLink:
+        host, python, lingers = connection.target.host, spec.python or PYTHON, spec.linger_s > 0
+        words = command(python, lingers=lingers)
         try:
-            gateway = group.makegateway(connection.execnet_spec(python))
-            return GatewayLink(gateway, deliver, group, lingers=spec.linger_s > 0)
-        except (OSError, EOFError, execnet.HostNotFound) as error:
-            code = None
-            with contextlib.suppress(Exception):
-                code = gateway._io.wait()  # noqa: SLF001 - execnet keeps the exit status there only
-            said = connection.gateway_error(python, code)
-            with contextlib.suppress(OSError, EOFError):
-                group.terminate(timeout=1.0)
-            raise said if said is not None else NodeLost(str(error), host=connection.target.host) from error
+            return PipeLink(
+                lambda theirs: connection.session(words, theirs.fileno()), deliver, START_S, lingers=lingers
+            )
+        except TimeoutError as error:
+            raise NodeLost(
+                f"it took the login and did not start {python} within {START_S:g} s",
+                host=host,
+                hint="is the node very busy, or does its shell wait for something?",
+            ) from error
+        except StartFailed as error:
+            raise connection.gateway_error(python, error.returncode) from error
+        except OSError as error:
+            raise NodeLost(f"the connection ended: {error}", host=host) from error
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -1,0 +1,188 @@
+"""Laboratories to break, the front end as a process that can be killed, and what must be true after every test."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import serai
+from serai.describe.task import State
+from serai.testing.lab.fixtures import lab_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from serai.testing.lab import Host, Lab
+    from serai.testing.lab.fixtures import LabFactory
+
+__all__ = ["lab_factory"]
+
+FRONT = Path(__file__).with_name("front.py")
+TIMING = {"beat_s": 0.3, "silence_s": 3.0, "check_in_s": 15.0}
+PATIENCE = {"first_s": 0.3, "most_s": 1.0, "tries": 4}
+# Whatever an agent starts has its arguments or its directory; sshd's own session processes are not counted.
+LEFT = "ls -d /tmp/serai-* 2>/dev/null; ps -eo user=,args= | grep -v -e '^root ' -e sshd -e 'ps -eo' || true"
+
+
+def until(condition: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:
+    """Wait for a condition; fail when it does not come true in time."""
+    end = time.monotonic() + within_s
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {within_s:g} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def left_on(host: Host) -> list[str]:
+    """Processes of the host's user and scratch directories that are there now."""
+    return host.run(["sh", "-c", LEFT]).stdout.split("\n")[:-1]
+
+
+def nothing_left(hosts: Sequence[Host], within_s: float = 10.0) -> None:
+    """Fail unless hosts that are up are soon as if nobody had ever been there."""
+    found: dict[str, list[str]] = {}
+
+    def clean() -> bool:
+        found.clear()
+        found.update({host.name: left for host in hosts if host.is_up and (left := left_on(host))})
+        return not found
+
+    end = time.monotonic() + within_s
+    while not clean():
+        assert time.monotonic() < end, f"left behind: {found}"
+        time.sleep(0.05)
+
+
+class Front:
+    """`serai` commands run in a directory of their own.
+
+    Attributes:
+        home: the directory.
+        lab: the laboratory.
+        timing, patience: of runs that are started from now on.
+        remains: hosts on which a directory may be left, because nobody was there to remove it.
+    """
+
+    until = staticmethod(until)
+    nothing_left = staticmethod(nothing_left)
+
+    def __init__(self, home: Path, lab: Lab) -> None:
+        self.home = home
+        self.lab = lab
+        self.timing = dict(TIMING)
+        self.patience: dict[str, float] = dict(PATIENCE)
+        self.remains: set[str] = set()
+        self._started: list[subprocess.Popen[str]] = []
+
+    def on(self, *names: str, slots: int = 4, config: Path | None = None) -> list[str]:
+        """The words that name hosts; all of them when none is named."""
+        names = names or tuple(host.name for host in self.lab.hosts)
+        query = f"?slots={slots}&ssh_config={config or self.lab.ssh_config}"
+        return [word for name in names for word in ("--on", f"ssh://{name}{query}")]
+
+    def environment(self) -> dict[str, str]:
+        times = json.dumps({"timing": self.timing, "patience": self.patience})
+        here = str(Path(serai.__file__).parents[1])  # the same as is tested, wherever the command is started
+        own = {"SERAI_TEST_TIMES": times, "SERAI_STATE": str(self.home / ".state"), "PYTHONPATH": here}
+        return {**os.environ, **own}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command; its output is read by whoever waits for it."""
+        process = subprocess.Popen(
+            [sys.executable, str(FRONT), *words],
+            cwd=self.home,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, *words: str, within_s: float = 40.0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=within_s)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def end(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+    # ---- the journal, read as anyone may
+
+    def directory(self) -> Path | None:
+        """The only run's directory, once it is there."""
+        found = list((self.home / ".state").glob("runs/*/journal.db"))
+        assert len(found) < 2
+        return found[0].parent if found else None
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        directory = self.directory()
+        if directory is None:
+            return []
+        with contextlib.closing(sqlite3.connect(f"file:{directory}/journal.db?mode=ro", uri=True, timeout=10)) as db:
+            try:
+                return db.execute(sql).fetchall()
+            except sqlite3.OperationalError:  # the table is about to be made
+                return []
+
+    def done(self) -> set[int]:
+        """Tasks that the journal knows to be done."""
+        return {row[0] for row in self.query(f"SELECT task FROM result WHERE state = {int(State.DONE)}")}  # noqa: S608
+
+    def busy_on(self, name: str) -> bool:
+        """Whether a host has brought a result."""
+        return bool(self.query(f"SELECT 1 FROM result WHERE node = '{name}' LIMIT 1"))  # noqa: S608 - our own names
+
+
+@pytest.fixture(scope="session")
+def trio(lab_factory: LabFactory) -> Lab:
+    """Three hosts; a test leaves them as it found them."""
+    return lab_factory(3)
+
+
+@pytest.fixture
+def front(trio: Lab, tmp_path: Path) -> Iterator[Front]:
+    """A front end whose pool is the three hosts. After the test nothing is left on any of them."""
+    one = Front(tmp_path, trio)
+    yield one
+    one.end()
+    for host in trio.hosts:
+        if not host.is_up:
+            host.start()
+        host.resume()
+        host.mend()
+        host.slow(None)
+    for name in one.remains:
+        trio.host(name).run(["sh", "-c", "rm -rf /tmp/serai-*"])
+    try:
+        nothing_left(trio.hosts)
+    finally:
+        for host in trio.hosts:
+            host.run(["sh", "-c", "rm -rf /var/tmp/* /tmp/serai-*"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory of this machine with room for a megabyte."""
+    at = tmp_path / "small"
+    at.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(at)], check=True)
+    yield at
+    subprocess.run(["umount", "-l", str(at)], check=True)
