@@ -41,7 +41,7 @@ def matching(*patterns: str, group: int = 1) -> Source:
     return files(found, group)
 
 
-def as_items(values: Iterable[Item | str]) -> Iterator[Item]:
+def as_items(values: Iterable[Item | str | os.PathLike[str] | int | float]) -> Iterator[Item]:
     """Items as they are; a path is an input file, and anything else, such as a number, is a line."""
     for value in values:
         if isinstance(value, Item):
@@ -52,7 +52,9 @@ def as_items(values: Iterable[Item | str]) -> Iterator[Item]:
             yield Item(line=str(value))
 
 
-def run_commands(run: Run, plan: Plan, values: Iterable[Item | str], bags: list[Bag]) -> Iterator[Outcome]:
+def run_commands(
+    run: Run, plan: Plan, values: Iterable[Item | str | os.PathLike[str] | int | float], bags: list[Bag]
+) -> Iterator[Outcome]:
     """Run a plan over values; yields outcomes as they come. A caller that stops early ends what still runs.
 
     Args:
@@ -66,7 +68,9 @@ def run_commands(run: Run, plan: Plan, values: Iterable[Item | str], bags: list[
     return _outcomes(bag, values, bags)
 
 
-def _outcomes(bag: Bag, values: Iterable[Item | str], bags: list[Bag]) -> Iterator[Outcome]:
+def _outcomes(
+    bag: Bag, values: Iterable[Item | str | os.PathLike[str] | int | float], bags: list[Bag]
+) -> Iterator[Outcome]:
     arrived: queue.SimpleQueue[list[Outcome] | None] = queue.SimpleQueue()
     bag.on_ended = arrived.put
     bag.on_broken = lambda: arrived.put(None)

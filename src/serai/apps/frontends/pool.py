@@ -225,7 +225,7 @@ class Pool(Executor):
     def run(
         self,
         command: str,
-        items: Iterable[Item | str] = (Item(),),
+        items: Iterable[Item | str | os.PathLike[str] | int | float] = (Item(),),
         *,
         out: str | None = None,
         send: Sequence[str] = (),
@@ -240,7 +240,7 @@ class Pool(Executor):
 
         Args:
             command: with placeholders: ``"wc -w {in}"``.
-            items: files (`serai.files`), paths, or `serai.Item` for lines, columns and lists of files.
+            items: files (`serai.files`), paths, numbers (lines), or `serai.Item` for lines, columns and lists of files.
             out: the directory of outputs (``{out}``, ``{out:.png}``).
             send: files and directories that every task needs.
             env: variables added to the node's environment.
