@@ -52,7 +52,7 @@ def test_an_interpreter_that_does_not_do_is_told(connect: Callable[..., Connecti
     connection.open()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        error = connection.gateway_error("python3", connection.session(remote, theirs.fileno()).wait(20))
+        error = connection.session_error("python3", connection.session(remote, theirs.fileno()).wait(20))
     assert isinstance(error, NoPython)
     assert said in error.what
     assert "?python=" in str(error.hint)

@@ -11,7 +11,7 @@ hold. One *master* carries everything to a host as sessions over one TCP connect
   second factor, an unknown host key), and hosts take turns.
 * Sessions say ``ProxyCommand=false``: ssh without its master would silently make a second connection; so it fails.
 
-A host allows ``MaxSessions`` (10 by default) at once over one connection. A gateway takes one; each `Connection.run`
+A host allows ``MaxSessions`` (10 by default) at once over one connection. An executor takes one; each `Connection.run`
 takes one while it lasts: callers keep their number small.
 """
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import stat
@@ -174,33 +173,14 @@ class Connection:
             words += ["--", remote if isinstance(remote, str) else shlex.join(remote)]
         return words
 
-    def execnet_spec(self, python: str) -> str:
-        """What ``execnet.makegateway`` is given to start a gateway on the host; ``//id=…`` may be added.
-
-        execnet's own ``ssh=`` cannot quote and inherits our standard error. So this is a ``popen`` whose interpreter is
-        a shell that becomes ssh; what execnet adds to its arguments is ignored. execnet returns a dead gateway when
-        the far side ends at once: ask `gateway_error` then. One gateway at a time.
-
-        Args:
-            python: the interpreter, with arguments if there are some, as text for the shell on the host.
-        """
-        from execnet.gateway_io import popen_bootstrapline  # noqa: PLC0415 - heavy, and not needed for transfers
-
-        remote = f"{python} -u -c {shlex.quote(popen_bootstrapline)}"
-        command = shlex.join(self.argv(remote))
-        script = f"trap '' INT QUIT TSTP; exec {command} 2>{shlex.quote(str(self._log('gateway')))}"
-        words = shlex.join(["/bin/sh", "-c", script])
-        # execnet splits a spec at "//" whatever the quotes; '' between the two is nothing, within quotes and outside.
-        return "popen//python=" + re.sub(r"/(?=/)", "/''", words)
-
     def session(self, remote: str, stdio: int) -> subprocess.Popen[bytes]:
-        """Start something on the host that reads from and writes to one descriptor; ask `gateway_error` why it ended.
+        """Start something on the host that reads from and writes to one descriptor; ask `session_error` why it ended.
 
         Args:
             remote: the command, as text for the shell on the host.
             stdio: a socket; may be closed after this.
         """
-        with self._log("gateway").open("wb") as log:
+        with self._log("session").open("wb") as log:
             return subprocess.Popen(
                 self.argv(remote),
                 stdin=stdio,
@@ -209,14 +189,14 @@ class Connection:
                 start_new_session=True,  # Ctrl-C is the front end's to act on
             )
 
-    def gateway_error(self, python: str, returncode: int | None) -> AccessError:
-        """Why the last gateway ended, from what ssh and the interpreter said.
+    def session_error(self, python: str, returncode: int | None) -> AccessError:
+        """Why the last session ended, from what ssh and the interpreter said.
 
         Args:
             python: the interpreter it was started with.
-            returncode: the exit status of its process (execnet: ``gateway._io.wait()``), None if not known.
+            returncode: the exit status of its process, None if not known.
         """
-        said = self._said("gateway")
+        said = self._said("session")
         if returncode == FAILED and not self.alive(grace_s=_LOST_S):
             said += self._said("master")
         if returncode is not None and 0 < returncode < _SHELL_FAILED:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
+import shlex
+import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
-from serai.dispatch.engines.gateway import GatewayLink
+from serai.dispatch.engines.pipe import PipeLink, StartFailed, program
 from serai.dispatch.ports import NodeSpec
 from serai.errors import NoPython
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from serai.describe.poolfile import SiteSpec
     from serai.dispatch.ports import Link
 
-SETSID_S = 30.0
+START_S = 30.0
 
 
 class LocalEngine:
@@ -41,24 +44,29 @@ class LocalEngine:
 
     def connect(self, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> Link:
         """See `Engine.connect`."""
-        import execnet  # noqa: PLC0415 - slow to import, and `serai --help` does without
+        python = [sys.executable] if spec.python is None else shlex.split(spec.python)
+        lingers = spec.linger_s > 0
+        hint = "name an interpreter with ?python=, at least Python 3.8"
+        with tempfile.TemporaryFile() as said:
 
-        python = spec.python or sys.executable
-        group = execnet.Group()
-        try:
-            gateway = group.makegateway(f"popen//python={python}")
-            # Out of the terminal's group: Ctrl-C is for the front end, which decides what becomes of the tasks.
-            gateway.remote_exec("import os\nos.setsid()").waitclose(SETSID_S)
-            return GatewayLink(gateway, deliver, group, lingers=spec.linger_s > 0)
-        except (OSError, EOFError) as error:
-            with contextlib.suppress(OSError, EOFError):
-                group.terminate(timeout=1.0)
-            why = getattr(error, "strerror", None) or error
-            raise NoPython(
-                f"cannot start an executor with {python}: {why}",
-                host=spec.name,
-                hint="name an interpreter with ?python=, at least Python 3.8",
-            ) from error
+            def start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
+                    [*python, "-u", "-c", program(lingers=lingers)],
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=said,
+                    start_new_session=True,  # Ctrl-C is for the front end, which decides what becomes of the tasks
+                )
+
+            try:
+                return PipeLink(start, deliver, START_S, lingers=lingers)
+            except (OSError, StartFailed) as error:
+                said.seek(0)
+                words = said.read(2000).decode("utf-8", "replace").strip().splitlines()
+                why = words[-1] if words else getattr(error, "strerror", None) or error
+                raise NoPython(
+                    f"cannot start an executor with {shlex.join(python)}: {why}", host=spec.name, hint=hint
+                ) from error
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -1,4 +1,4 @@
-"""An agent behind a byte stream: how the ssh engine carries frames.
+"""An agent behind a byte stream: how the local and the ssh engine carry frames.
 
 The stream is one end of a socket pair, because a socket can be shut down by one thread while another waits in a write
 to it: a node that hangs with full buffers can be let go of. Whatever a login shell prints before the agent speaks is
@@ -53,15 +53,24 @@ def parcel(*, lingers: bool = False) -> bytes:
     return zlib.compress(text.encode())
 
 
+def program(*, lingers: bool = False) -> str:
+    """What the interpreter is given with ``-c``; it reads the rest from its standard input.
+
+    Args:
+        lingers: the agent goes on when its front end is gone, unless it is told to end.
+    """
+    first = _FIRST.format(size=len(parcel(lingers=lingers)), oldest=OLDEST)
+    return f'exec("{first}")'
+
+
 def command(python: str, *, lingers: bool = False) -> str:
     """What the node's shell is given.
 
     Args:
         python: the interpreter, with arguments if there are some, as text for that shell.
-        lingers: the agent goes on when its front end is gone, unless it is told to end.
+        lingers: see `program`.
     """
-    first = _FIRST.format(size=len(parcel(lingers=lingers)), oldest=OLDEST)
-    return f"{python} -u -c 'exec(\"{first}\")'"
+    return f"{python} -u -c '{program(lingers=lingers)}'"
 
 
 class StartFailed(Exception):

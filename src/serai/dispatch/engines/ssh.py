@@ -94,7 +94,7 @@ class SshEngine:
                 hint="is the node very busy, or does its shell wait for something?",
             ) from error
         except StartFailed as error:
-            raise connection.gateway_error(python, error.returncode) from error
+            raise connection.session_error(python, error.returncode) from error
         except OSError as error:
             raise NodeLost(f"the connection ended: {error}", host=host) from error
 

@@ -10,8 +10,6 @@ import contextlib
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -375,44 +373,6 @@ def _heed_signals(agent: Agent) -> None:
                 signal.signal(number, lambda *_: agent.feed(None))
     except ValueError:
         pass  # not in the main thread
-
-
-def serve_channel(channel: Any, sources: Mapping[str, str]) -> None:
-    """Be the agent at the far end of an execnet channel."""
-    agent = Agent(channel.send, sources)
-    _heed_signals(agent)
-    channel.setcallback(agent.feed, endmarker=None)
-    agent.run()
-
-
-def serve_relay(channel: Any, parcel: Mapping[str, str]) -> None:
-    """Be between an execnet channel and an agent in a process of its own, which may outlive both."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-c", parcel["program"]],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        bufsize=0,
-    )
-    assert process.stdin is not None  # noqa: S101 - for the reader of types: both were asked for
-    assert process.stdout is not None  # noqa: S101
-    to_agent, reader = process.stdin, wire.Reader(process.stdout.fileno())
-
-    def take(frame: bytes | None) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if frame is None:
-                to_agent.close()
-            else:
-                wire.write(to_agent.fileno(), frame)
-
-    channel.setcallback(take, endmarker=None)
-    while not channel.isclosed():
-        frames = reader.read()
-        if frames is None:
-            return
-        for frame in frames:
-            channel.send(frame)
 
 
 def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:

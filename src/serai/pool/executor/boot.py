@@ -52,22 +52,6 @@ def sources() -> dict[str, str]:
 
 
 @functools.cache
-def channel_source(*, lingers: bool = False) -> str:
-    """What is executed at the far end of an execnet gateway; it receives `channel_parcel` first.
-
-    Args:
-        lingers: the agent may outlive the gateway, so it is a process of its own.
-    """
-    serve = "serve_relay" if lingers else "serve_channel"
-    return f"{LOADER}\nparcel = channel.receive()\nload(parcel, {AGENT_MODULES!r}).{serve}(channel, parcel)\n"
-
-
-def channel_parcel(*, lingers: bool = False) -> dict[str, str]:
-    """What the far end of an execnet gateway receives first."""
-    return {**sources(), "program": pipe_source()} if lingers else sources()
-
-
-@functools.cache
 def pipe_source() -> str:
     """A program that is an executor behind its standard input and output; for `python -c`."""
     parcel = json.dumps(sources())
