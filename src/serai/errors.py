@@ -8,6 +8,7 @@
     │   └── PoolFileError       a pool file's line
     ├── AccessError             a way into a host
     │   ├── HostUnreachable     no route, refused, no answer in time      (transient)
+    │   ├── HostUnknown         there is no host of this name
     │   ├── HostKeyRefused      the host is not the one that is known
     │   ├── LoginRefused        no credential was accepted
     │   └── NoPython            no fitting interpreter on the node
@@ -105,6 +106,10 @@ class HostUnreachable(AccessError):
     """No route, a refused connection, or no answer before the deadline."""
 
     transient = True
+
+
+class HostUnknown(AccessError):
+    """There is no host of this name: trying again does not help."""
 
 
 class HostKeyRefused(AccessError):

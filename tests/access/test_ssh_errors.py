@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serai.access.ssh_errors import FAILED, explain, is_carrier
-from serai.errors import AccessError, HostKeyRefused, HostUnreachable, LoginRefused, NoPython
+from serai.errors import AccessError, HostKeyRefused, HostUnknown, HostUnreachable, LoginRefused, NoPython
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,8 @@ def said(config: object, *words: str, host: str = "lab", command: str = "true") 
 
 def test_a_name_that_cannot_be_resolved(lab: Sshd) -> None:
     error = said(lab.config, host="a..b")
-    assert isinstance(error, HostUnreachable)
+    assert isinstance(error, HostUnknown)
+    assert not error.transient
     assert error.what.startswith("the name a..b is not known: ")
 
 

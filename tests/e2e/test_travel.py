@@ -76,7 +76,6 @@ def test_directories_empty_files_and_modes_travel_both_ways(front: Front) -> Non
     assert (back / "empty").stat().st_size == 0
 
 
-@pytest.mark.xfail(reason="what is shared is laid down as a link, and Python looks for modules where it points to")
 def test_scripts_travel_by_themselves_and_with_send(front: Front) -> None:
     (front.home / "count.py").write_text(
         "import sys, table\nopen(sys.argv[3], 'w').write(table.WORDS + str(len(open(sys.argv[1]).read().split())))\n"

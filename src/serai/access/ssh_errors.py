@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from serai.errors import AccessError, HostKeyRefused, HostUnreachable, LoginRefused, NoPython
+from serai.errors import AccessError, HostKeyRefused, HostUnknown, HostUnreachable, LoginRefused, NoPython
 
 FAILED = 255  # ssh's own exit status, as opposed to that of the command on the host
 _NOT_STARTED = frozenset({126, 127})
@@ -86,6 +86,12 @@ _RULES = (
         LoginRefused,
         "the account cannot be used: {0}",
         "ask the host's administrator",
+    ),
+    _rule(
+        r"Could not resolve hostname (\S+): (Name or service not known|nodename nor servname provided.*)$",
+        HostUnknown,
+        "the name {1} is not known: {2}",
+        _NAME,
     ),
     _rule(r"Could not resolve hostname (\S+): (.*)$", HostUnreachable, "the name {1} is not known: {2}", _NAME),
     _rule(

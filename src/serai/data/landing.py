@@ -146,6 +146,14 @@ class Landing:
                 return f"its output {attempt.finals[index]} did not come"
         return None
 
+    def stream_trouble(self, bundle: int, task: int) -> str | None:
+        """Why a long stream of an attempt could not be kept, if so."""
+        if not self._attempts:
+            return None
+        with self._lock:
+            attempt = self._attempts.get((bundle, task))
+        return None if attempt is None or not attempt.streams else attempt.trouble
+
     def accept(self, bundle: int, task: int) -> dict[int, str]:
         """Make the outputs of an attempt visible, all at their final names; returns where long streams are.
 

@@ -112,6 +112,9 @@ class Settling:
 
     def _land(self, ended: Ended, bundle: int) -> None:
         """Make the outputs of an accepted attempt visible."""
+        trouble = self._landing.stream_trouble(bundle, ended.task)
+        if trouble:
+            self.note(f"what it printed was not kept: {trouble}", ended.node, ended.task)
         if ended.state is State.DONE:
             try:
                 ended.stream_paths = self._landing.accept(bundle, ended.task)

@@ -116,11 +116,13 @@ class Stage:
                     raise StageError(INPUT, "the input %s would lie inside of another input" % path)
                 os.makedirs(parent, exist_ok=True)
             if os.path.lexists(target):
-                if share and os.path.islink(target) and os.readlink(target) == source:
+                if share and os.path.samefile(source, target):
                     return  # two names of one input
                 raise StageError(INPUT, "two inputs are both called %s" % path)
-            if share:
+            if share and os.path.isdir(source):
                 os.symlink(source, target)
+            elif share:  # a second name and no symbolic link: Python looks for modules where such a one points to
+                os.link(source, target)
             else:
                 os.rename(source, target)
         except (OSError, ValueError) as error:
