@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, Needs, State
 from serai.dispatch.ports import CargoPostponed
-from serai.errors import NeedsUnmet, NodeLost, PythonMismatch, SeraiError, TaskFailed, TimeLimitExceeded, UsageError
+from serai.errors import (
+    NeedsUnmet,
+    NodeLost,
+    PythonMismatch,
+    QueueFull,
+    SeraiError,
+    TaskFailed,
+    TimeLimitExceeded,
+    UsageError,
+)
 from serai.pool.executor import wire
 from serai.quantity import format_bytes
 
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from serai.dispatch.run import Run
     from serai.dispatch.schedule.events import Assign, Retry
 
+MOST_FUTURES = 1_000_000  # that have not ended: about a gigabyte
 MOST_WORKS = 256  # functions that are pickled once; further ones travel with each of their tasks
 MOST_BUNDLE = 64 << 20  # bytes of arguments that travel together; further calls go with the next bundle
 MOST_PAYLOAD = wire.LIMIT - (1 << 20)  # bytes of one call's arguments
@@ -136,6 +146,11 @@ class Functions:
         with self._lock:
             if self.broken_by is not None:
                 raise BrokenPool(f"the pool cannot run functions any more: {self.broken_by}")
+            if len(self._futures) >= MOST_FUTURES:
+                raise QueueFull(
+                    f"{MOST_FUTURES:,} calls have not ended",
+                    hint="wait for results before more is submitted; map(..., buffersize=N) does that by itself",
+                )
             task = self._run.reserve(1)
             future = Future(task, self._run.dispatcher.forget)
             self._futures[task] = future

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CANCEL_GRACE_S = 8.0  # a lane that does not answer for so long after a cancellation is ended from outside
 STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread cannot see to that
 LOOK_S = 0.2  # between two looks at an executor that lingers
+MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
 LANE_SETUP = ("node", "run", "keep")
 
@@ -45,6 +46,7 @@ class Agent:
         self._inbox: collections.deque[bytes | None] = collections.deque()
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_w, False)
+        self._room = threading.Semaphore(MOST_FRAMES)
         self._awake = threading.Event()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_r, selectors.EVENT_READ, None)
@@ -62,8 +64,13 @@ class Agent:
         self._look_at = float("inf")
 
     def feed(self, frame: bytes | None) -> None:
-        """Take a frame from the front end; None when it is gone. Any thread may call this."""
+        """Take a frame from the front end; None when it is gone. Any thread may call this.
+
+        It waits while many frames wait already, so that inputs come no quicker than they are written.
+        """
         self._heard_at = time.monotonic()
+        if frame is not None:
+            self._room.acquire()
         self._inbox.append(frame)
         if not self._awake.is_set():
             self._wake()
@@ -156,6 +163,7 @@ class Agent:
             if frame is None:
                 self._cut_off()
                 return
+            self._room.release()
             self._frame(frame)
         self._wake()  # the rest after the lanes and the beat: inputs may come quicker than they are written
 
