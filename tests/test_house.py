@@ -60,6 +60,11 @@ def test_folders_are_small_and_modules_have_names_that_say_something() -> None:
         assert not NO_SUCH_NAMES & set(modules), folder
 
 
+def test_no_two_tests_have_one_name() -> None:
+    names = [path.name for path in TESTS if path.name.startswith("test_")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_what_is_public_is_listed() -> None:
     assert sorted(serai.__all__) == sorted(PUBLIC)
     for one in PUBLIC:
