@@ -30,6 +30,7 @@ TITLES = {
     "hosts16": "Many hosts at once",
     "queued": "Millions of queued tasks",
 }
+WIDE = 20
 COLOURS = {"serai": "#c2410c", "peer": "#64748b", "limit": "#cbd5e1"}
 
 
@@ -182,12 +183,14 @@ def draw_rows(panel: Axes, results: dict[str, Any]) -> None:
     whiskers = [[values[0] - values[1] for _, values in rows], [values[2] - values[0] for _, values in rows]]
     names = [row.peer for row, _ in rows]
     panel.barh(names, middles, xerr=whiskers, color=[COLOURS[row.kind] for row, _ in rows], height=0.7, capsize=2)
-    if rate:
+    wide = max(middles) > WIDE * min(middles)  # bars of like lengths are only honest from nought
+    if rate and wide:
         panel.set_xscale("log")
     for at, (_, (middle, _, most)) in enumerate(rows):
         panel.annotate(f" {middle:,.0f}" if rate else f" {middle:.3f}", (most, at), va="center", fontsize=8)
     panel.margins(x=0.12)
-    panel.set_xlabel("tasks/s (log); dark: Serai, grey: peers, light: bare loops" if rate else "seconds", fontsize=8)
+    scale = "tasks/s, logarithmic" if wide else "tasks/s"
+    panel.set_xlabel(f"{scale if rate else 'seconds'}; orange: Serai, dark: peers, light: limits", fontsize=8)
     panel.tick_params(labelsize=8)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures as cf
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -15,10 +13,9 @@ from proctree import adopt_orphans
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import serai
 
 DEADLINE_S = 120
-LOOK_S = 0.02  # how long a task holds its slot, so that one quick host does not take all; the resolution of this figure
+LOOK_S = 0.005  # the resolution of this figure
 
 
 def logins(ssh_config: str, hosts: Sequence[str], remote: Sequence[str]) -> float:
@@ -34,33 +31,17 @@ def logins(ssh_config: str, hosts: Sequence[str], remote: Sequence[str]) -> floa
 
 
 def check_in(ssh_config: str, hosts: Sequence[str]) -> float:
-    """Return the seconds from opening a pool until each of its hosts has run a task."""
+    """Return the seconds from opening a pool until the executor of each of its hosts has checked in."""
     import serai  # noqa: PLC0415 - before the clock starts, after the logins
 
     urls = [f"ssh://{host}?slots=1&ssh_config={ssh_config}" for host in hosts]
     began = time.perf_counter()
     with serai.Pool(*urls) as pool:
-        await_all(pool, len(hosts))
+        while pool.look().nodes < len(hosts):
+            if time.perf_counter() - began > DEADLINE_S:
+                raise TimeoutError(f"{pool.look().nodes} of {len(hosts)} hosts have checked in after {DEADLINE_S} s")
+            time.sleep(LOOK_S)
         return time.perf_counter() - began
-
-
-def await_all(pool: serai.Pool, hosts: int) -> None:
-    """Keep two short tasks per host queued until every host's name has come back."""
-
-    def who() -> str:
-        time.sleep(LOOK_S)
-        return socket.gethostname()
-
-    names: set[str] = set()
-    waiting = {pool.submit(who) for _ in range(2 * hosts)}
-    deadline = time.monotonic() + DEADLINE_S
-    while len(names) < hosts:
-        left = deadline - time.monotonic()
-        done, waiting = cf.wait(waiting, timeout=max(0.0, left), return_when=cf.FIRST_COMPLETED)
-        if not done:
-            raise TimeoutError(f"{len(names)} of {hosts} hosts answered in {DEADLINE_S} s: {sorted(names)}")
-        names |= {future.result() for future in done}
-        waiting |= {pool.submit(who) for _ in done}
 
 
 def figures(count: int) -> Iterator[dict[str, Any]]:

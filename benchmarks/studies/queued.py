@@ -50,7 +50,7 @@ class Watch:
 
 def finished(status: dict[str, Any]) -> int:
     """Return how many tasks have ended, by `serai status --json`: the one place that knows its form."""
-    tasks = status["tasks"]
+    tasks = status["counts"]
     return sum(int(tasks.get(state, 0)) for state in ("done", "failed", "cancelled"))
 
 
