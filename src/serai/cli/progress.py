@@ -229,14 +229,3 @@ def say(line: str) -> None:
     """A line for people: on standard error, so that results can be piped."""
     sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)
-
-
-def view_for(show: str, running: CommandRun, sends: tuple[str, ...]) -> View:
-    """The view that was asked for, or that fits."""
-    if show == "auto":
-        show = "live" if sys.stderr.isatty() else "lines"
-    if show == "live":
-        from serai.cli.live import Live  # noqa: PLC0415 - rich is slow to import
-
-        return Live(running, sends)
-    return {"lines": Lines, "json": Json, "none": Nothing}[show](running, sends)

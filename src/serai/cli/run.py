@@ -14,6 +14,7 @@ from serai.errors import SeraiError, UsageError
 if TYPE_CHECKING:
     from serai.apps.command_run import CommandRun, Request
     from serai.apps.plan import Plan
+    from serai.cli.progress import View
     from serai.describe.sources import Source
 
 ON = "A site: local:, ssh://HOST, dask://HOST:8786, or a pool file. May be repeated; this machine when left out."
@@ -175,10 +176,9 @@ def _retries(on: tuple[str, ...]) -> int:
 
 def _drive(running: CommandRun, show: str, *, fail_fast: bool, sends: tuple[str, ...]) -> int:
     """Run to the end, showing it; returns the exit code."""
-    from serai.cli.progress import view_for  # noqa: PLC0415 - `serai --help` does without
     from serai.describe.task import State  # noqa: PLC0415 - as above
 
-    view = view_for(show, running, sends)
+    view = _view_for(show, running, sends)
     interrupted = False
     through = False
     try:
@@ -205,3 +205,17 @@ def _drive(running: CommandRun, show: str, *, fail_fast: bool, sends: tuple[str,
         return EXIT_INTERRUPTED
     ended_badly = running.bag.counts[State.FAILED] + running.bag.counts[State.CANCELLED]
     return EXIT_FAILED if ended_badly else 0
+
+
+def _view_for(show: str, running: CommandRun, sends: tuple[str, ...]) -> View:
+    """The view that was asked for, or that fits."""
+    from serai.cli import progress  # noqa: PLC0415 - `serai --help` does without
+
+    if show == "auto":
+        show = "live" if sys.stderr.isatty() else "lines"
+    if show == "live":
+        from serai.cli.live import Live  # noqa: PLC0415 - rich is slow to import
+
+        return Live(running, sends)
+    views = {"lines": progress.Lines, "json": progress.Json, "none": progress.Nothing}
+    return views[show](running, sends)
