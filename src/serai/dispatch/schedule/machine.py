@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
 from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.judging import Judging
 from serai.dispatch.schedule.placing import Placing
 from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
 from serai.match.feasible import why_not
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ASK_AGAIN_S = 10.0  # a probe that is not answered in this time is sent again
-ELSEWHERE = frozenset({Cause.INPUT, Cause.OUTPUT, Cause.EXECUTOR, Cause.NODE_LOST})
 
 
 class Schedule:
@@ -34,7 +34,6 @@ class Schedule:
 
     def __init__(self, limits: ev.Limits, random: random.Random, first_bundle: int = 1) -> None:
         self.limits = limits
-        self._random = random
         self._works: dict[int, Work] = {}
         self._tasks: dict[int, Task] = {}
         self._nodes: dict[str, Node] = {}
@@ -48,6 +47,7 @@ class Schedule:
         self.failed = 0
         self.cancelled = 0
         self._placing = Placing(self)
+        self._judging = Judging(self, random)
         self._handlers: dict[type, Callable[..., None]] = {
             ev.WorkAdded: self._work_added,
             ev.TasksAdded: self._tasks_added,
@@ -57,7 +57,7 @@ class Schedule:
             ev.LaneDown: self._lane_down,
             ev.Heard: self._heard,
             ev.Probed: self._probed,
-            ev.Report: self._report,
+            ev.Report: self._judging.report,
             ev.Cancelled: self._cancel,
             ev.Tick: self._tick,
         }
@@ -235,7 +235,7 @@ class Schedule:
                 continue
             if all(self._bundles[number].node is not node for number in task.bundles):
                 continue  # an attempt that was ended by us already
-            self._end_twins(task, node.name)
+            self.end_twins(task, node.name)
             if task.where:  # a copy of it waits
                 task.work.picky.remove(ident)
                 task.work.forget(task)
@@ -253,7 +253,7 @@ class Schedule:
             site.thin.pop((node.name, lane), None)
             for position, bundle in enumerate(list(bundles)):
                 blame = position == 0 and node.suspect in {None, bundle}
-                self._lose(bundle, event.why, now, blame=blame)
+                self.lose(bundle, event.why, now, blame=blame)
         for work in self._works.values():
             work.fit.discard(node.name)
             work.unfit.pop(node.name, None)
@@ -276,15 +276,15 @@ class Schedule:
             return
         held = [bundle for bundle in node.lanes[event.lane] if event.bundles is None or bundle.id in event.bundles]
         for position, bundle in enumerate(held):
-            self._lose(bundle, event.why, now, blame=event.blame and position == 0)
+            self.lose(bundle, event.why, now, blame=event.blame and position == 0)
 
-    def _lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:
+    def lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:
         """A bundle is gone with its lane: what it held is queued again, first in line.
 
         Any task of it that was not reported may be to blame: results of the first ones may be lost with the lane. So
         each of them is suspected, travels alone from now on, and has its last chance as the only suspect of a node.
         """
-        self._close(bundle)
+        self.close(bundle)
         for ident in reversed(bundle.left):
             task = self._tasks.get(ident)
             if task is None:
@@ -293,7 +293,7 @@ class Schedule:
             if blame:
                 task.losses += 1
                 if task.losses >= self.limits.losses and not task.bundles:
-                    self._forget(task)
+                    self.forget(task)
                     self.failed += 1
                     words = f"it was running when {task.losses} executors ended; the last: {why}"
                     self.act(ev.GiveUp(task.work.id, ident, Cause.NODE_LOST, bundle.node.name, words))
@@ -301,7 +301,8 @@ class Schedule:
             if not task.bundles:
                 task.work.put(task, first=True)
 
-    def _forget(self, task: Task) -> None:
+    def forget(self, task: Task) -> None:
+        """A task has ended."""
         self._tasks.pop(task.id, None)
         task.work.forget(task)
 
@@ -349,7 +350,7 @@ class Schedule:
         elif len(bundles) < self.limits.depth and bundles[0].work.needs.cores == 1 and node.suspect not in bundles:
             site.thin[key] = None
 
-    def _close(self, bundle: Bundle) -> None:
+    def close(self, bundle: Bundle) -> None:
         """Take a bundle off its lane."""
         if self._bundles.pop(bundle.id, None) is None:
             return
@@ -366,127 +367,7 @@ class Schedule:
             for lane in (*bundle.borrowed, bundle.lane):
                 self.classify(node, lane)
 
-    def _report(self, report: ev.Report, now: float) -> None:
-        bundle = self._bundles.get(report.bundle)
-        if bundle is None:
-            if report.tasks:
-                self._report_of_the_lost(report)
-            return
-        work, site = bundle.work, bundle.node.site
-        if report.tasks:
-            work.estimate.learn(sum(report.took_us) * 1e-6, len(report.tasks))
-            if report.causes is None:
-                site.score.success(len(report.tasks))
-            verdicts = self._judge(report, bundle, now)
-            self.act(ev.Settle(work.id, report, verdicts))
-        self._take_back(bundle, report.returned)
-        if report.last:
-            left = [ident for ident in bundle.left if ident in self._tasks]
-            if left:  # its lane says it is through, and these were never reported
-                self._lose(bundle, "its lane did not report it", now, blame=False)
-            else:
-                self._close(bundle)
-
-    def _take_back(self, bundle: Bundle, returned: Sequence[int]) -> None:
-        """A lane gave back what it had not started."""
-        for ident in reversed(returned):
-            if ident not in bundle.left:
-                continue  # this attempt was ended by us: the task is elsewhere, or waits already
-            del bundle.left[ident]
-            task = self._tasks.get(ident)
-            if task is not None:
-                task.bundles = tuple(one for one in task.bundles if one != bundle.id)
-                if not task.bundles:
-                    task.work.put(task, first=True)
-
-    def _report_of_the_lost(self, report: ev.Report) -> None:
-        """Judge what comes of a bundle that was given up, or of the run's earlier life: what ended well is welcome."""
-        causes = report.causes or [Cause.OK] * len(report.tasks)
-        verdicts, of_work = [], 0
-        for ident, cause in zip(report.tasks, causes, strict=True):
-            task = self._tasks.pop(ident, None) if cause == Cause.OK else None
-            if task is None:
-                verdicts.append(ev.Verdict.LATE)
-                continue
-            of_work = task.work.id
-            task.work.forget(task)
-            self._end_twins(task, "")
-            self.done += 1
-            verdicts.append(ev.Verdict.DONE)
-        self.act(ev.Settle(of_work, report, verdicts))
-
-    def _judge(self, report: ev.Report, bundle: Bundle, now: float) -> list[int] | None:
-        """Return a verdict for each task of a report; None when all are done."""
-        tasks, left = self._tasks, bundle.left
-        if report.causes is None:
-            for ident in report.tasks:
-                left.pop(ident, None)
-            found = [tasks.pop(ident, None) for ident in report.tasks]
-            held = (bundle.id,)  # and no other: then nothing more is to be done about them
-            if all(task is not None and task.bundles == held and not task.where for task in found):
-                self.done += len(found)
-                return None
-            return [self._judge_done(task, bundle, now) for task in found]
-        verdicts = []
-        for ident, cause in zip(report.tasks, report.causes, strict=True):
-            task = tasks.get(ident)
-            expected = ident in left
-            left.pop(ident, None)
-            if cause == Cause.OK:
-                tasks.pop(ident, None)
-                bundle.node.site.score.success()
-                verdicts.append(self._judge_done(task, bundle, now))
-            elif task is None or not expected:  # it has ended, or this attempt was ended by us
-                verdicts.append(ev.Verdict.LATE)
-            else:
-                verdicts.append(self._judge_failed(task, Cause(cause), bundle, report, now))
-        return verdicts
-
-    def _judge_done(self, task: Task | None, bundle: Bundle, now: float) -> int:
-        if task is None:
-            return ev.Verdict.LATE
-        task.work.forget(task)
-        task.bundles = tuple(one for one in task.bundles if one != bundle.id)
-        if task.bundles:
-            self._end_twins(task, "")
-        for node in task.avoid:  # what failed there went well here: that node is to blame
-            failed = self._nodes.get(node)
-            if failed is not None:
-                failed.site.score.fault(now)
-        self.done += 1
-        return ev.Verdict.DONE
-
-    def _judge_failed(self, task: Task, cause: Cause, bundle: Bundle, report: ev.Report, now: float) -> int:
-        task.bundles = tuple(one for one in task.bundles if one != bundle.id)
-        node = bundle.node.name
-        elsewhere = bool(task.work.fit - {node, *task.avoid})
-        if cause in ELSEWHERE and not report.final:
-            bundle.node.site.score.fault(now)
-            task.faults += 1
-            again = elsewhere and task.faults <= self.limits.elsewhere
-            delay = 0.0
-        else:
-            task.fails += 1
-            again = task.fails <= task.work.retry.times and cause != Cause.CANCELLED
-            delay = self._back_off(task)
-        if task.bundles or task.where:
-            return ev.Verdict.AGAIN  # another attempt is under way, or will be
-        if not again:
-            self._forget(task)
-            self.failed += 1
-            return ev.Verdict.FAILED
-        if elsewhere:
-            task.avoid = (*task.avoid, node)
-        task.where = Where.DELAYED
-        heapq.heappush(task.work.delayed, (now + delay, task.id))
-        return ev.Verdict.AGAIN
-
-    def _back_off(self, task: Task) -> float:
-        retry = task.work.retry
-        wait = min(retry.most_s, retry.first_s * 2.0 ** max(0, task.fails - 1))
-        return wait * (0.5 + 0.5 * self._random.random())
-
-    def _end_twins(self, task: Task, keep: str) -> None:
+    def end_twins(self, task: Task, keep: str) -> None:
         """One attempt at a task is under way or done: end the others."""
         kept = []
         for number in task.bundles:
