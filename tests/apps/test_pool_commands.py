@@ -210,3 +210,22 @@ def test_mistakes_are_said_at_once(pool: serai.Pool, tmp_path: Path) -> None:
         pool.run("sh -c 'echo {line}'", lines(1))
     with pytest.raises(UsageError, match="no file matches"):
         serai.files(str(tmp_path / "*.txt"))
+
+
+def test_items_may_depend_on_outcomes_of_items_before_them() -> None:
+    """A search, say: the generator waits for what it gave before it gives more."""
+    came = threading.Semaphore(0)
+
+    def search() -> Iterator[serai.Item]:
+        for number in range(6):
+            yield serai.Item(line=str(number))
+            if number % 2:
+                assert came.acquire(timeout=SOON_S)
+                assert came.acquire(timeout=SOON_S)
+
+    with serai.Pool("local:?slots=2") as pool:
+        seen = []
+        for outcome in pool.run("echo {line}", search()):
+            seen.append(int(outcome.stdout))
+            came.release()
+    assert sorted(seen) == list(range(6))

@@ -139,18 +139,29 @@ class Bag:
         size = CHUNK if self._ahead is None else min(CHUNK, self._ahead)
         first_size = 1  # the first task starts at once; a source may be slow
         while batch := self._take(iterator, first_size):
-            if not self._wait_for_room(len(batch)):
+            if not self.add(batch):
                 return
-            first = self._run.reserve(len(batch))
-            encoded = None if not any(map(_has_own, batch)) else [encode(item) for item in batch]
-            self._run.journal.add_items(self.work, first, encoded, len(batch))
-            with self._lock:
-                self.total += len(batch)
-                keep = encoded if self._backlog < WINDOW else None
-                self._waiting.append((first, len(batch), keep))
-                self._pump()
             first_size = min(size, first_size * 4)
         self.finish_feeding()
+
+    def add(self, batch: Sequence[Item]) -> bool:
+        """Record and hand over some items, when there is room for them; returns False where the bag was stopped."""
+        if not self._wait_for_room(len(batch)):
+            return False
+        first = self._run.reserve(len(batch))
+        encoded = None if not any(map(_has_own, batch)) else [encode(item) for item in batch]
+        self._run.journal.add_items(self.work, first, encoded, len(batch))
+        with self._lock:
+            self.total += len(batch)
+            keep = encoded if self._backlog < WINDOW else None
+            self._waiting.append((first, len(batch), keep))
+            self._pump()
+        return True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more is handed over."""
+        return self._stopped
 
     def _take(self, iterator: Iterator[Item], most: int) -> list[Item]:
         """Up to so many items: fewer where they come slowly, so that none waits for long for those after it."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob as globbing
 import os
 import queue
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serai.apps.bag import Bag, Outcome
@@ -19,7 +21,16 @@ if TYPE_CHECKING:
     from serai.apps.plan import Plan
     from serai.dispatch.run import Run
 
+READ_AHEAD = 500  # items taken from an iterator and not yet recorded
+LOOK_S = 0.2  # between two looks whether anybody still wants more
 AHEAD = 10_000  # tasks taken from an iterator and not yet consumed as outcomes
+
+
+@dataclass(slots=True)
+class _End:
+    """The end of an iterator, and what it raised, if it did."""
+
+    error: BaseException | None
 
 
 def matching(*patterns: str, group: int = 1) -> Source:
@@ -68,6 +79,51 @@ def run_commands(
     return _outcomes(bag, values, bags)
 
 
+def _feed_promptly(bag: Bag, items: Iterator[Item]) -> None:
+    """Feed a bag so that no item waits for the one after it: that one may depend on an outcome of this."""
+    ready: queue.Queue[Item | _End] = queue.Queue(READ_AHEAD)
+
+    def put(one: Item | _End) -> bool:
+        while not bag.stopped:
+            with contextlib.suppress(queue.Full):
+                ready.put(one, timeout=LOOK_S)
+                return True
+        return False
+
+    def read() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+            put(_End(None))
+        except BaseException as error:  # noqa: BLE001 - the feeding thread raises it
+            put(_End(error))
+
+    threading.Thread(target=read, name="read", daemon=True).start()
+    end: _End | None = None
+    while end is None and not bag.stopped:
+        batch, end = _take(ready)
+        if batch and not bag.add(batch):
+            return
+    if end is not None and end.error is not None:
+        raise end.error
+    bag.finish_feeding()
+
+
+def _take(ready: queue.Queue[Item | _End]) -> tuple[list[Item], _End | None]:
+    """Take what is ready, and the end if that is; waits a moment where nothing is."""
+    batch: list[Item] = []
+    with contextlib.suppress(queue.Empty):
+        one = ready.get(timeout=LOOK_S)
+        while not isinstance(one, _End):
+            batch.append(one)
+            if len(batch) >= READ_AHEAD:
+                return batch, None
+            one = ready.get_nowait()
+        return batch, one
+    return batch, None
+
+
 def _outcomes(
     bag: Bag, values: Iterable[Item | str | os.PathLike[str] | int | float], bags: list[Bag]
 ) -> Iterator[Outcome]:
@@ -78,7 +134,7 @@ def _outcomes(
 
     def feed() -> None:
         try:
-            bag.feed(as_items(values))
+            _feed_promptly(bag, as_items(values))
         except BaseException as error:  # noqa: BLE001 - the caller gets it
             trouble.append(error)
             bag.finish_feeding()
