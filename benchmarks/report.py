@@ -119,8 +119,8 @@ def queued_table(results: dict[str, Any]) -> list[str]:
             lines.append(f"| {name} | {figure['tasks']:,} | | | | | | | fails: {figure['error']} |")
             continue
         rates = [rate for _, rate in figure["windows"]]
-        done = figure["progress"][-1] if figure["progress"] else None
-        mean = f"{done[1] / done[0]:,.0f}" if done else ""
+        first, last = (figure["progress"][0], figure["progress"][-1]) if figure["progress"] else ((0, 0), (0, 0))
+        mean = f"{(last[1] - first[1]) / (last[0] - first[0]):,.0f}" if last[0] > first[0] else ""
         span = f"{min(rates):,.0f} to {max(rates):,.0f}" if rates else ""
         cells = [name, f"{figure['tasks']:,}", f"{figure['wall_s']:.1f}", mean, span]
         cells += [f"{figure['peak_rss_bytes'] / (1 << 20):,.0f}", f"{figure['finished']}", f"{figure['strays_s']}"]
