@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serai.describe.places import landing_path
 from serai.quantity import format_bytes
 
 if TYPE_CHECKING:
@@ -49,15 +50,11 @@ class Landing:
 
     def expect(self, bundle: int, task: int, finals: Sequence[str]) -> list[list[str]]:
         """Prepare for the outputs of an attempt; returns [temporary directory, path in it] for each."""
-        directories, paths = [], []
-        for final in finals:
-            parent, name = os.path.split(os.path.abspath(final))
-            directory = os.path.join(parent, f"{PREFIX}{self._run}-{bundle}-{task}")
-            directories.append(directory)
-            paths.append(os.path.join(directory, name))
+        pairs = [landing_path(os.path.abspath(final), f"{self._run}-{bundle}-{task}") for final in finals]
+        directories, paths = [directory for directory, _ in pairs], [path for _, path in pairs]
         with self._lock:
             self._attempts[bundle, task] = _Attempt(tuple(map(os.path.abspath, finals)), directories, paths)
-        return [list(pair) for pair in zip(directories, paths, strict=True)]
+        return [list(pair) for pair in pairs]
 
     def piece(self, task: int, head: dict[str, Any], body: bytes) -> None:
         """Take in a piece of an output or of a long stream. Trouble is kept until `check` is asked."""

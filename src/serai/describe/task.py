@@ -69,8 +69,3 @@ class Cause(enum.IntEnum):
     EXECUTOR = 10  # the executor itself failed
     UNPICKLE = 11  # the function or its arguments could not be loaded on the node
     NEEDS = 12  # no node can ever run it
-
-    @property
-    def of_node(self) -> bool:
-        """Whether the node is to blame and the task deserves another one."""
-        return self in {Cause.NODE_LOST, Cause.EXECUTOR}

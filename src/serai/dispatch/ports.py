@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from serai.describe.task import Cause, State
     from serai.dispatch.schedule.events import Assign
 
-Deliver = "Callable[[bytes | None], None]"
-
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
