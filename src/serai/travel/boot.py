@@ -134,6 +134,6 @@ EXECUTOR = Traveller(
 _PORTER = (
     "frames",
     "processes",
-    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees", "jobs", "serve")),
+    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees", "looks", "lots", "peers", "jobs", "serve")),
 )
 PORTER = Traveller(modules=_PORTER, first=_PORTER)

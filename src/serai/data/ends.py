@@ -1,0 +1,295 @@
+"""The two ends of a copy: this machine, a host behind its porter, or any file system that fsspec knows.
+
+The first two run the same code (`serai.travel.porter.looks` and ``lots``), here or there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Protocol
+
+from serai.access.porter import shared_porter
+from serai.data.copy_plan import Fact
+from serai.travel.porter import looks, lots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from serai.access.openssh import Target
+    from serai.access.porter import Porter
+
+__all__ = ["End", "HostEnd", "LocalEnd", "Tree", "fact_of"]
+
+SLOWEST_DIGEST = 20 << 20  # bytes a second: a disk that reads slower has missed its deadline
+PATIENCE_S = 60.0  # with a host that says nothing
+
+Tree = tuple[dict[str, Fact], dict[str, str]]  # facts by name, and why others could not be had
+Look = Fact | OSError | None
+
+
+class End(Protocol):
+    """What a copy needs of a file system. Methods may be called from several threads.
+
+    Attributes:
+        store: tells file systems apart.
+        shown: what messages call it.
+        digests: whether contents are digested where they lie; else sizes are all there is to compare.
+    """
+
+    store: str
+    shown: str
+    digests: bool
+
+    def look(self, paths: Sequence[str], *, follow: bool = False) -> list[Look]:
+        """Facts of paths; None of what is not there, an error of what cannot be seen."""
+        ...
+
+    def walk(self, path: str, *, follow: bool = False, within: Sequence[str] | None = None) -> Tree:
+        """Facts of all in a directory, parents first, and of itself; ``within`` names the only ones looked into."""
+        ...
+
+    def glob(self, pattern: str) -> list[str]:
+        """The paths that fit a pattern of a shell, sorted."""
+        ...
+
+    def each(self, act: str, rows: Sequence[Any]) -> list[tuple[int, OSError]]:
+        """Do ``make``, ``link``, ``stamp`` or ``remove`` (see `looks`) with each row; gives those it failed for."""
+        ...
+
+    def send(self, paths: Sequence[str], *, follow: bool, troubles: list[list[Any]]) -> Iterator[bytes]:
+        """Yield files as lots; see `lots.lots`."""
+        ...
+
+    def take(self, pieces: Iterable[bytes], rows: Sequence[Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
+        """Write files that come as lots; see `lots.store`."""
+        ...
+
+    def offer(self, path: str) -> tuple[int, str]:
+        """How much of a file came earlier, and its digest."""
+        ...
+
+    def prefix(self, path: str, size: int) -> str:
+        """The digest of the first bytes of a file."""
+        ...
+
+    def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
+        """Yield a file from an offset on; see `lots.read`."""
+        ...
+
+    def land(self, path: str, start: int, pieces: Iterable[bytes]) -> dict[str, Any]:
+        """Write a file beside its name from an offset on; see `lots.land`."""
+        ...
+
+    def commit(self, row: Sequence[Any], size: int, wishes: Mapping[str, Any]) -> None:
+        """Give it its name; see `lots.commit`."""
+        ...
+
+
+def fact_of(row: Sequence[Any]) -> Fact:
+    """What `looks.fact` gave."""
+    kind, size, mode, mtime_ns, link, behind, device, inode = row
+    return Fact(kind, size, mode, mtime_ns, link, behind, (device, inode))
+
+
+def _look_of(row: Any) -> Look:
+    if row is None:
+        return None
+    return OSError(*row) if len(row) == 2 else fact_of(row)
+
+
+def _sort(rows: Iterable[Any], tree: Tree) -> None:
+    facts, troubles = tree
+    for name, row in rows:
+        if len(row) == 2:
+            troubles[name] = row[1]
+        else:
+            facts[name] = fact_of(row)
+
+
+class LocalEnd:
+    """This machine's files."""
+
+    digests = True
+    shown = "here"
+
+    def __init__(self) -> None:
+        self.store = f"host {_machine()} {os.geteuid()}"
+
+    def look(self, paths: Sequence[str], *, follow: bool = False) -> list[Look]:
+        """See `End`."""
+        return [_look_of(row) for row in looks.look(paths, follow)]
+
+    def walk(self, path: str, *, follow: bool = False, within: Sequence[str] | None = None) -> Tree:
+        """See `End`."""
+        tree: Tree = {}, {}
+        _sort(looks.walk(path, follow, within), tree)
+        return tree
+
+    def glob(self, pattern: str) -> list[str]:
+        """See `End`."""
+        return looks.fitting(pattern)
+
+    def each(self, act: str, rows: Sequence[Any]) -> list[tuple[int, OSError]]:
+        """See `End`."""
+        return [(number, OSError(code, what)) for number, code, what in looks.each(rows, looks.ACTS[act])]
+
+    def send(self, paths: Sequence[str], *, follow: bool, troubles: list[list[Any]]) -> Iterator[bytes]:
+        """See `End`."""
+        return lots.lots(paths, follow, troubles)
+
+    def take(self, pieces: Iterable[bytes], rows: Sequence[Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
+        """See `End`."""
+        return lots.store(pieces, rows, wishes)
+
+    def offer(self, path: str) -> tuple[int, str]:
+        """See `End`."""
+        return lots.offer(path)
+
+    def prefix(self, path: str, size: int) -> str:
+        """See `End`."""
+        return lots.prefix(path, size)
+
+    def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
+        """See `End`."""
+        return lots.read(path, start, follow, said)
+
+    def land(self, path: str, start: int, pieces: Iterable[bytes]) -> dict[str, Any]:
+        """See `End`."""
+        return lots.land(path, start, pieces)
+
+    def commit(self, row: Sequence[Any], size: int, wishes: Mapping[str, Any]) -> None:
+        """See `End`."""
+        lots.commit(row, size, {**wishes, "umask": looks.umask()})
+
+
+def _machine() -> str:
+    """What tells machines apart, the same as `HostEnd` says of them."""
+    from serai.travel.porter.serve import boot  # noqa: PLC0415 - of use here only
+
+    return f"{socket.gethostname()} {boot()}"
+
+
+class HostEnd:
+    """The files of a host, through its porter.
+
+    Args:
+        target: the host.
+        python: the interpreter there.
+
+    Raises:
+        AccessError: it cannot be reached, or has no fitting interpreter.
+    """
+
+    digests = True
+
+    def __init__(self, target: Target, python: str | None = None) -> None:
+        self.target = target
+        self._python = python
+        self.shown = target.host
+        self.who = self.porter.call("who")[0]
+        self.store = f"host {self.who['host']} {self.who['boot']} {self.who['uid']}"
+        self._umask: int | None = None
+
+    @property
+    def porter(self) -> Porter:
+        """What does the work there; another one when it was lost."""
+        return shared_porter(self.target, "files", self._python)
+
+    def look(self, paths: Sequence[str], *, follow: bool = False) -> list[Look]:
+        """See `End`."""
+        _, body = self.porter.call("looks.look", {"follow": follow}, _json(paths))
+        return [_look_of(row) for row in json.loads(body)]
+
+    def walk(self, path: str, *, follow: bool = False, within: Sequence[str] | None = None) -> Tree:
+        """See `End`."""
+        tree: Tree = {}, {}
+        body = b"" if within is None else _json(within)
+        call = self.porter.submit("looks.walk", {"path": path, "follow": follow}, body)
+        rest = b""
+        for piece in call.pieces(PATIENCE_S):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                _sort(json.loads(line), tree)
+        call.result(PATIENCE_S)
+        return tree
+
+    def glob(self, pattern: str) -> list[str]:
+        """See `End`."""
+        found: list[str] = json.loads(self.porter.call("looks.glob", {"pattern": pattern})[1])
+        return found
+
+    def each(self, act: str, rows: Sequence[Any]) -> list[tuple[int, OSError]]:
+        """See `End`."""
+        if not rows:
+            return []
+        deadline_s = PATIENCE_S + len(rows) / 100
+        _, body = self.porter.call("looks.each", {"act": act}, _json(rows), deadline_s=deadline_s)
+        return [(number, OSError(code, what)) for number, code, what in json.loads(body)]
+
+    def send(self, paths: Sequence[str], *, follow: bool, troubles: list[list[Any]]) -> Iterator[bytes]:
+        """See `End`."""
+        call = self.porter.submit("lots.send", {"follow": follow}, _json(paths))
+        try:
+            yield from call.pieces(PATIENCE_S)
+            troubles += call.result(PATIENCE_S)[0]["troubles"]
+        finally:
+            call.cancel()
+
+    def take(self, pieces: Iterable[bytes], rows: Sequence[Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
+        """See `End`."""
+        call = self.porter.submit("lots.store", {"wishes": dict(wishes)}, _json(rows))
+        return self._filled(call, pieces)
+
+    def offer(self, path: str) -> tuple[int, str]:
+        """See `End`."""
+        head, _ = self.porter.call("large.offer", {"path": path}, deadline_s=24 * 3600.0)
+        return head["have"], head["digest"]
+
+    def prefix(self, path: str, size: int) -> str:
+        """See `End`."""
+        deadline_s = PATIENCE_S + size / SLOWEST_DIGEST
+        head, _ = self.porter.call("large.prefix", {"path": path, "size": size}, deadline_s=deadline_s)
+        digest: str = head["digest"]
+        return digest
+
+    def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
+        """See `End`."""
+        call = self.porter.submit("large.read", {"path": path, "start": start, "follow": follow})
+        try:
+            yield from call.pieces(PATIENCE_S)
+            said.update(call.result(PATIENCE_S)[0])
+        finally:
+            call.cancel()
+
+    def land(self, path: str, start: int, pieces: Iterable[bytes]) -> dict[str, Any]:
+        """See `End`."""
+        return self._filled(self.porter.submit("large.land", {"path": path, "start": start}), pieces)
+
+    def commit(self, row: Sequence[Any], size: int, wishes: Mapping[str, Any]) -> None:
+        """See `End`."""
+        head = {"row": list(row), "size": size, "wishes": {**wishes, "umask": self.umask()}}
+        self.porter.call("large.commit", head)
+
+    def umask(self) -> int:
+        """The bits that new files are not given there."""
+        if self._umask is None:
+            self._umask = int(self.porter.call("looks.umask")[0]["umask"])
+        return self._umask
+
+    @staticmethod
+    def _filled(call: Any, pieces: Iterable[bytes]) -> dict[str, Any]:
+        try:
+            for piece in pieces:
+                call.write(piece, PATIENCE_S)
+            call.finish()
+            head: dict[str, Any] = call.result(PATIENCE_S)[0]
+        except BaseException:
+            call.cancel()
+            raise
+        return head
+
+
+def _json(rows: Any) -> bytes:
+    return json.dumps(rows, separators=(",", ":")).encode("ascii")
