@@ -8,7 +8,7 @@ overwritten by another source, a directory is not copied into itself. What `cp` 
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Source:
         tree: what was found, by name relative to the path; the path itself is ``""``. Parents come before what is in
             them. Of a directory that is not to be copied, itself alone. With links followed, no fact is a link.
         troubles: by such names, what could not be looked into, and why.
+        follow: whether links were followed.
     """
 
     shown: str
@@ -67,6 +68,7 @@ class Source:
     store: str
     tree: Mapping[str, Fact]
     troubles: Mapping[str, str] = field(default_factory=dict)
+    follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Wishes:
         update: what is not older stays (``-u``).
         times: times of change and permissions are preserved (``-p``).
         force: what may not be written to is replaced (``-f``).
+        verbose: every file that was copied is told (``-v``).
     """
 
     recursive: bool = False
@@ -110,6 +113,7 @@ class Wishes:
     update: bool = False
     times: bool = False
     force: bool = False
+    verbose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ class Job:
         target: the path at the destination.
         fact: of the origin.
         over: whether something is at the target, that is replaced.
+        follow: whether the origin may be a link, whose fact is that of what it leads to.
     """
 
     source: int
@@ -129,6 +134,7 @@ class Job:
     target: str
     fact: Fact
     over: bool = False
+    follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +270,7 @@ class _Planner:
                 continue
             origin = posixpath.join(source.path, name) if name else source.path
             to = posixpath.join(target, name) if name else target
-            if not self._take(Job(number, origin, to, fact), shown_below(source.shown, name)):
+            if not self._take(Job(number, origin, to, fact, follow=source.follow), shown_below(source.shown, name)):
                 lost.append(f"{name}/" if name else "")
 
     def _is_wrong(self, source: Source, top: Fact, target: str) -> bool:
@@ -315,7 +321,7 @@ class _Planner:
         elif kind == "file" and there.kind == "link" and there.behind is None:
             self._refuse(f"not writing through dangling symlink {quoted(self._shown(job.target))}")
         else:
-            self._put(Job(job.source, job.origin, job.target, job.fact, over=True))
+            self._put(replace(job, over=True))
         return True
 
     def _take_directory(self, job: Job, there: Fact | None, shown: str) -> bool:
@@ -326,7 +332,7 @@ class _Planner:
                 f"cannot overwrite non-directory {quoted(self._shown(job.target))} with directory {quoted(shown)}"
             )
             return False
-        done = Job(job.source, job.origin, job.target, job.fact, over=there is not None)
+        done = replace(job, over=there is not None)
         self._made[job.target] = done
         self._directories.append(done)
         return True

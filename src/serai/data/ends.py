@@ -6,13 +6,11 @@ The first two run the same code (`serai.travel.porter.looks` and ``lots``), here
 from __future__ import annotations
 
 import json
-import os
-import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
 from serai.access.porter import shared_porter
 from serai.data.copy_plan import Fact
-from serai.travel.porter import looks, lots
+from serai.travel.porter import looks, lots, peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,11 +34,13 @@ class End(Protocol):
         store: tells file systems apart.
         shown: what messages call it.
         digests: whether contents are digested where they lie; else sizes are all there is to compare.
+        umask: the bits that new files are not given.
     """
 
     store: str
     shown: str
     digests: bool
+    umask: int
 
     def look(self, paths: Sequence[str], *, follow: bool = False) -> list[Look]:
         """Facts of paths; None of what is not there, an error of what cannot be seen."""
@@ -55,7 +55,7 @@ class End(Protocol):
         ...
 
     def each(self, act: str, rows: Sequence[Any]) -> list[tuple[int, OSError]]:
-        """Do ``make``, ``link``, ``stamp`` or ``remove`` (see `looks`) with each row; gives those it failed for."""
+        """Do ``make``, ``link``, ``stamp``, ``rename`` or ``remove`` (see `looks`) with each row; gives those it failed for."""
         ...
 
     def send(self, paths: Sequence[str], *, follow: bool, troubles: list[list[Any]]) -> Iterator[bytes]:
@@ -72,6 +72,14 @@ class End(Protocol):
 
     def prefix(self, path: str, size: int) -> str:
         """The digest of the first bytes of a file."""
+        ...
+
+    def prefixes(self, rows: Sequence[Any]) -> list[str]:
+        """The digests of the first bytes of files, each [path, number]; empty of those that cannot be read."""
+        ...
+
+    def abandon(self) -> None:
+        """Make whatever is under way fail."""
         ...
 
     def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
@@ -115,7 +123,9 @@ class LocalEnd:
     shown = "here"
 
     def __init__(self) -> None:
-        self.store = f"host {_machine()} {os.geteuid()}"
+        where = looks.where()
+        self.store = store_of(where)
+        self.umask = int(where["umask"])
 
     def look(self, paths: Sequence[str], *, follow: bool = False) -> list[Look]:
         """See `End`."""
@@ -151,6 +161,13 @@ class LocalEnd:
         """See `End`."""
         return lots.prefix(path, size)
 
+    def prefixes(self, rows: Sequence[Any]) -> list[str]:
+        """See `End`."""
+        return lots.prefixes(rows)
+
+    def abandon(self) -> None:
+        """See `End`; nothing here waits for anybody."""
+
     def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
         """See `End`."""
         return lots.read(path, start, follow, said)
@@ -161,14 +178,12 @@ class LocalEnd:
 
     def commit(self, row: Sequence[Any], size: int, wishes: Mapping[str, Any]) -> None:
         """See `End`."""
-        lots.commit(row, size, {**wishes, "umask": looks.umask()})
+        lots.commit(row, size, {**wishes, "umask": self.umask})
 
 
-def _machine() -> str:
-    """What tells machines apart, the same as `HostEnd` says of them."""
-    from serai.travel.porter.serve import boot  # noqa: PLC0415 - of use here only
-
-    return f"{socket.gethostname()} {boot()}"
+def store_of(where: Mapping[str, Any]) -> str:
+    """The name of a host's file system, from what `looks.where` says there."""
+    return " ".join(str(where[key]) for key in peers.SAME)
 
 
 class HostEnd:
@@ -188,9 +203,9 @@ class HostEnd:
         self.target = target
         self._python = python
         self.shown = target.host
-        self.who = self.porter.call("who")[0]
-        self.store = f"host {self.who['host']} {self.who['boot']} {self.who['uid']}"
-        self._umask: int | None = None
+        self.where = self.porter.call("looks.where")[0]
+        self.store = store_of(self.where)
+        self.umask = int(self.where["umask"])
 
     @property
     def porter(self) -> Porter:
@@ -254,6 +269,17 @@ class HostEnd:
         digest: str = head["digest"]
         return digest
 
+    def prefixes(self, rows: Sequence[Any]) -> list[str]:
+        """See `End`."""
+        deadline_s = PATIENCE_S + sum(size for _, size in rows) / SLOWEST_DIGEST
+        _, body = self.porter.call("lots.prefixes", {}, _json(rows), deadline_s=deadline_s)
+        found: list[str] = json.loads(body)
+        return found
+
+    def abandon(self) -> None:
+        """See `End`."""
+        self.porter.close()
+
     def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
         """See `End`."""
         call = self.porter.submit("large.read", {"path": path, "start": start, "follow": follow})
@@ -269,14 +295,8 @@ class HostEnd:
 
     def commit(self, row: Sequence[Any], size: int, wishes: Mapping[str, Any]) -> None:
         """See `End`."""
-        head = {"row": list(row), "size": size, "wishes": {**wishes, "umask": self.umask()}}
+        head = {"row": list(row), "size": size, "wishes": {**wishes, "umask": self.umask}}
         self.porter.call("large.commit", head)
-
-    def umask(self) -> int:
-        """The bits that new files are not given there."""
-        if self._umask is None:
-            self._umask = int(self.porter.call("looks.umask")[0]["umask"])
-        return self._umask
 
     @staticmethod
     def _filled(call: Any, pieces: Iterable[bytes]) -> dict[str, Any]:

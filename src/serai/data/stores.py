@@ -28,6 +28,7 @@ class StoreEnd:
     """
 
     digests = False
+    umask = 0
 
     def __init__(self, filesystem: Any) -> None:
         self._fs = filesystem
@@ -81,6 +82,8 @@ class StoreEnd:
             self._fs.makedirs(row[0], exist_ok=True)
         elif act == "remove":
             (self._fs.rmdir if self._fs.isdir(row) else self._fs.rm_file)(row)
+        elif act == "rename":
+            self._fs.mv(row[0], row[1], recursive=self._fs.isdir(row[0]))
         elif act == "link":
             raise OSError(errno.EOPNOTSUPP, f"{self.shown}: holds no symbolic links")
         # Nothing is stamped: it keeps neither permissions nor times.
@@ -134,6 +137,19 @@ class StoreEnd:
                 digest.update(data)
                 size -= len(data)
         return "" if size else digest.hexdigest()
+
+    def prefixes(self, rows: Sequence[Any]) -> list[str]:
+        """See `End`."""
+        found = []
+        for path, size in rows:
+            try:
+                found.append(self.prefix(path, size))
+            except OSError:
+                found.append("")
+        return found
+
+    def abandon(self) -> None:
+        """See `End`."""
 
     def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
         """See `End`."""

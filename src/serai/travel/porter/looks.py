@@ -7,6 +7,7 @@ import errno
 import glob
 import json
 import os
+import platform
 import stat
 
 TYPE_CHECKING = False
@@ -163,6 +164,31 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+def rename(row: Sequence[Any]) -> None:
+    """Give a path another name, in place of a file or an empty directory: [path, new path]."""
+    os.rename(row[0], row[1])
+
+
+def where() -> dict[str, Any]:
+    """What tells this file system, seen as this user, from all others; and the home directory.
+
+    Hosts in containers may share a kernel and a name: their roots differ.
+    """
+    root = os.stat("/")
+    boot = ""
+    with contextlib.suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+    return {
+        "host": platform.node(),
+        "boot": boot,
+        "uid": os.geteuid(),
+        "root": [root.st_dev, root.st_ino],
+        "home": os.path.expanduser("~"),
+        "umask": umask(),
+    }
+
+
 def umask() -> int:
     """The bits that new files are not given."""
     try:
@@ -199,7 +225,13 @@ def do_walk(call: Call) -> tuple[Mapping[str, Any], bytes]:
     return {}, b""
 
 
-ACTS: dict[str, Callable[[Any], object]] = {"make": make, "link": link, "stamp": stamp, "remove": remove}
+ACTS: dict[str, Callable[[Any], object]] = {
+    "make": make,
+    "link": link,
+    "stamp": stamp,
+    "rename": rename,
+    "remove": remove,
+}
 
 
 def do_each(call: Call) -> tuple[Mapping[str, Any], bytes]:
@@ -212,9 +244,9 @@ def do_glob(call: Call) -> tuple[Mapping[str, Any], bytes]:
     return {}, json.dumps(fitting(call.head["pattern"])).encode()
 
 
-def do_umask(_call: Call) -> tuple[Mapping[str, Any], bytes]:
-    """{} -> {"umask"}."""
-    return {"umask": umask()}, b""
+def do_where(_call: Call) -> tuple[Mapping[str, Any], bytes]:
+    """{} -> see `where`."""
+    return where(), b""
 
 
 HANDLERS = {
@@ -222,5 +254,5 @@ HANDLERS = {
     "looks.walk": do_walk,
     "looks.glob": do_glob,
     "looks.each": do_each,
-    "looks.umask": do_umask,
+    "looks.where": do_where,
 }

@@ -272,6 +272,17 @@ def prefix(path: str, size: int) -> str:
         os.close(fd)
 
 
+def prefixes(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The digests of the first bytes of files, each [path, number]; empty of those that cannot be read."""
+    found = []
+    for path, size in rows:
+        try:
+            found.append(prefix(path, size))
+        except OSError:
+            found.append("")
+    return found
+
+
 def read(path: str, start: int, follow: bool, said: dict[str, Any], block: int = BLOCK) -> Iterator[bytes]:
     """Yield a file from an offset on; ``said`` is told the digest of these bytes, and their number, at the end."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
@@ -368,6 +379,11 @@ def do_prefix(call: Call) -> tuple[Mapping[str, Any], bytes]:
     return {"digest": prefix(call.head["path"], int(call.head["size"]))}, b""
 
 
+def do_prefixes(call: Call) -> tuple[Mapping[str, Any], bytes]:
+    """{}, [[path, size]] -> [digest]."""
+    return {}, json.dumps(prefixes(json.loads(call.body))).encode()
+
+
 def do_read(call: Call) -> tuple[Mapping[str, Any], bytes]:
     """{"path", "start", "follow"} -> bytes, {"digest", "size"}."""
     said: dict[str, Any] = {}
@@ -389,6 +405,7 @@ def do_commit(call: Call) -> None:
 HANDLERS = {
     "lots.send": do_send,
     "lots.store": do_store,
+    "lots.prefixes": do_prefixes,
     "large.offer": do_offer,
     "large.prefix": do_prefix,
     "large.read": do_read,

@@ -33,6 +33,7 @@ MARK = b"\0serai\0"  # what a program that travelled says first; see boot.MARK
 MOST_NOISE = 1 << 20  # bytes before the mark
 SILENCE_S = 60.0  # of a peer that has something to do
 TELL_S = 0.2  # between two words about progress
+SAME = ("host", "boot", "uid", "root")
 MOST_PEERS = 64
 LOST = "the connection between the two hosts was lost"
 
@@ -206,7 +207,7 @@ _peers: dict[str, Peer] = {}
 
 
 def do_open(call: Call) -> tuple[Mapping[str, Any], bytes]:
-    """{"name", "ways": [[word]], "deadline_s", "who": {host, boot, uid}}, the program -> {"way", "tried"}.
+    """{"name", "ways": [[word]], "deadline_s", "where": see `looks.where`}, the program -> {"way", "tried"}.
 
     The first way that leads to this very host and login is taken.
     """
@@ -221,8 +222,8 @@ def do_open(call: Call) -> tuple[Mapping[str, Any], bytes]:
         except (Trouble, OSError) as error:
             tried.append(str(error))
             continue
-        who = peer.submit("who", {}).result(call)
-        if all(who.get(key) == value for key, value in call.head["who"].items()):
+        who = peer.submit("looks.where", {}).result(call)
+        if all(who.get(key) == call.head["where"].get(key) for key in SAME):
             old = _peers.pop(name, None)
             if old is not None:
                 old.close()
