@@ -27,6 +27,15 @@ COMMANDS = {
     "explain": ("serai.cli.look", "explain", "Say why a task is where it is, or why nowhere."),
     "logs": ("serai.cli.look", "logs", "Print what a task printed."),
     "runs": ("serai.cli.look", "runs", "List runs."),
+    "ls": ("serai.cli.files", "ls", "List files anywhere."),
+    "cp": ("serai.cli.copying", "cp", "Copy files from anywhere to anywhere."),
+    "mv": ("serai.cli.copying", "mv", "Move files."),
+    "sync": ("serai.cli.copying", "sync", "Make a directory hold what another holds."),
+    "cat": ("serai.cli.files", "cat", "Print files."),
+    "rm": ("serai.cli.files", "rm", "Remove files."),
+    "mkdir": ("serai.cli.files", "mkdir", "Make directories."),
+    "stat": ("serai.cli.files", "stat", "Show what is known of files."),
+    "du": ("serai.cli.files", "du", "Sum up the sizes of files."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["End", "HostEnd", "LocalEnd", "Tree", "fact_of"]
 
 SLOWEST_DIGEST = 20 << 20  # bytes a second: a disk that reads slower has missed its deadline
+CLEAR_S = 3600.0  # for a tree to be removed
 PATIENCE_S = 60.0  # with a host that says nothing
 
+Detail = tuple[str, Fact, int | None, str, str]  # name, fact, how many names it has, owner, group
 Tree = tuple[dict[str, Fact], dict[str, str]]  # facts by name, and why others could not be had
 Look = Fact | OSError | None
 
@@ -54,8 +56,16 @@ class End(Protocol):
         """The paths that fit a pattern of a shell, sorted."""
         ...
 
+    def details(self, path: str, *, inside: bool) -> list[Detail]:
+        """What is known of a path, or of what is in a directory."""
+        ...
+
+    def clear(self, path: str) -> list[OSError]:
+        """Remove a path with all that is in it; gives what could not be, by ``filename``."""
+        ...
+
     def each(self, act: str, rows: Sequence[Any]) -> list[tuple[int, OSError]]:
-        """Do ``make``, ``link``, ``stamp``, ``rename`` or ``remove`` (see `looks`) with each row; gives those it failed for."""
+        """Do one of `looks.ACTS` with each row; gives the numbers of those it failed for."""
         ...
 
     def send(self, paths: Sequence[str], *, follow: bool, troubles: list[list[Any]]) -> Iterator[bytes]:
@@ -126,6 +136,7 @@ class LocalEnd:
         where = looks.where()
         self.store = store_of(where)
         self.umask = int(where["umask"])
+        self.home = str(where["home"])
 
     def look(self, paths: Sequence[str], *, follow: bool = False) -> list[Look]:
         """See `End`."""
@@ -136,6 +147,14 @@ class LocalEnd:
         tree: Tree = {}, {}
         _sort(looks.walk(path, follow, within), tree)
         return tree
+
+    def details(self, path: str, *, inside: bool) -> list[Detail]:
+        """See `End`."""
+        return [(name, fact_of(row), *rest) for name, row, *rest in looks.details(path, inside)]  # type: ignore[misc] # three
+
+    def clear(self, path: str) -> list[OSError]:
+        """See `End`."""
+        return [OSError(code, what, name) for name, code, what in looks.clear(path)]
 
     def glob(self, pattern: str) -> list[str]:
         """See `End`."""
@@ -206,6 +225,7 @@ class HostEnd:
         self.where = self.porter.call("looks.where")[0]
         self.store = store_of(self.where)
         self.umask = int(self.where["umask"])
+        self.home = str(self.where["home"])
 
     @property
     def porter(self) -> Porter:
@@ -229,6 +249,16 @@ class HostEnd:
                 _sort(json.loads(line), tree)
         call.result(PATIENCE_S)
         return tree
+
+    def details(self, path: str, *, inside: bool) -> list[Detail]:
+        """See `End`."""
+        _, body = self.porter.call("looks.details", {"path": path, "inside": inside})
+        return [(name, fact_of(row), *rest) for name, row, *rest in json.loads(body)]  # type: ignore[misc] # three
+
+    def clear(self, path: str) -> list[OSError]:
+        """See `End`."""
+        _, body = self.porter.call("looks.clear", {"path": path}, deadline_s=CLEAR_S)
+        return [OSError(code, what, name) for name, code, what in json.loads(body)]
 
     def glob(self, pattern: str) -> list[str]:
         """See `End`."""

@@ -100,7 +100,7 @@ def _end_of(filesystem: object, path: str) -> tuple[End, str]:
     far = getattr(filesystem, "far", None)
     if far is not None:
         end = _host_end(far._target, far._python)  # noqa: SLF001 - until it offers them
-        return end, end.where["home"] + path[1:] if path.startswith("~") else _trimmed(path)
+        return end, end.home + path[1:] if path.startswith("~") else _trimmed(path)
     from serai.data.stores import StoreEnd  # noqa: PLC0415 - seldom
 
     return StoreEnd(filesystem), _trimmed(path)

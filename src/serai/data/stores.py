@@ -15,7 +15,7 @@ from serai.travel.porter import lots
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from serai.data.ends import Look, Tree
+    from serai.data.ends import Detail, Look, Tree
 
 __all__ = ["StoreEnd"]
 
@@ -48,6 +48,20 @@ class StoreEnd:
                 found.append(error)
         return found
 
+    def details(self, path: str, *, inside: bool) -> list[Detail]:
+        """See `End`."""
+        if not inside:
+            return [(path, _fact(self._fs.info(path)), None, "-", "-")]
+        return [
+            (posixpath.basename(one["name"].rstrip("/")), _fact(one), None, "-", "-")
+            for one in sorted(self._fs.ls(path, detail=True), key=lambda one: one["name"])
+        ]
+
+    def clear(self, path: str) -> list[OSError]:
+        """See `End`."""
+        self._fs.rm(path, recursive=True)
+        return []
+
     def glob(self, pattern: str) -> list[str]:
         """See `End`."""
         return sorted(self._fs.glob(pattern))
@@ -78,7 +92,9 @@ class StoreEnd:
         return troubles
 
     def _act(self, act: str, row: Any) -> None:
-        if act == "make":
+        if act == "make_new" and self._fs.exists(row[0]):
+            raise FileExistsError(errno.EEXIST, "File exists")
+        if act in {"make", "make_new", "make_all"}:
             self._fs.makedirs(row[0], exist_ok=True)
         elif act == "remove":
             (self._fs.rmdir if self._fs.isdir(row) else self._fs.rm_file)(row)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import grp
 import json
 import os
 import platform
+import pwd
+import shutil
 import stat
+import warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +109,51 @@ def walk(root: str, follow: bool, within: Optional[Sequence[str]] = None) -> Ite
         stack.extend(reversed(deeper))
 
 
+def details(path: str, inside: bool) -> list[list[Any]]:
+    """What ``ls -l`` shows, of a path or of what is in a directory: [name, fact, links, owner, group] of each."""
+    if not inside:
+        return [_detail(path, path)]
+    return [_detail(name, os.path.join(path, name)) for name in sorted(os.listdir(path))]
+
+
+def _detail(name: str, path: str) -> list[Any]:
+    found = os.lstat(path)
+    return [name, fact(path, found), found.st_nlink, _owner(found.st_uid), _group(found.st_gid)]
+
+
+def _owner(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def clear(path: str) -> list[list[Any]]:
+    """Remove a path with all that is in it; [path, errno, sentence] of what could not be. Links are not followed."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)
+        return []
+    troubles: list[list[Any]] = []
+
+    def failed(_act: object, name: str, info: Any) -> None:
+        error = info[1]
+        # That a directory is not empty follows from what was said of what is in it.
+        if not (troubles and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
+            troubles.append([name, error.errno or 0, error.strerror or str(error)])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # onerror has another name since 3.12, unknown before
+        shutil.rmtree(path, onerror=failed)
+    return troubles
+
+
 def fitting(pattern: str) -> list[str]:
     """What fits a pattern of a shell; ``**`` stands for any directories."""
     return sorted(glob.glob(pattern, recursive=True))
@@ -131,6 +180,21 @@ def make(row: Sequence[Any]) -> None:
     except FileExistsError:
         if not os.path.isdir(path):
             raise
+
+
+def make_new(row: Sequence[Any]) -> None:
+    """Make a directory that is not there: [path, mode]."""
+    os.mkdir(row[0])
+    if row[1] is not None:
+        os.chmod(row[0], row[1])
+
+
+def make_all(row: Sequence[Any]) -> None:
+    """Make a directory and those it is in, where they are not there: [path, mode]."""
+    there = os.path.isdir(row[0])
+    os.makedirs(row[0], exist_ok=True)
+    if row[1] is not None and not there:
+        os.chmod(row[0], row[1])
 
 
 def link(row: Sequence[Any]) -> None:
@@ -227,6 +291,8 @@ def do_walk(call: Call) -> tuple[Mapping[str, Any], bytes]:
 
 ACTS: dict[str, Callable[[Any], object]] = {
     "make": make,
+    "make_new": make_new,
+    "make_all": make_all,
     "link": link,
     "stamp": stamp,
     "rename": rename,
@@ -244,6 +310,16 @@ def do_glob(call: Call) -> tuple[Mapping[str, Any], bytes]:
     return {}, json.dumps(fitting(call.head["pattern"])).encode()
 
 
+def do_details(call: Call) -> tuple[Mapping[str, Any], bytes]:
+    """{"path", "inside"} -> see `details`."""
+    return {}, json.dumps(details(call.head["path"], bool(call.head["inside"]))).encode()
+
+
+def do_clear(call: Call) -> tuple[Mapping[str, Any], bytes]:
+    """{"path"} -> see `clear`."""
+    return {}, json.dumps(clear(call.head["path"])).encode()
+
+
 def do_where(_call: Call) -> tuple[Mapping[str, Any], bytes]:
     """{} -> see `where`."""
     return where(), b""
@@ -254,5 +330,7 @@ HANDLERS = {
     "looks.walk": do_walk,
     "looks.glob": do_glob,
     "looks.each": do_each,
+    "looks.details": do_details,
+    "looks.clear": do_clear,
     "looks.where": do_where,
 }

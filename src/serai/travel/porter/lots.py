@@ -289,6 +289,7 @@ def read(path: str, start: int, follow: bool, said: dict[str, Any], block: int =
     digest = hashlib.sha256()
     size = 0
     with open(fd, "rb", buffering=0) as file:
+        os.set_blocking(fd, True)
         if start:
             file.seek(start)
         with contextlib.suppress(AttributeError, OSError):
