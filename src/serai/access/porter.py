@@ -220,6 +220,7 @@ class Porter:
         try:
             self._link.send(frame)
         except OSError:
+            self._gone = True  # the end of its stream may not have been heard of yet
             raise self._lost() from None
 
     @property

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .calls import Call
 
 
-def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
-    """{} -> who and where this is; "boot" differs after a restart."""
+def who() -> dict[str, Any]:
+    """Who and where this is; "boot" differs after a restart."""
     return {
         "host": platform.node(),
         "boot": boot(),
@@ -31,7 +31,12 @@ def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
         "python": list(sys.version_info[:3]),
         "system": platform.system(),
         "pid": os.getpid(),
-    }, b""
+    }
+
+
+def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
+    """{} -> see `who`."""
+    return who(), b""
 
 
 def boot() -> str:
