@@ -223,7 +223,7 @@ class _Carrier:
             nonlocal size
             start = self._start(source, job)
             self._tally.skip(start)
-            sent, landed = way.large(job.origin, job.target, start, follow=_followed([job]))
+            sent, landed = way.large(job.origin, job.target, start, job.fact.size, follow=_followed([job]))
             if sent != landed:
                 raise OSError(errno.EIO, "what was written has another digest than what was read")
             size = start + landed["size"]

@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
+from serai.access.connections import shared
 from serai.access.porter import shared_porter
 from serai.data.copy_plan import Fact
+from serai.travel.boot import SHUTTLE
 from serai.travel.porter import looks, lots, peers
+from serai.travel.porter.calls import Trouble
+from serai.travel.porter.shuttle import Line, land_order, read_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["End", "HostEnd", "LocalEnd", "Tree", "fact_of"]
 
 SLOWEST_DIGEST = 20 << 20  # bytes a second: a disk that reads slower has missed its deadline
+START_S = 30.0
+ALONE_FROM = 16 << 20  # bytes; a shorter file has passed before a session of its own was there
 CLEAR_S = 3600.0  # for a tree to be removed
 PATIENCE_S = 60.0  # with a host that says nothing
 
@@ -92,11 +98,23 @@ class End(Protocol):
         """Make whatever is under way fail."""
         ...
 
-    def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
-        """Yield a file from an offset on; see `lots.read`."""
+    def read(
+        self, path: str, start: int, *, follow: bool, said: dict[str, Any], size: int | None = None
+    ) -> Iterator[bytes | memoryview]:
+        """Yield a file from an offset on; see `lots.read`. A piece is good until the next is asked for.
+
+        Args:
+            path: the file.
+            start: the offset.
+            follow: whether it may be a link.
+            said: is told the digest of what was read, and how much it was.
+            size: of the file, if known: long ones may take another way.
+        """
         ...
 
-    def land(self, path: str, start: int, pieces: Iterable[bytes]) -> dict[str, Any]:
+    def land(
+        self, path: str, start: int, pieces: Iterable[bytes | memoryview], *, size: int | None = None
+    ) -> dict[str, Any]:
         """Write a file beside its name from an offset on; see `lots.land`."""
         ...
 
@@ -187,11 +205,15 @@ class LocalEnd:
     def abandon(self) -> None:
         """See `End`; nothing here waits for anybody."""
 
-    def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
+    def read(
+        self, path: str, start: int, *, follow: bool, said: dict[str, Any], size: int | None = None
+    ) -> Iterator[bytes | memoryview]:
         """See `End`."""
         return lots.read(path, start, follow, said)
 
-    def land(self, path: str, start: int, pieces: Iterable[bytes]) -> dict[str, Any]:
+    def land(
+        self, path: str, start: int, pieces: Iterable[bytes | memoryview], *, size: int | None = None
+    ) -> dict[str, Any]:
         """See `End`."""
         return lots.land(path, start, pieces)
 
@@ -203,6 +225,37 @@ class LocalEnd:
 def store_of(where: Mapping[str, Any]) -> str:
     """The name of a host's file system, from what `looks.where` says there."""
     return " ".join(str(where[key]) for key in peers.SAME)
+
+
+class Shuttle:
+    """A session of a host for one large file; as a context, it gives its line.
+
+    Args:
+        target: the host.
+        python: the interpreter there.
+        alive: the set of those that are alive, which it is in.
+
+    Raises:
+        Trouble: there is none.
+    """
+
+    def __init__(self, target: Target, python: str, alive: set[Shuttle]) -> None:
+        words = shared(target).argv(SHUTTLE.command(python))
+        self._process, self._in, self._out = peers.start(words, SHUTTLE.packed(), START_S)
+        self._alive = alive
+        alive.add(self)
+
+    def __enter__(self) -> Line:
+        return Line(self._out, self._in)
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._alive.discard(self)
+
+    def end(self) -> None:
+        """End it; whoever waits for it gets an error."""
+        self._process.kill()
+        self._process.wait()
 
 
 class HostEnd:
@@ -221,6 +274,8 @@ class HostEnd:
     def __init__(self, target: Target, python: str | None = None) -> None:
         self.target = target
         self._python = python
+        self._shuttles: set[Shuttle] = set()
+        self._more_sessions = True
         self.shown = target.host
         self.where = self.porter.call("looks.where")[0]
         self.store = store_of(self.where)
@@ -309,19 +364,46 @@ class HostEnd:
     def abandon(self) -> None:
         """See `End`."""
         self.porter.close()
+        for shuttle in list(self._shuttles):
+            shuttle.end()
 
-    def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
+    def read(
+        self, path: str, start: int, *, follow: bool, said: dict[str, Any], size: int | None = None
+    ) -> Iterator[bytes | memoryview]:
         """See `End`."""
-        call = self.porter.submit("large.read", {"path": path, "start": start, "follow": follow})
+        order = {"path": path, "start": start, "follow": follow}
+        shuttle = self._shuttle(start, size)
+        if shuttle is not None:
+            with shuttle as line:
+                yield from read_order(line, order, said)
+            return
+        call = self.porter.submit("large.read", order)
         try:
             yield from call.pieces(PATIENCE_S)
             said.update(call.result(PATIENCE_S)[0])
         finally:
             call.cancel()
 
-    def land(self, path: str, start: int, pieces: Iterable[bytes]) -> dict[str, Any]:
+    def land(
+        self, path: str, start: int, pieces: Iterable[bytes | memoryview], *, size: int | None = None
+    ) -> dict[str, Any]:
         """See `End`."""
-        return self._filled(self.porter.submit("large.land", {"path": path, "start": start}), pieces)
+        order = {"path": path, "start": start}
+        shuttle = self._shuttle(start, size)
+        if shuttle is not None:
+            with shuttle as line:
+                return land_order(line, order, pieces)
+        return self._filled(self.porter.submit("large.land", order), pieces)
+
+    def _shuttle(self, start: int, size: int | None) -> Shuttle | None:
+        """A session of its own for a long file, if the host gives one more."""
+        if size is None or size - start < ALONE_FROM or not self._more_sessions:
+            return None
+        try:
+            return Shuttle(self.target, self._python or "python3", self._shuttles)
+        except Trouble:
+            self._more_sessions = False  # MaxSessions of its sshd; its porter does as well, if not as fast
+            return None
 
     def commit(self, row: Sequence[Any], size: int, wishes: Mapping[str, Any]) -> None:
         """See `End`."""

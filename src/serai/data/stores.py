@@ -167,32 +167,36 @@ class StoreEnd:
     def abandon(self) -> None:
         """See `End`."""
 
-    def read(self, path: str, start: int, *, follow: bool, said: dict[str, Any]) -> Iterator[bytes]:
+    def read(
+        self, path: str, start: int, *, follow: bool, said: dict[str, Any], size: int | None = None
+    ) -> Iterator[bytes | memoryview]:
         """See `End`."""
-        digest, size = hashlib.sha256(), 0
+        digest, count = hashlib.sha256(), 0
         with self._fs.open(path, "rb") as file:
             file.seek(start)
             while data := file.read(lots.BLOCK):
                 digest.update(data)
-                size += len(data)
+                count += len(data)
                 yield data
-        said.update(digest=digest.hexdigest(), size=size)
+        said.update(digest=digest.hexdigest(), size=count)
 
-    def land(self, path: str, start: int, pieces: Iterable[bytes]) -> dict[str, Any]:
+    def land(
+        self, path: str, start: int, pieces: Iterable[bytes | memoryview], *, size: int | None = None
+    ) -> dict[str, Any]:
         """See `End`; under its own name, where such stores show nothing before it is whole."""
-        digest, size = hashlib.sha256(), 0
+        digest, count = hashlib.sha256(), 0
         file = self._fs.open(path, "wb")
         try:
             for piece in pieces:
                 digest.update(piece)
-                size += len(piece)
+                count += len(piece)
                 file.write(piece)
         except BaseException:
             with contextlib.suppress(Exception):
                 file.discard()
             raise
         file.close()
-        return {"digest": digest.hexdigest(), "size": size}
+        return {"digest": digest.hexdigest(), "size": count}
 
     def commit(self, row: Sequence[Any], size: int, wishes: Mapping[str, Any]) -> None:
         """See `End`; the size is asked for once more."""

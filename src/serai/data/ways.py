@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from serai.access.ssh_options import read_settings
 from serai.data.ends import PATIENCE_S, HostEnd
 from serai.errors import SeraiError
-from serai.travel.boot import PORTER
+from serai.travel.boot import PORTER, SHUTTLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,8 +64,10 @@ class Way(Protocol):
         """
         ...
 
-    def large(self, path: str, to: str, start: int, *, follow: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Carry a file from an offset on; gives the digest and number of these bytes on either side.
+    def large(
+        self, path: str, to: str, start: int, size: int | None, *, follow: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Carry a file of so many bytes, as far as known, from an offset on; gives the digest and number of these bytes on either side.
 
         Raises:
             SourceFailed, OSError, SeraiError: it failed.
@@ -98,11 +100,13 @@ class Through:
         pieces = _watched(self.source.send(paths, follow=follow, troubles=lost))
         return {**self.target.take(self.tally.count(pieces), rows, wishes), "lost": lost}
 
-    def large(self, path: str, to: str, start: int, *, follow: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    def large(
+        self, path: str, to: str, start: int, size: int | None, *, follow: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """See `Way`."""
         said: dict[str, Any] = {}
-        pieces = _watched(self.source.read(path, start, follow=follow, said=said))
-        landed = self.target.land(to, start, self.tally.count(pieces))
+        pieces = _watched(self.source.read(path, start, follow=follow, said=said, size=size))
+        landed = self.target.land(to, start, self.tally.count(pieces), size=size)
         return said, landed
 
 
@@ -128,7 +132,9 @@ class Direct:
         body = json.dumps({"paths": list(paths), "rows": list(rows)}).encode("ascii")
         return self._told("peer.lots", head, body)
 
-    def large(self, path: str, to: str, start: int, *, follow: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    def large(
+        self, path: str, to: str, start: int, size: int | None, *, follow: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """See `Way`."""
         head = {"peer": self.peer, "path": path, "start": start, "follow": follow, "to": to}
         done = self._told("peer.large", head, b"")
@@ -200,9 +206,11 @@ def forget(source: End, target: End, why: str) -> None:
 
 def _reach(source: HostEnd, target: HostEnd) -> tuple[str | None, str]:
     name = hashlib.sha256(target.store.encode()).hexdigest()[:16]
+    program = PORTER.packed()
     head = {"name": name, "ways": ways_to(target.target), "deadline_s": DEADLINE_S, "where": target.where}
+    head |= {"shuttle": SHUTTLE.command("python3"), "size": len(program)}
     try:
-        source.porter.call("peer.open", head, PORTER.packed(), deadline_s=DEADLINE_S + 2.0)
+        source.porter.call("peer.open", head, program + SHUTTLE.packed(), deadline_s=DEADLINE_S + 2.0)
     except (SeraiError, OSError) as error:
         return None, error.what if isinstance(error, SeraiError) else str(error)
     return name, ""

@@ -134,6 +134,9 @@ EXECUTOR = Traveller(
 _PORTER = (
     "frames",
     "processes",
-    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees", "looks", "lots", "peers", "jobs", "serve")),
+    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees", "looks", "lots", "shuttle", "peers", "jobs", "serve")),
 )
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
+
+_SHUTTLE = _of("porter", ("lots", "shuttle"))
+SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)

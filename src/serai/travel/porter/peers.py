@@ -19,7 +19,7 @@ import threading
 import time
 
 from ..frames import Reader, pack, unpack, write
-from . import lots
+from . import lots, shuttle
 from .calls import ANSWER, CALL, CANCEL, DATA, END, FAILED, PIECE, TAKEN, WINDOW, Cancelled, Trouble
 
 TYPE_CHECKING = False
@@ -121,24 +121,13 @@ class Peer:
     """
 
     def __init__(self, words: list[str], parcel: bytes, deadline_s: float) -> None:
+        self.words = words
+        self.shuttle: tuple[str, bytes] = ("", b"")
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._calls: dict[int, Sending] = {}
         self.gone = False
-        with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, start_new_session=True
-            )
-            assert process.stdin and process.stdout  # noqa: S101, PT018 - for the reader of types
-            self.process = process
-            self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
-            try:
-                greet(self._in, self._out, parcel, time.monotonic() + deadline_s)
-            except (OSError, Trouble) as error:
-                self.close()
-                said.seek(0)
-                last = said.read(4000).decode("utf-8", "replace").strip().rpartition("\n")[2].strip()
-                raise Trouble("unreachable", last or str(error)) from None
+        self.process, self._in, self._out = start(words, parcel, deadline_s)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def submit(self, do: str, head: Mapping[str, Any], body: bytes = b"") -> Sending:
@@ -180,6 +169,30 @@ class Peer:
         self.process.wait()
 
 
+def start(words: list[str], parcel: bytes, deadline_s: float) -> tuple[subprocess.Popen[bytes], int, int]:
+    """Start what travelled: its process, what it reads from and what it writes to.
+
+    Raises:
+        Trouble: it did not start, with what ssh said.
+    """
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, start_new_session=True
+        )
+        assert process.stdin is not None  # noqa: S101 - for the reader of types
+        assert process.stdout is not None  # noqa: S101 - the same
+        fd_in, fd_out = process.stdin.fileno(), process.stdout.fileno()
+        try:
+            greet(fd_in, fd_out, parcel, time.monotonic() + deadline_s)
+        except (OSError, Trouble) as error:
+            process.kill()
+            process.wait()
+            said.seek(0)
+            last = said.read(4000).decode("utf-8", "replace").strip().rpartition("\n")[2].strip()
+            raise Trouble("unreachable", last or str(error)) from None
+    return process, fd_in, fd_out
+
+
 def greet(fd_in: int, fd_out: int, parcel: bytes, deadline: float) -> None:
     """Send the program and wait for its mark.
 
@@ -207,18 +220,21 @@ _peers: dict[str, Peer] = {}
 
 
 def do_open(call: Call) -> tuple[Mapping[str, Any], bytes]:
-    """{"name", "ways": [[word]], "deadline_s", "where": see `looks.where`}, the program -> {"way", "tried"}.
+    """{"name", "ways": [[word]], "deadline_s", "where": see `looks.where`, "shuttle": command, "size"}, programs -> {"tried"}.
+
+    The body is the porter's program, of so many bytes, and the shuttle's.
 
     The first way that leads to this very host and login is taken.
     """
     name = str(call.head["name"])
     tried = []
+    size = int(call.head["size"])
     end = time.monotonic() + float(call.head["deadline_s"])
     if len(_peers) >= MOST_PEERS:
         raise Trouble("full", "%d other hosts are reached from here already" % MOST_PEERS)
     for words in call.head["ways"]:
         try:
-            peer = Peer([str(word) for word in words], call.body, max(0.5, end - time.monotonic()))
+            peer = Peer([str(word) for word in words], call.body[:size], max(0.5, end - time.monotonic()))
         except (Trouble, OSError) as error:
             tried.append(str(error))
             continue
@@ -227,6 +243,7 @@ def do_open(call: Call) -> tuple[Mapping[str, Any], bytes]:
             old = _peers.pop(name, None)
             if old is not None:
                 old.close()
+            peer.shuttle = str(call.head["shuttle"]), call.body[size:]
             _peers[name] = peer
             return {"tried": tried}, b""
         peer.close()
@@ -273,6 +290,21 @@ def _into(call: Call, do: str, head: Mapping[str, Any], body: bytes, pieces: Ite
         return sending.result(call)
     finally:
         sending.cancel()
+
+
+def _shuttled(call: Call, pieces: Iterable[bytes]) -> dict[str, Any]:
+    """Hand a large file to a session of its own on the peer's host."""
+    peer = _peers.get(str(call.head["peer"]))
+    if peer is None:
+        raise Trouble("unreachable", "there is no such peer")
+    command, parcel = peer.shuttle
+    process, fd_in, fd_out = start([*peer.words[:-1], command], parcel, SILENCE_S)
+    try:
+        order = {"path": call.head["to"], "start": int(call.head["start"])}
+        return shuttle.land_order(shuttle.Line(fd_out, fd_in), order, pieces)
+    finally:
+        process.kill()
+        process.wait()
 
 
 class _Source:
@@ -329,7 +361,7 @@ def do_large(call: Call) -> tuple[Mapping[str, Any], bytes]:
         if head.get("peer") is None:
             landed = lots.land(head["to"], int(head["start"]), counted)
         else:
-            landed = _into(call, "large.land", {"path": head["to"], "start": head["start"]}, b"", counted)
+            landed = _shuttled(call, counted)
     except OSError as error:
         return _failure(source, error), b""
     return {"sent": said, "landed": landed}, b""
