@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from serai.data.tally import Tally
+    from serai.data.copying.tally import Tally
 
 LOOK_S = 0.25
 PATIENCE_S = 0.7  # what is done by then shows nothing

@@ -13,8 +13,8 @@ from serai.cli.operands import URLS, complain, echo, stdin_pieces
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serai.data.carrying import Outcome
-    from serai.data.tally import Tally
+    from serai.data.copying.carrying import Outcome
+    from serai.data.copying.tally import Tally
 
 _CONFIG = click.option("-F", "--ssh-config", metavar="FILE", help="Give ssh this file instead of your own.")
 
@@ -26,7 +26,7 @@ def _quiet(command: Callable[..., Any]) -> Callable[..., Any]:
 @contextlib.contextmanager
 def _counting(command: str, *, quiet: bool, verbose: bool) -> Iterator[Tally]:
     """A tally that is shown on a terminal while it counts."""
-    from serai.data.tally import Tally  # noqa: PLC0415 - `serai --help` does without
+    from serai.data.copying.tally import Tally  # noqa: PLC0415 - `serai --help` does without
 
     tally = Tally((lambda what: complain(command, what)) if verbose else None)
     if quiet or not sys.stderr.isatty():

@@ -14,7 +14,7 @@ from serai.errors import SeraiError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from serai.data.opening import Place
+    from serai.data.copying.opening import Place
 
 _CONFIG = click.option("-F", "--ssh-config", metavar="FILE", help="Give ssh this file instead of your own.")
 _NO_H = {"help_option_names": ["--help"]}  # -h stands for something else
@@ -79,7 +79,9 @@ def ls(urls: tuple[str, ...], **options: Any) -> int:
 
 
 @click.command()
-@click.option("--range", "span", metavar="FROM:TO", help="Only the bytes FROM up to and without TO; either may be left out.")
+@click.option(
+    "--range", "span", metavar="FROM:TO", help="Only the bytes FROM up to and without TO; either may be left out."
+)
 @_CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="[URL]...")
 def cat(urls: tuple[str, ...], span: str | None, ssh_config: str | None) -> int:
@@ -101,7 +103,7 @@ def print_files(
     command: str, urls: Sequence[str], ssh_config: str | None, span: tuple[int, int | None] = (0, None)
 ) -> int:
     """Write files to standard output; gives the exit code."""
-    from serai.data.opening import open_places  # noqa: PLC0415 - `serai --help` does without
+    from serai.data.copying.opening import open_places  # noqa: PLC0415 - `serai --help` does without
 
     named = [url for url in urls if url != "-"]
     ends = dict(zip(named, open_places(named, ssh_config) if named else [], strict=True))
@@ -129,7 +131,7 @@ def print_files(
     return code
 
 
-def _print(pieces: Iterator[bytes], start: int, stop: int | None) -> None:
+def _print(pieces: Iterator[bytes | memoryview], start: int, stop: int | None) -> None:
     out = sys.stdout.buffer
     at = 0
     for piece in pieces:
@@ -198,7 +200,13 @@ def _refuse_what_holds_all(place: Place) -> None:
 
 @click.command(no_args_is_help=True)
 @click.option("-L", "--dereference", is_flag=True, help="Of what links lead to.")
-@click.option("-c", "--format", "pattern", metavar="FORMAT", help="%n name, %s size, %a %A mode, %F kind, %U %G owner, %Y %y time, %N link.")
+@click.option(
+    "-c",
+    "--format",
+    "pattern",
+    metavar="FORMAT",
+    help="%n name, %s size, %a %A mode, %F kind, %U %G owner, %Y %y time, %N link.",
+)
 @_CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="URL...")
 def stat(urls: tuple[str, ...], *, dereference: bool, pattern: str | None, ssh_config: str | None) -> int:

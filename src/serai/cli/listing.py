@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from serai.data.copy_plan import Fact
-    from serai.data.ends import Detail
-    from serai.data.opening import Place
+    from serai.data.copying.ends import Detail
+    from serai.data.copying.opening import Place
 
 _LETTERS = {"directory": stat.S_IFDIR, "link": stat.S_IFLNK, "file": stat.S_IFREG, "other": 0}
 _KINDS = {"directory": "directory", "link": "symbolic link", "file": "regular file", "other": "special file"}
@@ -47,8 +47,8 @@ class Listing:
         # As ls does: a link that is named is followed to a directory, unless it is shown itself.
         kind = look.kind if self._options["long"] and not place.slash else look.followed
         if kind != "directory" or self._options["directory"]:
-            _, *rest = place.end.details(place.path, inside=False)[0]
-            return (place.shown, *rest), []
+            _, fact, links, owner, group = place.end.details(place.path, inside=False)[0]
+            return (place.shown, fact, links, owner, group), []
         return None, list(self._inside(place, place.path, place.shown, 0))
 
     def _inside(self, place: Place, path: str, name: str, depth: int) -> list[tuple[str, list[Detail], str]]:
@@ -136,13 +136,14 @@ def size_text(size: int | None, *, human: bool) -> str:
     """A number of bytes, or as 1.2M."""
     if size is None:
         return "-"
-    if not human or size < 1024:
+    if not human or size < 1000:
         return str(size)
     value = float(size)
-    for letter in "KMGTP":
+    letters = iter("KMGTPE")
+    letter = ""
+    while value >= 1000:
         value /= 1024
-        if value < 1000:
-            break
+        letter = next(letters)
     return f"{value:.1f}{letter}" if value < 9.95 else f"{value:.0f}{letter}"
 
 
@@ -209,7 +210,11 @@ def sums(place: Place, *, summarize: bool, human: bool) -> tuple[list[str], dict
             parts = name.split("/")
             for count in range(len(parts)):
                 total["/".join(parts[:count])] += fact.size or 0
-    names = [""] if summarize else sorted(total, key=lambda name: [*name.split("/"), "\U0010ffff"] if name else ["\U0010ffff" * 2])
+    names = (
+        [""]
+        if summarize
+        else sorted(total, key=lambda name: [*name.split("/"), "\U0010ffff"] if name else ["\U0010ffff" * 2])
+    )
     top = place.shown.rstrip("/") or place.shown
     return [
         f"{size_text(total[name], human=human)}\t{shown(f'{top}/{name}' if name else place.shown)}" for name in names

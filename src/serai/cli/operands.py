@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from serai.data.opening import Place
+    from serai.data.copying.opening import Place
 
 URLS = click.UNPROCESSED  # names may hold any byte: nothing is done to them
 BLOCK = 1 << 20
@@ -47,7 +47,7 @@ def opened(command: str, urls: Sequence[str], ssh_config: str | None) -> tuple[l
     Raises:
         UsageError: an operand is none.
     """
-    from serai.data.opening import open_places  # noqa: PLC0415 - `serai --help` does without
+    from serai.data.copying.opening import open_places  # noqa: PLC0415 - `serai --help` does without
     from serai.errors import UsageError  # noqa: PLC0415 - the same
 
     places: list[Place] = []

@@ -310,7 +310,14 @@ class _Planner:
             return self._take_directory(job, there, shown)
         if there is None:
             self._put(job)
-        elif self._wishes.keep:
+        else:
+            self._take_over(job, there, shown)
+        return True
+
+    def _take_over(self, job: Job, there: Fact, shown: str) -> None:
+        """Take what would replace something."""
+        kind = job.fact.kind
+        if self._wishes.keep:
             self._kept += 1
         elif self._is_same(job, there):
             self._refuse(f"{quoted(shown)} and {quoted(self._shown(job.target))} are the same file")
@@ -322,7 +329,6 @@ class _Planner:
             self._refuse(f"not writing through dangling symlink {quoted(self._shown(job.target))}")
         else:
             self._put(replace(job, over=True))
-        return True
 
     def _take_directory(self, job: Job, there: Fact | None, shown: str) -> bool:
         # A link to a directory counts as one only where the user named it as the destination.
@@ -350,7 +356,7 @@ class _Planner:
         self._made[job.target] = job
         if job.fact.kind == "link":
             self._links.append(job)
-        elif job.fact.size is not None and job.fact.size <= SMALL_BYTES:
+        elif is_small(job.fact):
             self._small.append(job)
         else:
             self._large.append(job)
@@ -366,6 +372,11 @@ class _Planner:
         base = self._destination.path
         below = posixpath.relpath(target, base) if target != base else ""
         return shown_below(self._destination.shown, below)
+
+
+def is_small(fact: Fact) -> bool:
+    """Whether a file travels bundled with others."""
+    return fact.size is not None and fact.size <= SMALL_BYTES
 
 
 def _is_below(path: str, directory: str) -> bool:

@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from serai.data.copy_plan import Fact
-from serai.data.opening import open_place
+from serai.data.copying.opening import open_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

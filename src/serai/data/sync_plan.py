@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from serai.data.copy_plan import SMALL_BYTES, CopyPlan, Fact, Job, Refusal, Source, quoted, shown_below
+from serai.data.copy_plan import CopyPlan, Fact, Job, Refusal, Source, is_small, quoted, shown_below
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,42 +83,103 @@ def plan_sync(
         delete: whether what the source has not goes.
         changed: the names of those `in_doubt` whose contents differ; None when sizes and times decide.
     """
-    different = None if changed is None else set(changed)
-    directories, links, small, large, stamps = [], [], [], [], []
-    refusals = [Refusal(f"{quoted(shown_below(source.shown, name))}: {why}") for name, why in source.troubles.items()]
-    in_the_way: list[str] = []
-    same = 0
+    planner = _Planner(source, there, None if changed is None else set(changed), delete=delete)
     for name, fact in source.tree.items():
-        other = there.get(name)
         path = posixpath.join(destination, name) if name else destination
-        job = Job(0, posixpath.join(source.path, name) if name else source.path, path, fact, over=other is not None)
+        origin = posixpath.join(source.path, name) if name else source.path
+        planner.add(name, Job(0, origin, path, fact, over=name in there))
+    return planner.plan()
+
+
+class _Planner:
+    """Takes one path of the source after another."""
+
+    def __init__(self, source: Source, there: Mapping[str, Fact], different: set[str] | None, *, delete: bool) -> None:
+        self._source = source
+        self._there = there
+        self._different = different
+        self._delete = delete
+        self._directories: list[Job] = []
+        self._links: list[Job] = []
+        self._files: list[Job] = []
+        self._stamps: list[Job] = []
+        self._in_the_way: list[str] = []
+        self._same = 0
+        self._refusals = [Refusal(f"{quoted(self._shown(name))}: {why}") for name, why in source.troubles.items()]
+
+    def add(self, name: str, job: Job) -> None:
+        """Take a path."""
+        fact, other = job.fact, self._there.get(name)
         if fact.kind == "other":
-            refusals.append(Refusal(f"{quoted(shown_below(source.shown, name))}: not copied: no file"))
-            continue
+            self._refusals.append(
+                Refusal(f"{quoted(self._shown(name))} is neither a file nor a directory nor a link: not copied")
+            )
+            return
         if other is not None and (other.kind == "directory") != (fact.kind == "directory"):
-            in_the_way.append(name)
-            job = Job(0, job.origin, path, fact)
-            other = None
+            if other.kind == "directory" and not self._delete and self._holds_something(name):
+                what = f"a directory that is not empty is in the place of {quoted(self._shown(name))}"
+                self._refusals.append(Refusal(f"{what}: --delete removes it"))
+                return
+            self._in_the_way.append(name)
+            job, other = replace(job, over=False), None
         if fact.kind == "directory":
-            if other is None:
-                directories.append(job)
-            elif _stamped_otherwise(fact, other, times=False):
-                stamps.append(job)
+            self._directory(job, other)
         elif fact.kind == "link":
-            if other is None or other.kind != "link" or other.link != fact.link:
-                links.append(job)
-            else:
-                same += 1
-        elif other is not None and other.kind == "file" and _is_same(name, fact, other, different):
-            same += 1
-            if _stamped_otherwise(fact, other, times=different is not None):
-                stamps.append(job)
+            self._link(job, other)
         else:
-            (small if fact.size is not None and fact.size <= SMALL_BYTES else large).append(job)
-    # Not what could not be looked into: what is missing there may be there.
-    gone = _gone(source, there, in_the_way) if delete and not source.troubles else _ways_to_clear(there, in_the_way)
-    copies = CopyPlan(tuple(directories), tuple(links), tuple(small), tuple(large), tuple(refusals))
-    return SyncPlan(tuple(gone), copies, tuple(stamps), same)
+            self._file(name, job, other)
+
+    def _directory(self, job: Job, other: Fact | None) -> None:
+        if other is None:
+            self._directories.append(job)
+        elif _stamped_otherwise(job.fact, other, times=False):
+            self._stamps.append(job)
+
+    def _link(self, job: Job, other: Fact | None) -> None:
+        if other is None or other.kind != "link" or other.link != job.fact.link:
+            self._links.append(job)
+        else:
+            self._same += 1
+
+    def _file(self, name: str, job: Job, other: Fact | None) -> None:
+        # What is no file is replaced, and not written through.
+        if other is not None and other.kind != "file":
+            self._in_the_way.append(name)
+            self._files.append(replace(job, over=False))
+        elif other is None or not _is_same(name, job.fact, other, self._different):
+            self._files.append(job)
+        else:
+            self._same += 1
+            if _stamped_otherwise(job.fact, other, times=self._different is not None):
+                self._stamps.append(job)
+
+    def plan(self) -> SyncPlan:
+        """What came of it."""
+        # Not when something could not be looked into: what is missing there may be there.
+        all_gone = self._delete and not self._source.troubles
+        gone = {name for name in self._there if name and name not in self._source.tree} if all_gone else set()
+        gone.update(self._ways_to_clear())
+        copies = CopyPlan(
+            tuple(self._directories),
+            tuple(self._links),
+            tuple(job for job in self._files if is_small(job.fact)),
+            tuple(job for job in self._files if not is_small(job.fact)),
+            tuple(self._refusals),
+        )
+        deepest_first = sorted(gone, key=lambda name: (-name.count("/"), name))
+        return SyncPlan(tuple(deepest_first), copies, tuple(self._stamps), self._same)
+
+    def _ways_to_clear(self) -> list[str]:
+        """What is of another kind than its counterpart, and everything in it."""
+        tops = set(self._in_the_way)
+        below = tuple(f"{name}/" for name in tops)
+        return [name for name in self._there if name in tops or (below and name.startswith(below))]
+
+    def _holds_something(self, name: str) -> bool:
+        return any(one.startswith(f"{name}/") for one in self._there)
+
+    def _shown(self, name: str) -> str:
+        return shown_below(self._source.shown, name)
 
 
 def _is_same(name: str, here: Fact, there: Fact, different: set[str] | None) -> bool:
@@ -133,17 +194,3 @@ def _stamped_otherwise(here: Fact, there: Fact, *, times: bool) -> bool:
     if not times or here.mtime_ns is None or there.mtime_ns is None or there.mode is None:
         return False
     return not _same_time(here.mtime_ns, there.mtime_ns)
-
-
-def _ways_to_clear(there: Mapping[str, Fact], in_the_way: Sequence[str]) -> list[str]:
-    """What is of another kind than its counterpart, and everything in it."""
-    tops = set(in_the_way)
-    below = tuple(f"{name}/" for name in in_the_way)
-    found = [name for name in there if name in tops or (below and name.startswith(below))]
-    return sorted(found, key=lambda name: (-name.count("/"), name))
-
-
-def _gone(source: Source, there: Mapping[str, Fact], in_the_way: Sequence[str]) -> list[str]:
-    found = {name for name in there if name and name not in source.tree}
-    found.update(_ways_to_clear(there, in_the_way))
-    return sorted(found, key=lambda name: (-name.count("/"), name))

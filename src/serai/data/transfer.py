@@ -13,18 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from serai.data.carrying import Outcome, carry
 from serai.data.copy_plan import Destination, Fact, Job, Source, Wishes, plan_copies, quoted
-from serai.data.finding import find_destination, find_sources
-from serai.data.opening import Place, open_places
+from serai.data.copying.carrying import Outcome, carry
+from serai.data.copying.finding import find_destination, find_sources
+from serai.data.copying.opening import Place, open_places
+from serai.data.copying.tally import Tally
 from serai.data.sync_plan import SyncPlan, in_doubt, plan_sync
-from serai.data.tally import Tally
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from serai.data.ends import End, Tree
+    from serai.data.copying.ends import End, Tree
 
 __all__ = ["Outcome", "SyncOutcome", "Tally", "Wishes", "copy", "move", "sync"]
 
@@ -125,7 +125,7 @@ def move(
     See `copy` for the arguments; directories are moved whole, permissions and times with them. A source of which
     anything could not be copied stays.
     """
-    from serai.data.moving import move_found  # noqa: PLC0415 - a copy does without
+    from serai.data.copying.moving import move_found  # noqa: PLC0415 - a copy does without
 
     given, tally = wishes or Wishes(), tally or Tally()
     whole = Wishes(

@@ -131,11 +131,8 @@ EXECUTOR = Traveller(
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
 
-_PORTER = (
-    "frames",
-    "processes",
-    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees", "looks", "lots", "shuttle", "peers", "jobs", "serve")),
-)
+_FILES = ("surroundings", "drafts", "files", "trees", "looks", "lots", "shuttle", "peers")
+_PORTER = ("frames", "processes", *_of("porter", ("calls", *_FILES, "jobs", "serve")))
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
 
 _SHUTTLE = _of("porter", ("lots", "shuttle"))

@@ -1,4 +1,7 @@
-"""What is there: facts of many paths and of whole trees, in one call; and directories, links, stamps made in one call."""
+"""What is there: facts of many paths and of whole trees, in one call.
+
+Directories, links and stamps are made, paths renamed and removed, in one call for many, too.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import warnings
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any, Optional, Union
+    from typing import Any, Optional
 
     from .calls import Call
 
@@ -78,7 +81,7 @@ def walk(root: str, follow: bool, within: Optional[Sequence[str]] = None) -> Ite
     top = os.stat(root)
     yield ["", fact(root, top)]
     # (name of a directory, its path, the identities of those it is in)
-    stack = [("", root, ((top.st_dev, top.st_ino),))]
+    stack: list[tuple[str, str, tuple[Any, ...]]] = [("", root, ((top.st_dev, top.st_ino),))]
     while stack:
         name, path, above = stack.pop()
         try:
@@ -96,13 +99,12 @@ def walk(root: str, follow: bool, within: Optional[Sequence[str]] = None) -> Ite
                 yield [below, [error.errno, error.strerror]]
                 continue
             is_directory = stat.S_ISDIR(found.st_mode)
+            here: tuple[Any, ...] = ()
             if is_directory and follow:
                 if (found.st_dev, found.st_ino) in above:
                     yield [below, [errno.ELOOP, "a link that leads to a directory it is in"]]
                     continue
                 here = (*above, (found.st_dev, found.st_ino))
-            else:
-                here = ()
             yield [below, fact(entry.path, found)]
             if is_directory and (only is None or below in only):
                 deeper.append((below, entry.path, here))
@@ -240,9 +242,8 @@ def where() -> dict[str, Any]:
     """
     root = os.stat("/")
     boot = ""
-    with contextlib.suppress(OSError):
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            boot = file.read().strip()
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
     return {
         "host": platform.node(),
         "boot": boot,

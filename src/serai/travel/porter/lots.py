@@ -21,7 +21,7 @@ import struct
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any, Optional
+    from typing import Any, Optional, Union
 
     from .calls import Call
 
@@ -56,7 +56,7 @@ def pack_lot(index: Sequence[Sequence[int]], contents: Sequence[bytes]) -> bytes
     return b"".join((HEADER.pack(len(head), len(body), digest.digest()), head, body))
 
 
-def lots(rows: Sequence[Sequence[Any]], follow: bool, troubles: list[list[Any]]) -> Iterator[bytes]:
+def lots(rows: Sequence[str], follow: bool, troubles: list[list[Any]]) -> Iterator[bytes]:
     """Yield files as lots.
 
     Args:
@@ -304,7 +304,7 @@ def read(path: str, start: int, follow: bool, said: dict[str, Any], block: int =
     said.update(digest=digest.hexdigest(), size=size)
 
 
-def land(path: str, start: int, pieces: Iterable[bytes]) -> dict[str, Any]:
+def land(path: str, start: int, pieces: Iterable[Union[bytes, memoryview]]) -> dict[str, Any]:
     """Write the bytes from an offset on into the partial file; return their digest and number.
 
     Raises:

@@ -220,9 +220,10 @@ _peers: dict[str, Peer] = {}
 
 
 def do_open(call: Call) -> tuple[Mapping[str, Any], bytes]:
-    """{"name", "ways": [[word]], "deadline_s", "where": see `looks.where`, "shuttle": command, "size"}, programs -> {"tried"}.
+    """{"name", "ways": [[word]], "deadline_s", "where", "shuttle", "size"}, programs -> {"tried"}.
 
-    The body is the porter's program, of so many bytes, and the shuttle's.
+    "where" is what `looks.where` says on that host, "shuttle" the command of such. The body is the porter's program, of
+    "size" bytes, and the shuttle's.
 
     The first way that leads to this very host and login is taken.
     """

@@ -1,9 +1,9 @@
-"""Any file system that fsspec knows, as an end of a copy: no links, no resuming, and sizes alone to compare at the end."""
+"""Any file system that fsspec knows, as an end of a copy: no links, no resuming, sizes alone to compare at the end."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import errno
 import hashlib
 import posixpath
@@ -15,7 +15,7 @@ from serai.travel.porter import lots
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from serai.data.ends import Detail, Look, Tree
+    from serai.data.copying.ends import Detail, Look, Tree
 
 __all__ = ["StoreEnd"]
 
@@ -208,7 +208,7 @@ class StoreEnd:
 def _fact(info: Mapping[str, Any]) -> Fact:
     kind = info.get("type")
     mtime = next((info[key] for key in ("mtime", "LastModified", "last_modified", "created") if info.get(key)), None)
-    if isinstance(mtime, datetime.datetime):
+    if isinstance(mtime, dt.datetime):
         mtime = mtime.timestamp()
     return Fact(
         "directory" if kind == "directory" else "file" if kind == "file" else "other",

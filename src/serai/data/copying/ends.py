@@ -168,7 +168,7 @@ class LocalEnd:
 
     def details(self, path: str, *, inside: bool) -> list[Detail]:
         """See `End`."""
-        return [(name, fact_of(row), *rest) for name, row, *rest in looks.details(path, inside)]  # type: ignore[misc] # three
+        return [(name, fact_of(row), *rest) for name, row, *rest in looks.details(path, inside)]
 
     def clear(self, path: str) -> list[OSError]:
         """See `End`."""
@@ -308,7 +308,7 @@ class HostEnd:
     def details(self, path: str, *, inside: bool) -> list[Detail]:
         """See `End`."""
         _, body = self.porter.call("looks.details", {"path": path, "inside": inside})
-        return [(name, fact_of(row), *rest) for name, row, *rest in json.loads(body)]  # type: ignore[misc] # three
+        return [(name, fact_of(row), *rest) for name, row, *rest in json.loads(body)]
 
     def clear(self, path: str) -> list[OSError]:
         """See `End`."""
@@ -411,7 +411,7 @@ class HostEnd:
         self.porter.call("large.commit", head)
 
     @staticmethod
-    def _filled(call: Any, pieces: Iterable[bytes]) -> dict[str, Any]:
+    def _filled(call: Any, pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
         try:
             for piece in pieces:
                 call.write(piece, PATIENCE_S)

@@ -7,9 +7,9 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from serai.data.ends import End, HostEnd, LocalEnd
+from serai.data.copying.ends import End, HostEnd, LocalEnd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,16 +92,20 @@ def _trimmed(path: str) -> str:
     return path.rstrip("/") or path[:1]
 
 
-def _end_of(filesystem: object, path: str) -> tuple[End, str]:
+def _end_of(filesystem: Any, path: str) -> tuple[End, str]:
     protocol = getattr(filesystem, "protocol", "")
     names = {protocol} if isinstance(protocol, str) else set(protocol)
     if names & {"local", "file"}:
         return LocalEnd(), _trimmed(path)
+    way = getattr(filesystem, "way", None)
+    if way is not None:  # any://: by what it has chosen for this path
+        chosen = way(path)
+        return _end_of(chosen.filesystem, chosen.map(path))
     far = getattr(filesystem, "far", None)
     if far is not None:
-        end = _host_end(far._target, far._python)  # noqa: SLF001 - until it offers them
+        end = _host_end(far._target, far._python)  # noqa: SLF001 - whose files they are
         return end, end.home + path[1:] if path.startswith("~") else _trimmed(path)
-    from serai.data.stores import StoreEnd  # noqa: PLC0415 - seldom
+    from serai.data.copying.stores import StoreEnd  # noqa: PLC0415 - seldom
 
     return StoreEnd(filesystem), _trimmed(path)
 

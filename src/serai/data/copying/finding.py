@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from serai.data.copy_plan import Wishes
-    from serai.data.ends import Look
-    from serai.data.opening import Place
+    from serai.data.copying.ends import Look
+    from serai.data.copying.opening import Place
 
 __all__ = ["find_destination", "find_sources", "looks_at"]
 
@@ -28,14 +28,14 @@ def looks_at(places: Sequence[Place], *, follow: bool) -> list[Look]:
         groups.setdefault((place.end.store, follow or place.slash), []).append(number)
     for (_, through), numbers in groups.items():
         end = places[numbers[0]].end
-        for number, look in zip(
-            numbers, end.look([places[n].path for n in numbers], follow=through), strict=True
-        ):
+        for number, look in zip(numbers, end.look([places[n].path for n in numbers], follow=through), strict=True):
             found[number] = look
     return found
 
 
-def find_sources(places: Sequence[Place], *, recursive: bool, follow: bool) -> tuple[list[tuple[Place, Source]], list[str]]:
+def find_sources(
+    places: Sequence[Place], *, recursive: bool, follow: bool
+) -> tuple[list[tuple[Place, Source]], list[str]]:
     """The sources that are there, with what is in them; and complaints about the others.
 
     Args:
@@ -50,7 +50,7 @@ def find_sources(places: Sequence[Place], *, recursive: bool, follow: bool) -> t
             there.append((place, look))
         else:
             why = "Not a directory" if isinstance(look, Fact) else "No such file or directory"
-            why = look.strerror if isinstance(look, OSError) else why
+            why = look.strerror or str(look) if isinstance(look, OSError) else why
             complaints.append(f"cannot stat {quoted(place.shown)}: {why}")
 
     def source(found: tuple[Place, Fact]) -> Source:

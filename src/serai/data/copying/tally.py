@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Stopped", "Tally"]
 
+Piece = TypeVar("Piece", bytes, bytes | memoryview)
 
-class Stopped(Exception):  # noqa: N818 - as every error here: named for what happened
+
+class Stopped(Exception):
     """The copy is to end."""
 
 
@@ -60,7 +62,7 @@ class Tally:
         if self._stopped:
             raise Stopped
 
-    def count(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    def count(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Pass pieces on and count their bytes."""
         for piece in pieces:
             self.add(len(piece))

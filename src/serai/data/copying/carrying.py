@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serai.data.copy_plan import CopyPlan, Destination, Job, Source, Wishes, quoted, shown_below
-from serai.data.tally import Stopped
-from serai.data.ways import Direct, SourceFailed, Through, Way, forget, way_between
+from serai.data.copying.tally import Stopped
+from serai.data.copying.ways import Direct, SourceFailed, Through, Way, forget, way_between
 from serai.errors import SeraiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
 
-    from serai.data.ends import End
-    from serai.data.tally import Tally
+    from serai.data.copying.ends import End
+    from serai.data.copying.tally import Tally
 
 __all__ = ["Outcome", "carry"]
 
@@ -136,7 +136,7 @@ class _Carrier:
             elif not job.over and mode is not None and mode & 0o700 != 0o700:
                 rows.append([job.target, mode & 0o777 & ~self._end.umask, None])
         for number, error in self._each("stamp", rows):
-            self._complain(f"preserving permissions of {quoted(rows[number][0])}: {error.strerror}")
+            self._complain(f"preserving permissions of {quoted(str(rows[number][0]))}: {error.strerror}")
 
     def _each(self, act: str, rows: Sequence[Any]) -> list[tuple[int, OSError]]:
         if not rows or self._end.store in self._lost:
@@ -204,7 +204,9 @@ class _Carrier:
 
         def act(way: Way) -> None:
             done.update(
-                way.lots([job.origin for job in jobs], [_row(job) for job in jobs], follow=_followed(jobs), wishes=wishes)
+                way.lots(
+                    [job.origin for job in jobs], [_row(job) for job in jobs], follow=_followed(jobs), wishes=wishes
+                )
             )
 
         if not self._attempt(source, store, jobs, act):
@@ -303,7 +305,7 @@ class _Carrier:
 
     def _lose(self, end: End, error: SeraiError) -> None:
         """A host is gone: said once, not for every file."""
-        store = self._end.store if error.host in {self._end.shown} else end.store
+        store = self._end.store if error.host == self._end.shown else end.store
         with self._lock:
             first = store not in self._lost
             self._lost.add(store)

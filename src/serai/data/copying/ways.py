@@ -14,10 +14,10 @@ import os
 import subprocess
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from serai.access.ssh_options import read_settings
-from serai.data.ends import PATIENCE_S, HostEnd
+from serai.data.copying.ends import PATIENCE_S, HostEnd
 from serai.errors import SeraiError
 from serai.travel.boot import PORTER, SHUTTLE
 
@@ -25,21 +25,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from serai.access.openssh import Target
-    from serai.data.ends import End
-    from serai.data.tally import Tally
+    from serai.data.copying.ends import End
+    from serai.data.copying.tally import Tally
 
 __all__ = ["Direct", "SourceFailed", "Through", "Way", "way_between"]
+
+Piece = TypeVar("Piece", bytes, bytes | memoryview)
 
 DIRECT_FROM = 32 << 20  # bytes; for fewer, a login from host to host takes longer than it saves
 DEADLINE_S = 8.0  # for one host to reach the other
 # Nobody is there to be asked, and an unknown host is not trusted.
-_SSH = (
-    "ssh -T -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=4 -o ServerAliveInterval=5 "
-    "-o ServerAliveCountMax=3 -o ClearAllForwardings=yes -o ControlMaster=no -o LogLevel=ERROR"
-).split()
+_OPTIONS = (
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    "ConnectTimeout=4",
+    "ServerAliveInterval=5",
+    "ServerAliveCountMax=3",
+    "ClearAllForwardings=yes",
+    "ControlMaster=no",
+    "LogLevel=ERROR",
+)
+_SSH = ("ssh", "-T", *(word for option in _OPTIONS for word in ("-o", option)))
 
 
-class SourceFailed(Exception):  # noqa: N818 - as every error here: named for what happened
+class SourceFailed(Exception):
     """The source, not the destination, could not do its part.
 
     Args:
@@ -67,7 +76,9 @@ class Way(Protocol):
     def large(
         self, path: str, to: str, start: int, size: int | None, *, follow: bool
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Carry a file of so many bytes, as far as known, from an offset on; gives the digest and number of these bytes on either side.
+        """Carry a file of so many bytes, as far as known, from an offset on.
+
+        Gives the digest and number of these bytes on either side.
 
         Raises:
             SourceFailed, OSError, SeraiError: it failed.
@@ -75,7 +86,7 @@ class Way(Protocol):
         ...
 
 
-def _watched(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _watched(pieces: Iterable[Piece]) -> Iterator[Piece]:
     try:
         yield from pieces
     except OSError as error:
@@ -217,7 +228,7 @@ def _reach(source: HostEnd, target: HostEnd) -> tuple[str | None, str]:
 
 
 def ways_to(target: Target) -> list[list[str]]:
-    """The ssh commands that may lead from another host to a target: by the name the user has for it, then by address."""
+    """The ssh commands that may lead from another host to a target: by the name used here, then by its address."""
     command = PORTER.command("python3")
     words = (["-l", target.user] if target.user else []) + (["-p", str(target.port)] if target.port else [])
     ways = [[*_SSH, *words, target.host, command]]

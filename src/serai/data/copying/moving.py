@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serai.data.carrying import Outcome, carry
 from serai.data.copy_plan import Source, plan_copies, quoted, target_of_source
+from serai.data.copying.carrying import Outcome, carry
 from serai.errors import SeraiError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from serai.data.copy_plan import CopyPlan, Destination, Wishes
-    from serai.data.opening import Place
-    from serai.data.tally import Tally
+    from serai.data.copying.opening import Place
+    from serai.data.copying.tally import Tally
 
 __all__ = ["move_found"]
 
@@ -57,7 +57,9 @@ def move_found(
 
 
 def _as_move(what: str) -> str:
-    return what.replace("cannot copy a directory", "cannot move", 1).replace(", into itself", " to a subdirectory of itself", 1)
+    return what.replace("cannot copy a directory", "cannot move", 1).replace(
+        ", into itself", " to a subdirectory of itself", 1
+    )
 
 
 def _is_empty(known: Destination, goal: str) -> bool:
@@ -90,7 +92,7 @@ def _copied(
     if done.complaints or done.kept:
         return
     # What came to the source meanwhile is in none of these, and keeps its directory from going.
-    rows = [f"{source.path}/{name}" if name else source.path for name in reversed(source.tree)]
+    rows = [f"{source.path}/{name}" if name else source.path for name in reversed(list(source.tree))]
     total.complaints += [
         f"cannot remove {quoted(rows[number])}: {error.strerror}" for number, error in one.end.each("remove", rows)
     ]
