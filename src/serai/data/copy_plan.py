@@ -82,6 +82,7 @@ class Destination:
         known: facts by path; of every path that is not there, none. The destination itself, its parent, and what is in
             those directories that a source would be merged with.
         slash: whether it was written with a slash at its end.
+        within: the identities, links followed, of the destination if it is a directory, and of the one it is in.
     """
 
     shown: str
@@ -89,6 +90,7 @@ class Destination:
     store: str
     known: Mapping[str, Fact]
     slash: bool = False
+    within: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,22 +201,25 @@ def shown_below(shown: str, name: str) -> str:
     return f"{shown.rstrip('/')}/{name}" if name else shown
 
 
-def plan_copies(sources: Sequence[Source], destination: Destination, wishes: Wishes) -> CopyPlan:
+def plan_copies(
+    sources: Sequence[Source], destination: Destination, wishes: Wishes, *, several: bool | None = None
+) -> CopyPlan:
     """Decide what is copied where, and what is not.
 
     Args:
         sources: at least one, in the order in which they were written.
         destination: where to.
         wishes: how.
+        several: whether more than one was named, also when only one of them is there.
     """
     planner = _Planner(destination, wishes)
     found = destination.known.get(destination.path)
     if destination.slash and found is not None and found.followed != "directory":
         return CopyPlan(refusals=(Refusal(f"failed to access {quoted(destination.shown)}: Not a directory"),))
     inside = found is not None and found.followed == "directory" and not wishes.as_file
-    if not inside and (len(sources) > 1 or wishes.into):
+    if not inside and ((len(sources) > 1 if several is None else several) or wishes.into):
         if wishes.as_file:
-            return CopyPlan(refusals=(Refusal(f"extra operand {quoted(sources[1].shown)}"),))
+            return CopyPlan(refusals=(Refusal(f"extra operand {quoted(sources[-1].shown)}"),))
         why = "No such file or directory" if found is None else "Not a directory"
         return CopyPlan(refusals=(Refusal(f"target {quoted(destination.shown)}: {why}"),))
     for number, source in enumerate(sources):
@@ -229,23 +234,17 @@ class _Planner:
         self._destination = destination
         self._wishes = wishes
         self._made: dict[str, Job] = {}  # by target
-        self._directories: list[Job] = []
-        self._links: list[Job] = []
-        self._small: list[Job] = []
-        self._large: list[Job] = []
+        self._named: dict[str, tuple[str, str]] = {}  # store and path of sources, by the target of each
         self._refusals: list[Refusal] = []
         self._kept = 0
         self._same_store = False  # whether the present source lies where the destination does
 
     def plan(self) -> CopyPlan:
-        return CopyPlan(
-            tuple(self._directories),
-            tuple(self._links),
-            tuple(self._small),
-            tuple(self._large),
-            tuple(self._refusals),
-            self._kept,
-        )
+        by_kind: dict[str, list[Job]] = {"directory": [], "link": [], "small": [], "large": []}
+        for job in self._made.values():
+            kind = job.fact.kind
+            by_kind[kind if kind in by_kind else "small" if is_small(job.fact) else "large"].append(job)
+        return CopyPlan(*map(tuple, by_kind.values()), tuple(self._refusals), self._kept)
 
     def _refuse(self, what: str) -> None:
         self._refusals.append(Refusal(what))
@@ -262,8 +261,9 @@ class _Planner:
             self._refuse(f"-r not specified; omitting directory {quoted(source.shown)}")
             return
         target = target_of_source(source.path, self._destination.path, inside=inside)
-        if self._is_wrong(source, top, target):
-            return
+        if self._named.get(target) == (source.store, source.path) or self._is_wrong(source, top, target):
+            return  # named twice: copied once
+        self._named.setdefault(target, (source.store, source.path))
         lost: list[str] = []  # directories that are not made, with a slash
         for name, fact in source.tree.items():
             if lost and name.startswith(tuple(lost)):
@@ -277,7 +277,7 @@ class _Planner:
         """Whether the source as a whole cannot go there."""
         shown = self._shown(target)
         if top.kind == "directory":
-            if self._same_store and _is_below(target, source.path):
+            if self._same_store and (_is_below(target, source.path) or self._is_inside(source)):
                 self._refuse(f"cannot copy a directory, {quoted(source.shown)}, into itself, {quoted(shown)}")
                 return True
         elif self._destination.slash and self._destination.path not in self._destination.known:
@@ -298,11 +298,7 @@ class _Planner:
         before = self._made.get(job.target)
         there = self._destination.known.get(job.target)
         if before is not None:
-            # A directory may be merged with one that another source made; nothing else is overwritten.
-            if before.fact.kind == kind == "directory":
-                return True
-            self._clash(before.fact.kind, kind, job, shown)
-            return False
+            return self._take_again(job, before, shown)
         if kind == "other":
             self._refuse(f"{quoted(shown)} is neither a file nor a directory nor a link: not copied")
             return True
@@ -338,28 +334,36 @@ class _Planner:
                 f"cannot overwrite non-directory {quoted(self._shown(job.target))} with directory {quoted(shown)}"
             )
             return False
-        done = replace(job, over=there is not None)
-        self._made[job.target] = done
-        self._directories.append(done)
+        self._made[job.target] = replace(job, over=there is not None)
         return True
 
-    def _clash(self, before: Kind, kind: Kind, job: Job, shown: str) -> None:
+    def _take_again(self, job: Job, before: Job, shown: str) -> bool:
+        """Take a path whose target another source makes, too."""
         target = quoted(self._shown(job.target))
-        if kind == "directory":
+        if job.fact.kind == "directory":
+            if before.fact.kind == "directory":
+                return True  # they are merged
             self._refuse(f"cannot overwrite non-directory {target} with directory {quoted(shown)}")
-        elif before == "directory":
+            return False
+        if before.fact.kind == "directory":
             self._refuse(f"cannot overwrite directory {target} with non-directory")
-        else:
+        elif job.target in self._named:
             self._refuse(f"will not overwrite just-created {target} with {quoted(shown)}")
+        elif self._wishes.keep or (
+            self._wishes.update and (not self._wishes.times or _is_not_older(before.fact, job.fact))
+        ):
+            self._kept += 1
+        else:
+            self._put(replace(job, over=before.over))  # of directories that are merged, the last one's file is there
+        return True
 
     def _put(self, job: Job) -> None:
         self._made[job.target] = job
-        if job.fact.kind == "link":
-            self._links.append(job)
-        elif is_small(job.fact):
-            self._small.append(job)
-        else:
-            self._large.append(job)
+
+    def _is_inside(self, source: Source) -> bool:
+        """Whether the destination is in the source, by whatever links."""
+        within = self._destination.within
+        return any(fact.identity in within for fact in source.tree.values() if fact.kind == "directory")
 
     def _is_same(self, job: Job, there: Fact) -> bool:
         if not self._same_store:

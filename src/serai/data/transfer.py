@@ -77,7 +77,8 @@ def copy(
     if target is None:
         return outcome
     place, known = target
-    plan = plan_copies([source for _, source in found], known, wishes)
+    several = len(sources) > 1 or len(found) > 1
+    plan = plan_copies([source for _, source in found], known, wishes, several=several)
     done = carry(plan, [(one.end, source) for one, source in found], (place.end, known), wishes, tally)
     done.complaints[:0] = outcome.complaints
     return done

@@ -103,4 +103,6 @@ def find_destination(place: Place, sources: Sequence[Source], wishes: Wishes) ->
         names = [name for name, fact in source.tree.items() if name and fact.kind == "directory"]
         tree, _ = place.end.walk(target, within=names)
         known.update({posixpath.join(target, name): fact for name, fact in tree.items() if name})
-    return Destination(place.shown, place.path, place.end.store, known, place.slash)
+    followed = place.end.look([place.path, parent], follow=True)
+    within = {one.identity for one in followed if isinstance(one, Fact) and one.kind == "directory" and one.identity}
+    return Destination(place.shown, place.path, place.end.store, known, place.slash, frozenset(within))
