@@ -3,7 +3,8 @@
 ssh tries one key after the other, and a host stops listening after a few (MaxAuthTries): which of them it would have
 taken is not said. So each key gets an attempt of its own, by a configuration in which everything about the way to the
 host is as ``ssh -G`` says, and only the identity differs. **Each attempt is a login** in the host's log; no session is
-opened, so no command (forced ones neither) is run there.
+opened, so no command (forced ones neither) is run there. Of a certificate only the host's word is had that it would
+take it, before anything is signed.
 """
 
 from __future__ import annotations
@@ -120,9 +121,11 @@ class _Host:
         algorithms = "certificate" if _is_certificate(finding) else "key"
         with open(config, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(config_for(self._settings, identity, algorithms, self._target.config, self._deadline_s))
-        touched = finding.public is not None and finding.public.startswith("sk-")
+        # Whether the host knows a key is asked before anything is signed. A security key would have to be touched for
+        # that; and for a certificate ssh takes its plain key, which is left out here because it would be offered first.
+        asked_only = finding.public is not None and (finding.public.startswith("sk-") or _is_certificate(finding))
         words = ["ssh", "-F", config, "-v", "-N", "-T", "--", self._target.host]
-        said = _said(words, self._environment, self._deadline_s, "Server accepts key: " if touched else "\0")
+        said = _said(words, self._environment, self._deadline_s, "Server accepts key: " if asked_only else "\0")
         judged = judge_attempt(finding, said, self._target.host, self._deadline_s)
         if judged.state is State.UNKNOWN and not said.about_the_key:
             self._failed = judged
@@ -206,8 +209,12 @@ def judge_attempt(finding: Finding, said: Said, host: str, deadline_s: float) ->
     """What an attempt says about a key: pure."""
     authenticated, partial = _AUTHENTICATED.search(said.text), _PARTIAL.search(said.text)
     signing, accepted = _SIGNING.search(said.text), "debug1: Server accepts key: " in said.text
+    touched = finding.public is not None and finding.public.startswith("sk-")
     state, reason = State.UNUSABLE, f"{host} does not accept it"
-    hint: str | None = f"ssh-copy-id -i KEY {host}, or ask its owner"
+    key = finding.context.key if finding.context and finding.context.key else "KEY"
+    hint: str | None = f"ssh-copy-id -i {shlex.quote(key)} {host}, or ask its owner"
+    if _is_certificate(finding):
+        hint = "does the host trust who signed it (TrustedUserCAKeys), and map its principals to this user?"
     error = explain(host, said.text, FAILED if said.code is None else said.code, f"ssh {host}")
     if authenticated and authenticated[1] == "publickey":
         state, reason, hint = State.USABLE, f"{host} accepts it", None
@@ -219,8 +226,8 @@ def judge_attempt(finding: Finding, said: Said, host: str, deadline_s: float) ->
         hint = "it needs a terminal; an open ControlMaster is used as it is"
     elif signing:
         reason, hint = f"{host} would accept it, and it did not sign: {signing[1]}", "ssh-add -l: is it still there?"
-    elif accepted and finding.state is State.UNKNOWN:
-        state, reason, hint = State.UNKNOWN, f"{host} knows it", finding.hint
+    elif accepted and (touched or _is_certificate(finding)):
+        state, reason, hint = State.UNKNOWN if touched else State.USABLE, f"{host} accepts it", finding.hint
     elif said.late:
         state, reason = State.UNKNOWN, f"{host} did not answer within {deadline_s:g} s"
         hint = f"`ssh -v {host}` shows how far it gets"
@@ -228,7 +235,7 @@ def judge_attempt(finding: Finding, said: Said, host: str, deadline_s: float) ->
         state, reason, hint = State.UNKNOWN, error.what, error.hint
     elif "debug1: Offering public key: " not in said.text:
         reason = "ssh did not offer it: the host and ssh share no algorithm for it, or it cannot be loaded"
-        hint = f"`ssh -v -i KEY {host}` says more"
+        hint = f"`ssh -v -i {shlex.quote(key)} {host}` says more"
     return replace(finding, state=state, reasons=(reason, *finding.reasons), hint=hint)
 
 
@@ -271,8 +278,12 @@ def _said(words: Sequence[str], environment: dict[str, str], deadline_s: float, 
     except subprocess.TimeoutExpired:
         code = None
     if code is None:
-        _end_group(process.pid)
-    process.wait()
+        process.terminate()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            _end_group(process.pid)
+            process.wait()
     if process.stderr is not None:
         process.stderr.close()
     return Said("\n".join(lines), code, late.is_set())

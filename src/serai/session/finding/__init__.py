@@ -28,9 +28,13 @@ def find(
         around: the environment, home and time; those of this process if None.
         host: for ssh: what the user's ssh_config says for this host.
         ssh_words: further arguments of ssh.
+
+    Raises:
+        AccessError: OpenSSH is not installed, or does not accept its configuration, and a context for it was given.
     """
     # A session is used by programs that need one type: the others are not loaded.
     from serai.clock import SystemClock  # noqa: PLC0415 - see above
+    from serai.errors import AccessError  # noqa: PLC0415 - see above
     from serai.session.context import TYPES, Context  # noqa: PLC0415 - it loads this when asked for findings
 
     if around is None:
@@ -43,7 +47,12 @@ def find(
         if context.type == "ssh":
             from serai.session.finding.ssh import find_ssh  # noqa: PLC0415 - see above
 
-            found += find_ssh(context, around, host=host, words=ssh_words)
+            try:
+                found += find_ssh(context, around, host=host, words=ssh_words)
+            except AccessError as error:
+                if not everything:
+                    raise  # else the other types are to be heard of as well
+                found.append(Finding("ssh", "ssh", "OpenSSH", State.UNUSABLE, (error.what,), error.hint))
         elif context.type == "aws":
             from serai.session.finding.aws import find_aws  # noqa: PLC0415 - see above
 

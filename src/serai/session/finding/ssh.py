@@ -157,7 +157,7 @@ class _Search:
         code, out, err = self._tools.ask(words)
         if code:
             raise AccessError(
-                f"ssh does not accept its configuration: {(err.strip().splitlines() or ['it said nothing'])[-1]}",
+                f"ssh does not accept its configuration: {'; '.join(err.split(chr(10))[:2]).strip('; ')}",
                 host=self._host,
                 command=shlex.join(words),
                 hint="mend the file and the line it names",
@@ -296,6 +296,8 @@ class _Search:
         fido = key.public is not None and key.public.is_fido
         name = self._around.short(key.path)
         state, reasons, hint = judge_key(name, key.trouble, key.detail, held=held, agent=self._agent.answers, fido=fido)
+        if key.trouble is None and not os.path.exists(f"{key.path}.pub"):
+            reasons = (*reasons, "its .pub file is missing, which ssh does without")
         finding = Finding(
             "ssh",
             name,
@@ -351,7 +353,7 @@ class _Search:
             name = key.comment or key.fingerprint
             if key.is_certificate:
                 if key.blob not in self._certificates:
-                    yield self._certificate(key, name, "agent", None)
+                    yield self._certificate(key, f"{name}, certificate", "agent", None)
                 continue
             if key.fingerprint in self._keys:
                 continue
