@@ -248,6 +248,42 @@ class Connection:
                 raise explain(self.target.host, said if alive else said + self._said("master"), FAILED, shown)
         return done
 
+    def forward_back(self, socket: str, address: str, port: int) -> None:
+        """Have a Unix socket on the host lead to a port that this machine reaches, for as long as the connection lives.
+
+        Args:
+            socket: its path on the host; nothing is there yet.
+            address: as this machine knows it.
+            port: of the address.
+
+        Raises:
+            AccessError: the host does not allow it (AllowStreamLocalForwarding, DisableForwarding).
+        """
+        self._ask_master("forward", f"{socket}:{address}:{port}")
+
+    def cancel_back(self, socket: str, address: str, port: int) -> None:
+        """End what `forward_back` began.
+
+        Raises:
+            AccessError: the connection is gone, or never had it.
+        """
+        self._ask_master("cancel", f"{socket}:{address}:{port}")
+
+    def _ask_master(self, what: str, forward: str) -> None:
+        if self._socket is None:
+            raise UsageError("the connection is not open", host=self.target.host)
+        # Without the user's configuration: its own forwardings would be asked for as well.
+        words = ["ssh", "-F", "none", "-S", self._socket.replace("%", "%%"), "-O", what, "-R", forward]
+        done = self._local([*words, self.target.host])
+        if done is None or done.returncode:
+            said = "it took too long" if done is None else done.stderr.decode(errors="replace").strip()
+            raise AccessError(
+                f"no way back through the connection: {said or 'ssh said nothing'}",
+                host=self.target.host,
+                command=shlex.join([*words[:3], *words[5:], self.target.host]),
+                hint="its sshd must allow AllowStreamLocalForwarding; or name an address that it reaches directly",
+            )
+
     def alive(self, *, grace_s: float = 0.0) -> bool:
         """Whether the master lives. A network that fell silent shows after 15 s, or as the user's config says.
 
