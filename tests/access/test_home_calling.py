@@ -21,7 +21,6 @@ import serai
 from serai.access.home_calling import Front, HomeCalling
 from serai.access.home_calling.keys import AuthorizedKeys, Mode, line_for, with_line, without_lines
 from serai.access.home_calling.node import read_made
-from serai.access.openssh import Connection
 from serai.clock import SystemClock
 from serai.errors import AccessError, UsageError
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.access.conftest import Sshd
+
+    from serai.access.openssh import Connection
 
 CLOCK = SystemClock()
 
