@@ -131,7 +131,9 @@ EXECUTOR = Traveller(
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
 
+_PORTER = ("calls", "files", "tree", "records", "keeper", "waiting", "jobs", "serve")
+
 PORTER = Traveller(
-    modules=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
-    first=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
+    modules=("frames", "processes", *_of("porter", _PORTER)),
+    first=("frames", "processes", *_of("porter", _PORTER)),
 )
