@@ -131,9 +131,13 @@ EXECUTOR = Traveller(
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
 
-_PORTER = ("calls", "files", "tree", "records", "keeper", "waiting", "jobs", "serve")
-
-PORTER = Traveller(
-    modules=("frames", "processes", *_of("porter", _PORTER)),
-    first=("frames", "processes", *_of("porter", _PORTER)),
+_PORTER = (
+    "frames",
+    "processes",
+    *_of(
+        "porter",
+        ("calls", "surroundings", "drafts", "files", "trees", "tree", "records", "keeper", "waiting", "jobs", "serve"),
+    ),
 )
+
+PORTER = Traveller(modules=_PORTER, first=_PORTER)

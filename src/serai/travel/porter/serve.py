@@ -9,7 +9,7 @@ import sys
 import threading
 
 from ..frames import Reader, peek, write
-from . import files, jobs
+from . import files, jobs, trees
 from .calls import BYE, Switchboard
 from .tree import boot
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .calls import Call
 
 
-def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
-    """{} -> who and where this is; "boot" differs after a restart."""
+def who() -> dict[str, Any]:
+    """Who and where this is; "boot" differs after a restart."""
     return {
         "host": platform.node(),
         "boot": boot(),
@@ -32,7 +32,12 @@ def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
         "python": list(sys.version_info[:3]),
         "system": platform.system(),
         "pid": os.getpid(),
-    }, b""
+    }
+
+
+def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
+    """{} -> see `who`."""
+    return who(), b""
 
 
 def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
@@ -50,7 +55,7 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
         with lock:
             write(fd_out, frame)
 
-    board = Switchboard({"who": _who, **files.HANDLERS, **jobs.HANDLERS}, send)
+    board = Switchboard({"who": _who, **files.HANDLERS, **trees.HANDLERS, **jobs.HANDLERS}, send)
     reader = Reader(fd_in)
     while True:
         frames = reader.read()
