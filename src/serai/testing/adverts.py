@@ -239,38 +239,38 @@ class AdvertsContract:
 
     def test_a_claim_is_one_owners_until_it_is_given_up(self, adverts: Adverts, open_one: Open) -> None:
         other = open_one()
-        adverts.put("/work/1", {"x": 1})
-        assert adverts.claim("/work/1", "w1", 60)
-        assert adverts.claim("/work/1", "w1", 90)
-        assert not other.claim("/work/1", "w2", 60)
-        entry = other.get("/work/1")
+        adverts.put("/jobs/1", {"x": 1})
+        assert adverts.claim("/jobs/1", "w1", 60)
+        assert adverts.claim("/jobs/1", "w1", 90)
+        assert not other.claim("/jobs/1", "w2", 60)
+        entry = other.get("/jobs/1")
         assert entry is not None
         assert entry.owner == "w1"
         assert entry.owned_until is not None
         assert 60 < entry.owned_until - adverts.now() <= 90
-        adverts.update("/work/1", {"x": 2})
-        adverts.put("/work/1", {"x": 3})
+        adverts.update("/jobs/1", {"x": 2})
+        adverts.put("/jobs/1", {"x": 3})
         with pytest.raises(PermissionError):
-            other.release("/work/1", "w2")
-        assert not other.claim("/work/1", "w2", 60), "putting and updating leave a claim"
-        adverts.release("/work/1", "w1")
-        adverts.release("/work/1", "w1")
-        assert other.claim("/work/1", "w2", 60)
+            other.release("/jobs/1", "w2")
+        assert not other.claim("/jobs/1", "w2", 60), "putting and updating leave a claim"
+        adverts.release("/jobs/1", "w1")
+        adverts.release("/jobs/1", "w1")
+        assert other.claim("/jobs/1", "w2", 60)
         for owner in ("", "a\nb", "x" * 300):
             with pytest.raises(UsageError):
-                adverts.claim("/work/1", owner, 1)
+                adverts.claim("/jobs/1", owner, 1)
 
     def test_a_claim_ends_with_its_time_and_whoever_waits_is_told(self, adverts: Adverts) -> None:
-        adverts.put("/work/1", {})
-        assert adverts.claim("/work/1", "w1", SHORT_S)
-        since = adverts.watch("/work", None, 0).version
+        adverts.put("/jobs/1", {})
+        assert adverts.claim("/jobs/1", "w1", SHORT_S)
+        since = adverts.watch("/jobs", None, 0).version
         began = time.monotonic()
-        (change,) = seen(adverts, "/work", since, 1)
+        (change,) = seen(adverts, "/jobs", since, 1)
         assert change.kind == "changed"
         assert change.entry is not None
         assert change.entry.owner is None
         assert time.monotonic() - began < SHORT_S + 2
-        assert adverts.claim("/work/1", "w2", 60)
+        assert adverts.claim("/jobs/1", "w2", 60)
 
     def test_of_many_who_claim_at_once_one_wins(self, adverts: Adverts, open_one: Open) -> None:
         others = [open_one() for _ in range(3)]
