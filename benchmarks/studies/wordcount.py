@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import envs
 import processes
+from account import account
 from catalogue import COUNTS
 from peers.proctree import machine_cpu_s
 from studies.rates import PEERS, environment, wanted
@@ -79,32 +77,20 @@ def take(run: Count, files: Sequence[Path], deadline_s: float) -> dict[str, Any]
         Path(places["scratch"]).mkdir()
         words = [program, *(word.format(**places) for word in run.words), *map(str, files)]
         env = environment(python, scratch, own=bool(run.env)) | {"TMPDIR": places["scratch"]}
-        cpu_s, busy_s = children_cpu_s(), machine_cpu_s()
-        ended = processes.run(
-            [*(processes.alone() if run.alone else ()), *words], env=env, cwd=Path(scratch), deadline_s=deadline_s
-        )
-        reap_all()
-        cpu_s = children_cpu_s() - cpu_s
-        figure = {"wall_s": ended.wall_s, "cpu_s": cpu_s, "others_cpu_s": max(0.0, machine_cpu_s() - busy_s - cpu_s)}
+        with account() as (enter, cpu_s):
+            busy_s = machine_cpu_s()
+            ended = processes.run(
+                [*enter, *(processes.alone() if run.alone else ()), *words],
+                env=env,
+                cwd=Path(scratch),
+                deadline_s=deadline_s,
+            )
+            used_s = cpu_s()
+            others_s = max(0.0, machine_cpu_s() - busy_s - used_s)
+        figure = {"wall_s": ended.wall_s, "cpu_s": used_s, "others_cpu_s": others_s}
         if ended.code:
             return {"error": ended.complaint.splitlines()[-1] if ended.complaint else f"exit code {ended.code}"}
         return figure | result_of(out)
-
-
-def reap_all() -> None:
-    """Wait until every process below this one is gone: only then is the time of a daemon with many threads known."""
-    deadline = time.monotonic() + processes.GRACE_S
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0] or time.monotonic() < deadline:
-            time.sleep(0.002)
-    except ChildProcessError:
-        return  # none is left
-
-
-def children_cpu_s() -> float:
-    """Return the CPU seconds of all that has ended below this process, adopted daemons as well."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def result_of(out: Path) -> dict[str, Any]:
