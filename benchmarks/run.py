@@ -22,7 +22,7 @@ import report
 from catalogue import LEFT_OUT, RATES
 from peers.proctree import adopt_orphans
 from processes import end_descendants
-from studies import cold, copying, hosts16, jobstarts, queued, rates, wordcount
+from studies import cold, copying, hosts16, jobstarts, queued, rates, wordcount, workers10
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ OTHERS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "wordcount": wordcount.study,
     "copying": copying.study,
     "jobstarts": jobstarts.study,
+    "workers10": workers10.study,
 }
 
 

@@ -134,7 +134,7 @@ def copied(way: Way, places: dict[str, str], target: Host, digest: str, scratch:
     if "error" not in taken and digest_of(target, f"{folder}/{places['what']}") != digest:
         return {"error": "the copy differs from its source"}
     target.run(["rm", "-rf", folder], user=target.user, timeout_s=MOST_S)
-    return taken
+    return {name: value for name, value in taken.items() if name not in {"stdout", "began"}}
 
 
 def digest_of(host: Host, folder: str) -> str:

@@ -79,7 +79,10 @@ def taken(way: Way, scratch: Path, count: int) -> dict[str, Any]:
         more["SERAI_BENCH_PATH"] = more.pop("PYTHONPATH")
         words = ["sh", "-c", 'PYTHONPATH="$SERAI_BENCH_PATH" exec "$@"', "sh", *words]
     told = laboratory.timed(words, scratch, MOST_S, **more)
-    return told if "error" in told else {**told, **json.loads(told.pop("stdout").splitlines()[-1])}
+    if "error" in told:
+        return told
+    del told["began"]
+    return json.loads(told.pop("stdout").splitlines()[-1]) | told
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def timed(words: Sequence[str], scratch: Path, deadline_s: float, **more: str) -
     """Run a command with state of its own, and end what it leaves behind.
 
     Returns:
-        Its wall and CPU seconds (the latter of this side), or its error.
+        Its wall and CPU seconds (the latter of this side), when it began, and what it printed last; or its error.
     """
     with tempfile.TemporaryDirectory(prefix="t", dir=scratch, ignore_cleanup_errors=True) as own:
         wrapped = [sys.executable, "-m", "studies.laboratory", own, str(deadline_s), *words]
@@ -87,7 +88,9 @@ def timed(words: Sequence[str], scratch: Path, deadline_s: float, **more: str) -
             wrapped, env=env, capture_output=True, text=True, check=False, timeout=deadline_s + GRACE_S
         )
     if done.returncode:
-        return {"error": (done.stderr.strip() or "no word").splitlines()[-1]}
+        said = done.stderr.strip().splitlines()[-3:]  # of which those of a traceback's frames are of no use
+        lines = [line.strip() for line in said if not line.startswith(" ") or "hint:" in line]
+        return {"error": "; ".join(lines) or f"exit code {done.returncode}"}
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
@@ -96,10 +99,11 @@ def main() -> None:
     """Run one command below this process."""
     adopt_orphans()
     cwd, deadline_s, *words = sys.argv[1:]
+    began = time.time()
     ended = processes.run(words, env=os.environ, cwd=Path(cwd), deadline_s=float(deadline_s))
     if ended.code:
         sys.exit(ended.complaint or f"exit code {ended.code}")
-    print(json.dumps({"wall_s": ended.wall_s, "cpu_s": ended.cpu_s, "stdout": ended.stdout[-2000:]}))
+    print(json.dumps({"wall_s": ended.wall_s, "cpu_s": ended.cpu_s, "began": began, "stdout": ended.stdout[-2000:]}))
 
 
 if __name__ == "__main__":
