@@ -36,6 +36,7 @@ COMMANDS = {
     "mkdir": ("serai.cli.files", "mkdir", "Make directories."),
     "stat": ("serai.cli.files", "stat", "Show what is known of files."),
     "du": ("serai.cli.files", "du", "Sum up the sizes of files."),
+    "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 

@@ -240,11 +240,12 @@ class _Planner:
         self._same_store = False  # whether the present source lies where the destination does
 
     def plan(self) -> CopyPlan:
-        by_kind: dict[str, list[Job]] = {"directory": [], "link": [], "small": [], "large": []}
-        for job in self._made.values():
-            kind = job.fact.kind
-            by_kind[kind if kind in by_kind else "small" if is_small(job.fact) else "large"].append(job)
-        return CopyPlan(*map(tuple, by_kind.values()), tuple(self._refusals), self._kept)
+        def of(kind: Kind, *, small: bool | None = None) -> tuple[Job, ...]:
+            jobs = (job for job in self._made.values() if job.fact.kind == kind)
+            return tuple(job for job in jobs if small is None or is_small(job.fact) == small)
+
+        files = of("file", small=True), of("file", small=False)
+        return CopyPlan(of("directory"), of("link"), *files, tuple(self._refusals), self._kept)
 
     def _refuse(self, what: str) -> None:
         self._refusals.append(Refusal(what))

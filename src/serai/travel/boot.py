@@ -131,9 +131,15 @@ EXECUTOR = Traveller(
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
 
-_FILES = ("surroundings", "drafts", "files", "trees", "looks", "lots", "shuttle", "peers")
-_PORTER = ("frames", "processes", *_of("porter", ("calls", *_FILES, "jobs", "serve")))
+_COPYING = _of("copying", ("looks", "lots", "shuttle", "peers"))
+_PORTER = (
+    "frames",
+    "processes",
+    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees")),
+    *_COPYING,
+    *_of("porter", ("tree", "records", "keeper", "waiting", "jobs", "serve")),
+)
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
 
-_SHUTTLE = _of("porter", ("lots", "shuttle"))
+_SHUTTLE = _of("copying", ("lots", "shuttle"))
 SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)

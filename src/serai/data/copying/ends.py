@@ -1,6 +1,6 @@
 """The two ends of a copy: this machine, a host behind its porter, or any file system that fsspec knows.
 
-The first two run the same code (`serai.travel.porter.looks` and ``lots``), here or there.
+The first two run the same code (`serai.travel.copying.looks` and ``lots``), here or there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from serai.access.connections import shared
 from serai.access.porter import shared_porter
 from serai.data.copy_plan import Fact
 from serai.travel.boot import SHUTTLE
-from serai.travel.porter import looks, lots, peers
+from serai.travel.copying import looks, lots, peers
+from serai.travel.copying.shuttle import Line, land_order, read_order
 from serai.travel.porter.calls import Trouble
-from serai.travel.porter.shuttle import Line, land_order, read_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

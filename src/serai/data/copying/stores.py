@@ -10,7 +10,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any
 
 from serai.data.copy_plan import Fact
-from serai.travel.porter import lots
+from serai.travel.copying import lots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,9 +8,11 @@ import platform
 import sys
 import threading
 
+from ..copying import looks, lots, peers
 from ..frames import Reader, peek, write
-from . import files, jobs, looks, lots, peers, trees
+from . import files, jobs, trees
 from .calls import BYE, Switchboard
+from .tree import boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,24 +41,15 @@ def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
     return who(), b""
 
 
-def boot() -> str:
-    """What differs from machine to machine and from start to start of it; empty where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:
+def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     """Serve calls behind a pair of pipes, until the caller is gone or says bye.
 
     Args:
         fd_in: where calls come from.
         fd_out: where answers go.
-        sources: the text of the porter's own modules.
+        _sources: the text of the porter's own modules.
     """
-    jobs.SOURCES.update(sources)
+    jobs.begin()  # before there are threads
     lock = threading.Lock()
 
     def send(frame: bytes) -> None:

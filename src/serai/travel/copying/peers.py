@@ -19,15 +19,15 @@ import threading
 import time
 
 from ..frames import Reader, pack, unpack, write
+from ..porter.calls import ANSWER, CALL, CANCEL, DATA, END, FAILED, PIECE, TAKEN, WINDOW, Cancelled, Trouble
 from . import lots, shuttle
-from .calls import ANSWER, CALL, CANCEL, DATA, END, FAILED, PIECE, TAKEN, WINDOW, Cancelled, Trouble
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any, Callable, Optional
 
-    from .calls import Call
+    from ..porter.calls import Call
 
 MARK = b"\0serai\0"  # what a program that travelled says first; see boot.MARK
 MOST_NOISE = 1 << 20  # bytes before the mark

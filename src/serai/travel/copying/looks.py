@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, Optional
 
-    from .calls import Call
+    from ..porter.calls import Call
 
     Row = Optional[list[Any]]  # a fact: see `fact`
 

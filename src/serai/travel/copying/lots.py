@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any, Optional, Union
 
-    from .calls import Call
+    from ..porter.calls import Call
 
 PARTIAL = ".serai-partial"
 LOT_BYTES = 1 << 20
