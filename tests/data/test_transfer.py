@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -143,8 +144,6 @@ def test_an_interrupt_ends_it_soon_and_leaves_the_partial_file_only(ssh: str, tm
 
 
 def test_two_copies_to_one_place_do_not_mix(tmp_path: Path) -> None:
-    import fcntl
-
     (tmp_path / "a").write_bytes(bytes(2 << 20))
     with (tmp_path / "b.serai-partial").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -304,7 +303,7 @@ def test_move_across_file_systems_keeps_a_source_of_which_something_stayed(tmp_p
     with_pipe.mkdir()
     (with_pipe / "f").write_text("f")
     os.mkfifo(with_pipe / "pipe")
-    other = Path("/dev/shm") / f"serai-{os.getpid()}"  # noqa: S108 - another file system
+    other = Path("/dev/shm") / f"serai-{os.getpid()}"
     other.mkdir()
     try:
         if other.stat().st_dev == tmp_path.stat().st_dev:

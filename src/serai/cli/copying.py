@@ -114,6 +114,7 @@ def _streamed(sources: list[str], destination: str, options: dict[str, Any]) -> 
     from serai.data.transfer import store_stream  # noqa: PLC0415 - `serai --help` does without
 
     with _counting("cp", quiet=options["quiet"], verbose=options["verbose"]) as tally:
+        tally.expect(1, 0)
         try:
             store_stream(tally.count(stdin_pieces()), destination, ssh_config=options["ssh_config"])
         except OSError as error:

@@ -80,7 +80,10 @@ class Listing:
     def lines(self, found: Sequence[tuple[Place, Any]]) -> tuple[list[str], list[tuple[str, str]]]:
         """The lines to be printed, and what could not be looked into."""
         alone = [entry for _, (entry, _) in found if entry is not None]
-        directories = [one for _, (_, several) in found for one in several]
+        named = [several for _, (_, several) in found if several]
+        if not (self._options["by_time"] or self._options["by_size"]):
+            named.sort(key=lambda several: several[0][0], reverse=self._options["reverse"])
+        directories = [one for several in named for one in several]
         troubles = [(name, why) for name, _, why in directories if why]
         lines = self._entries(self._sorted(alone)) if alone else []
         headed = len(found) > 1 or self._options["recursive"]
