@@ -89,7 +89,7 @@ def test_a_large_file_goes_on_where_it_stopped(ends: tuple[str, str], tmp_path: 
     data = os.urandom(BIG)
     (tmp_path / "a").write_bytes(data)
     (tmp_path / "b.serai-partial").write_bytes(data[: BIG // 2])
-    tally, notes = Tally(), []
+    notes: list[str] = []
     tally = Tally(notes.append)
     assert copy([f"{source}{tmp_path}/a"], f"{target}{tmp_path}/b", tally=tally).ok
     assert any(f"goes on after {BIG // 2} bytes" in note for note in notes), notes

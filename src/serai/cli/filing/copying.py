@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serai.cli.operands import URLS, complain, echo, stdin_pieces
+from serai.cli.filing.operands import URLS, complain, echo, stdin_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def _counting(command: str, *, quiet: bool, verbose: bool) -> Iterator[Tally]:
     if quiet or not sys.stderr.isatty():
         yield tally
         return
-    from serai.cli.carrying_bar import shown  # noqa: PLC0415 - rich is slow to import
+    from serai.cli.filing.bar import shown  # noqa: PLC0415 - rich is slow to import
 
     with shown(tally):
         yield tally
@@ -106,7 +106,7 @@ def _operands(command: str, urls: tuple[str, ...], into: str | None) -> tuple[li
 
 def _streamed(sources: list[str], destination: str, options: dict[str, Any]) -> int:
     if destination == "-":
-        from serai.cli.files import print_files  # noqa: PLC0415 - the other half of the file commands
+        from serai.cli.filing.files import print_files  # noqa: PLC0415 - the other half of the file commands
 
         return print_files("cp", sources, options["ssh_config"])
     if len(sources) > 1:

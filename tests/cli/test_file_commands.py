@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serai.access import connections, porter
-from serai.cli.files import _refuse_what_holds_all
-from serai.cli.listing import _in_columns, size_text
+from serai.cli.filing.files import _refuse_what_holds_all
+from serai.cli.filing.listing import _in_columns, size_text
 from serai.data.copying import opening
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serai.cli.operands import URLS, complain, echo, opened, shown, stdin_pieces
+from serai.cli.filing.operands import URLS, complain, echo, opened, shown, stdin_pieces
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def each(command: str, places: Sequence[Place], act: Callable[[Place], Any]) -> 
 @click.argument("urls", type=URLS, nargs=-1, metavar="[URL]...")
 def ls(urls: tuple[str, ...], **options: Any) -> int:
     """List what is in directories, of this machine, of hosts and of whatever else has a URL."""
-    from serai.cli.listing import Listing  # noqa: PLC0415 - `serai --help` does without
+    from serai.cli.filing.listing import Listing  # noqa: PLC0415 - `serai --help` does without
 
     places, code = opened("ls", urls or (".",), options["ssh_config"])
     listing = Listing(options)
@@ -211,7 +211,7 @@ def _refuse_what_holds_all(place: Place) -> None:
 @click.argument("urls", type=URLS, nargs=-1, metavar="URL...")
 def stat(urls: tuple[str, ...], *, dereference: bool, pattern: str | None, ssh_config: str | None) -> int:
     """Show what is known of files."""
-    from serai.cli.listing import described  # noqa: PLC0415 - `serai --help` does without
+    from serai.cli.filing.listing import described  # noqa: PLC0415 - `serai --help` does without
 
     places, code = opened("stat", urls, ssh_config)
 
@@ -262,7 +262,7 @@ def mkdir(urls: tuple[str, ...], *, parents: bool, mode: str | None, ssh_config:
 @click.argument("urls", type=URLS, nargs=-1, metavar="[URL]...")
 def du(urls: tuple[str, ...], *, summarize: bool, human: bool, ssh_config: str | None) -> int:
     """Sum up the sizes of files, in bytes, by directory."""
-    from serai.cli.listing import sums  # noqa: PLC0415 - `serai --help` does without
+    from serai.cli.filing.listing import sums  # noqa: PLC0415 - `serai --help` does without
 
     places, code = opened("du", urls or (".",), ssh_config)
     found, failed = each("du", places, lambda place: sums(place, summarize=summarize, human=human))

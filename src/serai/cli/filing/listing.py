@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from serai.cli.operands import shown
+from serai.cli.filing.operands import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
