@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 
+from serai.data.copying.ends import Tree, sort_tree
 from serai.data.transfer import Tally, Wishes, copy, move, store_stream, sync
 from serai.errors import HostUnknown, HostUnreachable, UsageError
 
@@ -107,7 +108,8 @@ def test_a_partial_file_of_something_else_is_begun_anew(ends: tuple[str, str], t
     assert (tmp_path / "b").read_bytes() == data
 
 
-COPY = "import sys; from serai.data.transfer import copy; sys.exit(not copy(sys.argv[1:-1], sys.argv[-1]).ok)"
+COPY = "import sys; from serai.data.copying.ends import Tree, sort_tree
+from serai.data.transfer import copy; sys.exit(not copy(sys.argv[1:-1], sys.argv[-1]).ok)"
 
 
 @pytest.mark.parametrize("direction", ["to", "from"])
@@ -326,6 +328,19 @@ def test_a_stream_becomes_a_file(ends: tuple[str, str], tmp_path: Path) -> None:
         store_stream(iter(pieces), f"{target}{tmp_path}")
     with pytest.raises(FileNotFoundError):
         store_stream(iter(pieces), f"{target}{tmp_path}/no/such")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["../x"], ["a", "a/../../x"], ["/etc/x"], ["link", "link/x"], ["a", "a", "a"], ["x/y"], ["a/", "a//b"], ["a\0b"]],
+)
+def test_names_that_lead_out_of_a_tree_are_not_believed(names: list[str]) -> None:
+    tree: Tree = {}, {}
+    facts = {"a": "directory", "link": "link", "": "directory"}
+    rows = [[name, [facts.get(name, "file"), 1, 0o644, 1, None, None, 1, 1]] for name in ["", *names]]
+    sort_tree(rows, tree)
+    assert set(tree[0]) <= {"", "a", "link"}
+    assert names[-1] in tree[1]
 
 
 def test_a_host_that_is_not_there_is_said_once_and_the_rest_goes_on(ssh: str, tmp_path: Path) -> None:
