@@ -108,8 +108,7 @@ def test_a_partial_file_of_something_else_is_begun_anew(ends: tuple[str, str], t
     assert (tmp_path / "b").read_bytes() == data
 
 
-COPY = "import sys; from serai.data.copying.ends import Tree, sort_tree
-from serai.data.transfer import copy; sys.exit(not copy(sys.argv[1:-1], sys.argv[-1]).ok)"
+COPY = "import sys; from serai.data.transfer import copy; sys.exit(not copy(sys.argv[1:-1], sys.argv[-1]).ok)"
 
 
 @pytest.mark.parametrize("direction", ["to", "from"])
