@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serai.dispatch.engines.pipe import PipeLink, StartFailed, command
-from serai.pool.executor import wire
+from serai.travel.boot import EXECUTOR
+from serai.travel.executor import wire
+from serai.travel.stream import PipeLink, StartFailed
 
 if TYPE_CHECKING:
     import socket
 
+PARCEL = EXECUTOR.packed()
 START_S = 20.0
 STARTED: list[subprocess.Popen[bytes]] = []
 
@@ -36,7 +38,9 @@ def nobody(_frame: bytes | None) -> None:
 
 def test_what_a_login_shell_says_is_passed_over() -> None:
     heard: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    link = PipeLink(functools.partial(shell, f"echo welcome; {command('python3')}"), heard.put, START_S)
+    link = PipeLink(
+        functools.partial(shell, f"echo welcome; {EXECUTOR.command('python3')}"), PARCEL, heard.put, START_S
+    )
     try:
         hello = {"run": "r", "beat": 5.0, "silence": 15.0, "keep": 1000, "node": "n"}
         link.send(wire.pack(wire.HELLO, head=hello))
@@ -55,21 +59,21 @@ def test_what_a_login_shell_says_is_passed_over() -> None:
 @pytest.mark.parametrize("script", ["exit 3", "head -c 10 > /dev/null; exit 3", "head -c 3000000 /dev/zero; exit 3"])
 def test_an_early_end_is_told_with_its_status(script: str) -> None:
     with pytest.raises(StartFailed) as told:
-        PipeLink(functools.partial(shell, script), nobody, START_S)
+        PipeLink(functools.partial(shell, script), PARCEL, nobody, START_S)
     assert told.value.returncode in {3, None, -13, 141}
 
 
 def test_silence_has_a_deadline_and_leaves_no_process() -> None:
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        PipeLink(functools.partial(shell, "exec sleep 100"), nobody, 0.3)
+        PipeLink(functools.partial(shell, "exec sleep 100"), PARCEL, nobody, 0.3)
     assert time.monotonic() - began < 5
     assert STARTED[-1].returncode is not None
 
 
 def test_a_link_that_is_full_can_be_closed() -> None:
-    mark = r"printf '\000serai executor\000'; exec sleep 100"
-    link = PipeLink(functools.partial(shell, mark), nobody, START_S)
+    mark = r"printf '\000serai\000'; exec sleep 100"
+    link = PipeLink(functools.partial(shell, mark), PARCEL, nobody, START_S)
     ended = threading.Event()
 
     def pour() -> None:

@@ -19,8 +19,8 @@ import pytest
 import serai
 from serai.describe.poolfile import site_from_url
 from serai.errors import AccessError, HostKeyRefused, HostUnreachable, LoginRefused, NoPython, UsageError
-from serai.pool.executor import wire
 from serai.testing.front_end import FrontEnd
+from serai.travel.executor import wire
 
 distributed = pytest.importorskip("distributed")
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import pytest
 
-from serai.pool.executor import boot, wire
+from serai.travel.boot import EXECUTOR
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -136,7 +137,7 @@ class AgentHarness:
         self._ended = False
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [python, "-u", "-c", source or boot.pipe_source()],
+                [python, "-u", "-c", source or EXECUTOR.pipe_source()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -7,8 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from serai.pool.executor import facts, store, wire
-from serai.pool.executor.agent import Agent
+from serai.travel.executor import facts, store, wire
+from serai.travel.executor.agent import Agent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +103,8 @@ def test_inputs_that_come_quicker_than_they_are_written_do_not_stop_heartbeats(
 ) -> None:
     """The inbox never runs empty here, and every write takes its time."""
     monkeypatch.setattr(store.Store, "write", lambda *_: time.sleep(0.002))
-    monkeypatch.setattr("serai.pool.executor.agent.adopt_orphans", lambda: True)
-    monkeypatch.setattr("serai.pool.executor.agent.end_descendants", lambda *_, **__: None)
+    monkeypatch.setattr("serai.travel.executor.agent.adopt_orphans", lambda: True)
+    monkeypatch.setattr("serai.travel.executor.agent.end_descendants", lambda *_, **__: None)
     sent: list[int] = []
     agent = Agent(lambda frame: sent.append(wire.peek(frame)[0]), {})
     thread = threading.Thread(target=agent.run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serai.pool.executor import wire
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,8 +235,8 @@ def test_large_bundles_pass_both_ways(agent: AgentHarness) -> None:
 
 def test_an_agent_that_was_started_with_signals_ignored(start: Callable[..., AgentHarness]) -> None:
     """SIGCHLD, ignored by whoever started it, would take all exit codes away."""
-    from serai.pool.executor import boot  # noqa: PLC0415 - only here
+    from serai.travel.boot import EXECUTOR  # noqa: PLC0415 - only here
 
-    agent = start(source="import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + boot.pipe_source())
+    agent = start(source="import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + EXECUTOR.pipe_source())
     agent.hello()
     assert agent.shell("exit 7").code == 7

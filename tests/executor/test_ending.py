@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import cloudpickle
 import pytest
 
-from serai.pool.executor import boot, wire
+from serai.travel.boot import EXECUTOR
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +42,11 @@ def wait_long(path: str = "") -> None:
 
 def without_adoption() -> str:
     """The program, as it is where orphans cannot be adopted: macOS, or no /proc."""
-    sources = dict(boot.sources())
+    sources = dict(EXECUTOR.sources())
     sources["processes"] = sources["processes"].replace('LINUX = sys.platform.startswith("linux")', "LINUX = False")
     sources["processes"] = sources["processes"].replace('"/proc', '"/no-proc')
-    assert sources["processes"] != boot.sources()["processes"]
-    return boot.pipe_source().replace(repr(_json(boot.sources())), repr(_json(sources)))
+    assert sources["processes"] != EXECUTOR.sources()["processes"]
+    return EXECUTOR.pipe_source().replace(repr(_json(EXECUTOR.sources())), repr(_json(sources)))
 
 
 def _json(sources: dict[str, str]) -> str:
@@ -319,7 +320,7 @@ def test_a_front_end_that_neither_reads_nor_ends_is_given_up(scratch: Path) -> N
     """The agent writes to a full pipe, so its own deadline cannot be seen to by the thread that writes."""
     import subprocess  # noqa: PLC0415 - by hand, since the usual harness reads
 
-    source = boot.pipe_source().replace("STUCK_S = 5.0", "STUCK_S = 0.1")
+    source = EXECUTOR.pipe_source().replace("STUCK_S = 5.0", "STUCK_S = 0.1")
     run = f"stuck{os.getpid()}"
     with subprocess.Popen(
         [sys.executable, "-u", "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0

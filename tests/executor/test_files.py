@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serai.pool.executor import stage, store, wire
+from serai.travel.executor import stage, store, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import pytest
 
-from serai.pool.executor import functions, wire
+from serai.travel.executor import functions, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

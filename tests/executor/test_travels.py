@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serai.pool.executor import boot
+from serai.travel import frames
+from serai.travel.boot import EXECUTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,37 +52,43 @@ def python(request: pytest.FixtureRequest) -> str:
     return found
 
 
-def test_every_module_but_boot_travels() -> None:
-    folder = Path(boot.__file__).parent
-    assert {one.stem for one in folder.glob("*.py")} - {"__init__", "boot"} == set(boot.MODULES)
+def test_every_module_of_the_agent_travels() -> None:
+    folder = Path(frames.__file__).parent / "executor"
+    assert {f"executor.{one.stem}" for one in folder.glob("*.py")} - {"executor.__init__"} == {
+        one for one in EXECUTOR.modules if one.startswith("executor.")
+    }
 
 
-@pytest.mark.parametrize("name", boot.MODULES)
+def siblings(name: str, node: ast.ImportFrom) -> set[str]:
+    """The modules that a relative import names."""
+    above = name.split(".")[: -node.level]
+    below = [node.module] if node.module else [one.name for one in node.names]
+    return {".".join([*above, one]) for one in below}
+
+
+@pytest.mark.parametrize("name", EXECUTOR.modules)
 def test_it_imports_the_standard_library_and_its_siblings_only(name: str) -> None:
-    wanted = {"cloudpickle"} if name == "functions" else set()  # where it is missing, it is sent
-    for node in ast.walk(ast.parse(boot.sources()[name])):
+    wanted = {"cloudpickle"} if name == "executor.functions" else set()  # where it is missing, it is sent
+    for node in ast.walk(ast.parse(EXECUTOR.sources()[name])):
         if isinstance(node, ast.Import):
             tops = {one.name.partition(".")[0] for one in node.names}
             assert tops <= sys.stdlib_module_names | wanted
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             assert (node.module or "").partition(".")[0] in sys.stdlib_module_names
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 1
-            siblings = [node.module] if node.module else [one.name for one in node.names]
-            assert set(siblings) <= set(boot.MODULES)
+            assert siblings(name, node) <= set(EXECUTOR.modules)
 
 
 def test_modules_are_loaded_after_what_they_import() -> None:
     """The loader runs them in order; nothing finds a sibling that was not run."""
-    for n, name in enumerate(boot.MODULES):
-        for node in ast.parse(boot.sources()[name]).body:
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                siblings = [node.module] if node.module else [one.name for one in node.names]
-                assert set(siblings) <= set(boot.MODULES[:n])
+    for n, name in enumerate(EXECUTOR.modules):
+        for node in ast.parse(EXECUTOR.sources()[name]).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert siblings(name, node) <= set(EXECUTOR.modules[:n])
 
 
 def test_the_program_fits_into_one_argument() -> None:
-    assert len(boot.pipe_source()) < LONGEST_ARGUMENT - 8192
+    assert len(EXECUTOR.pipe_source()) < LONGEST_ARGUMENT - 8192
 
 
 def test_it_compiles(python: str) -> None:
@@ -91,7 +98,7 @@ def test_it_compiles(python: str) -> None:
         "    compile(text, name, 'exec', dont_inherit=True)\n"
     )
     words = [python, "-W", "error", "-c", program]
-    subprocess.run(words, input=json.dumps(boot.sources()), text=True, timeout=20, check=True)
+    subprocess.run(words, input=json.dumps(EXECUTOR.sources()), text=True, timeout=20, check=True)
 
 
 def test_it_runs_commands_and_functions(python: str, start: Callable[..., AgentHarness]) -> None:

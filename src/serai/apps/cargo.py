@@ -12,7 +12,7 @@ from serai.describe.task import Cause
 from serai.describe.template import Values
 from serai.dispatch.ports import CargoRefused
 from serai.errors import UsageError
-from serai.pool.executor import wire
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from serai.dispatch.ports import CargoPostponed, CargoRefused, Place
 from serai.dispatch.schedule import events as ev
 from serai.errors import NodeLost, SeraiError
-from serai.pool.executor import wire
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

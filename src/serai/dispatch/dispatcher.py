@@ -17,7 +17,7 @@ from serai.dispatch.settling import Settling
 from serai.dispatch.snapshot import take
 from serai.errors import NodeLost
 from serai.match.feasible import why_nowhere
-from serai.pool.executor import wire
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -36,8 +36,8 @@ import serai
 from serai.describe.task import Cause
 from serai.dispatch.engines.registry import engine_for
 from serai.errors import AccessError
-from serai.pool.executor import wire
 from serai.testing.front_end import TASK_S, FrontEnd
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from pathlib import Path

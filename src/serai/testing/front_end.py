@@ -6,7 +6,7 @@ import pickle
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from serai.pool.executor import wire
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

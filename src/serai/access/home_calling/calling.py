@@ -171,7 +171,7 @@ class HomeCalling:
                 if not connection.alive():
                     return
                 if through:
-                    connection.cancel_back(f"{directory}/s", _LOOPBACK, self._front.port)
+                    connection.end_forward_back(f"{directory}/s", f"{_LOOPBACK}:{self._front.port}")
                 connection.run(["rm", "-rf", "--", directory], deadline_s=_END_S)
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ class HomeCalling:
         with self._lock:
             self._nodes.append((connection, directory, way.host is None))
         if way.host is None:
-            connection.forward_back(f"{directory}/s", _LOOPBACK, way.port)
+            connection.forward_back(f"{directory}/s", f"{_LOOPBACK}:{way.port}")
         return directory, path
 
     @staticmethod

@@ -27,8 +27,8 @@ from serai.errors import (
     TimeLimitExceeded,
     UsageError,
 )
-from serai.pool.executor import wire
 from serai.quantity import format_bytes
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -25,7 +25,7 @@ from serai.dispatch.engines import dask_far
 from serai.dispatch.engines.dask_link import DaskLink, LoopThread
 from serai.dispatch.ports import NodeSpec
 from serai.errors import AccessError, HostKeyRefused, HostUnreachable, LoginRefused, NoPython, UsageError
-from serai.pool.executor import boot
+from serai.travel.boot import EXECUTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ class Cluster:
             comm = await self._by_relay(address)
         try:
             await _install(comm, "run", address)
-            program = boot.pipe_source().encode()
+            program = EXECUTOR.pipe_source().encode()
             await comm.write({"op": dask_far.EXECUTOR, "reply": False, "program": program, "python": python})
             answer = await comm.read()
         except BaseException:

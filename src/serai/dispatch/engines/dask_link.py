@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.dispatch.engines.dask_far import PIECE, STEP, WINDOW
-from serai.pool.executor import wire
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

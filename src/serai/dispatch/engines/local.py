@@ -8,9 +8,11 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from serai.dispatch.engines.pipe import PipeLink, StartFailed, program
 from serai.dispatch.ports import NodeSpec
 from serai.errors import NoPython
+from serai.travel.boot import EXECUTOR
+from serai.travel.executor import wire
+from serai.travel.stream import PipeLink, StartFailed
 
 if TYPE_CHECKING:
     import socket
@@ -51,7 +53,7 @@ class LocalEngine:
 
             def start(theirs: socket.socket) -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
-                    [*python, "-u", "-c", program(lingers=lingers)],
+                    [*python, "-u", "-c", EXECUTOR.program(lingers=lingers)],
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
                     stderr=said,
@@ -59,7 +61,8 @@ class LocalEngine:
                 )
 
             try:
-                return PipeLink(start, deliver, START_S, lingers=lingers)
+                farewell = wire.pack(wire.BYE) if lingers else None
+                return PipeLink(start, EXECUTOR.packed(lingers=lingers), deliver, START_S, farewell=farewell)
             except (OSError, StartFailed) as error:
                 said.seek(0)
                 words = said.read(2000).decode("utf-8", "replace").strip().splitlines()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from serai.access.openssh import Connection, Target
 from serai.clock import SystemClock
-from serai.dispatch.engines.pipe import PipeLink, StartFailed, command
 from serai.dispatch.ports import NodeSpec
 from serai.errors import NodeLost
 from serai.session.home import control_directory
+from serai.travel.boot import EXECUTOR
+from serai.travel.executor import wire
+from serai.travel.stream import PipeLink, StartFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,10 +84,11 @@ class SshEngine:
     @staticmethod
     def _start(connection: Connection, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> PipeLink:
         host, python, lingers = connection.target.host, spec.python or PYTHON, spec.linger_s > 0
-        words = command(python, lingers=lingers)
+        words, parcel = EXECUTOR.command(python, lingers=lingers), EXECUTOR.packed(lingers=lingers)
+        farewell = wire.pack(wire.BYE) if lingers else None
         try:
             return PipeLink(
-                lambda theirs: connection.session(words, theirs.fileno()), deliver, START_S, lingers=lingers
+                lambda theirs: connection.session(words, theirs.fileno()), parcel, deliver, START_S, farewell=farewell
             )
         except TimeoutError as error:
             raise NodeLost(

@@ -1,4 +1,4 @@
-"""Frames: what the front end, the agent and the lanes say to one another.
+"""Frames: how the front end and what travels to nodes speak with one another.
 
 A frame is a fixed header, a JSON object (the head) and raw bytes (the body). Only builtin types travel, so that any two
 versions of Python understand each other, and nothing that a node says is ever unpickled except a function's own result.
@@ -16,42 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-PROTOCOL = 1
-HEADER = struct.Struct(">BHQII")  # operation, lane, identifier, length of head, length of body
-EVERY_LANE = 0xFFFF
+HEADER = struct.Struct(
+    ">BHQII"
+)  # operation, lane (or another small number), identifier, length of head, length of body
 CHUNK = 256 * 1024  # bytes of a file in one frame: small enough that a heartbeat waits little behind it on a slow link
 LIMIT = 1 << 30  # bytes; a longer frame is a broken peer
 LONGEST = LIMIT - (1 << 24)  # bytes of one result; the rest is room for what travels in the same frame
-
-# From the front end to the agent.
-HELLO = 1  # what the run wants of this node
-WORK = 2  # identifier: work. The part that many tasks share
-RUN = 3  # lane, identifier: bundle. Tasks to run, in order
-CANCEL = 4  # lane. {"ids"}: end these tasks, running or not
-RECALL = 5  # lane, identifier: bundle. Give back what was not started
-FILE = 6  # lane, identifier: key. A piece of an input
-PING = 7
-PROBE = 8  # {"software"}: which of these programs are there?
-DROP = 9  # {"keys"}: inputs that nobody will use again
-MODULES = 10  # {name: source}: modules that functions need and the node may lack
-BYE = 11  # end, now
-FORGET = 12  # {"works"}: works that will not be used again
-
-# From the agent to the front end.
-AD = 32  # the check-in: what this node has
-RESULT = 33  # lane, identifier: bundle. How tasks ended
-OUTPUT = 34  # lane, identifier: task. A piece of an output
-BEAT = 35  # alive; what each lane does
-PROBED = 36
-TROUBLE = 37  # lane: a sentence about the executor itself
-LAST = 39  # as RESULT, and the bundle is through
-LEFT = 40  # body: a frame for this run that an earlier executor left; empty: that was all
-LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was not through with
-
-# Between the agent and a lane.
-PEEK = 64  # what are you doing?
-NOW = 65  # identifier: task, 0 for none
-BAD_FILE = 66  # identifier: key. It did not arrive whole
 
 
 def pack(op: int, lane: int = 0, ident: int = 0, head: Mapping[str, Any] | None = None, body: bytes = b"") -> bytes:

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 
+from ..processes import signal_group
 from . import wire
-from .processes import signal_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ LANE_BOOT = (
     "def r(k):\n b=b''\n while len(b)<k:\n  c=os.read(i,k-len(b))\n  if not c:sys.exit()\n  b+=c\n return b\n"
     "p=json.loads(r(int(r(12))))\n"
     "exec(p['loader'])\n"
-    "load(p['sources'],('wire','processes','bundle','capture','stage','functions','lane'))"
+    "e='executor.'\n"
+    "load(p['sources'],('frames','processes',e+'wire',e+'bundle',e+'capture',e+'stage',e+'functions',e+'lane'))"
     ".main(p['number'],i,o,p['setup'])\n"
 )
 END_GRACE_S = 3.0  # lanes have so long to end, and to end what only they can find

@@ -16,11 +16,11 @@ import time
 import traceback
 from collections import deque
 
+from ..processes import Starter, adopt_orphans, cannot_start, end_descendants, signal_group
 from . import wire
 from .bundle import FLUSH_BYTES, FLUSH_S, Bundle, Report
 from .capture import Capture
 from .functions import Functions, install
-from .processes import Starter, adopt_orphans, cannot_start, end_descendants, signal_group
 from .stage import Stage, StageError, words_of
 
 TYPE_CHECKING = False

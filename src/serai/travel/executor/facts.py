@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 
-from .processes import find_program
+from ..processes import find_program
 from .wire import PROTOCOL
 
 TYPE_CHECKING = False

@@ -13,9 +13,9 @@ import signal
 import threading
 import time
 
+from ..processes import adopt_orphans, end_descendants
 from . import facts, wire
 from .lanes import END_GRACE_S, LaneProcess
-from .processes import adopt_orphans, end_descendants
 from .stage import StageError, remove, words_of
 from .store import Spool, Store, frames_of, is_left, left_by, make_base
 
