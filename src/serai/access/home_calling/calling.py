@@ -133,7 +133,7 @@ class HomeCalling:
 
         Args:
             connection: to the node; open. It must stay open, unless the node reaches the front's address.
-            python: the node's interpreter.
+            python: the node's interpreter, as text for its shell.
 
         Returns:
             What the environment of tasks there is to have: ``PATH``, with a directory before it in which ``ssh``,
