@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import threading
 from typing import TYPE_CHECKING
 
 from serai.access.openssh import Connection, Target
@@ -33,6 +34,7 @@ class SshLink:
         self._link = link
         self._connection = connection
         self._home = home
+        self._closing = threading.Lock()
 
     def send(self, frame: bytes) -> None:
         """See `Link.send`."""
@@ -40,10 +42,11 @@ class SshLink:
 
     def close(self) -> None:
         """See `Link.close`."""
-        self._link.close()
-        if self._home is not None:
-            self._home.release(self._connection)
-        self._connection.close()
+        with self._closing:  # two may ask for it, and neither may end the connection while the other still needs it
+            self._link.close()
+            if self._home is not None:
+                self._home.release(self._connection)
+            self._connection.close()
 
 
 class SshEngine:
