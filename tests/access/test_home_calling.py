@@ -112,6 +112,9 @@ def test_commands_where_they_were_asked_for(front: Front, home: Sshd, node: Conn
         done = task(node, environment, "ssh -tt home tty </dev/null")
         assert b"/dev/pts" not in done.stdout
         assert b"internal-sftp" not in home.authorized.read_bytes().splitlines()[-1]
+        subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path / "repo")], check=True, timeout=20)
+        done = task(node, environment, f"git clone -q home:{tmp_path}/repo {tmp_path}/clone")
+        assert (tmp_path / "clone/.git").is_dir(), done.stderr
         done = task(node, environment, "ssh -G elsewhere")
         assert b"hostname elsewhere" in done.stdout, "other names are the node's own business"
         assert b"serai-home" not in done.stdout
