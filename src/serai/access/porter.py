@@ -95,6 +95,16 @@ class Call:
             with contextlib.suppress(OSError, SeraiError):  # it has sent all and gone: nobody needs to know
                 self._porter.send(pack(TAKEN, 0, self._number, {"bytes": len(piece)}))
 
+    def arrived(self) -> list[bytes]:
+        """The pieces that have come and were not taken yet, without waiting; no error is raised here."""
+        with self._ready:
+            pieces = list(self._pieces)
+            self._pieces.clear()
+        if pieces:
+            with contextlib.suppress(OSError, SeraiError):
+                self._porter.send(pack(TAKEN, 0, self._number, {"bytes": sum(map(len, pieces))}))
+        return pieces
+
     def result(self, deadline_s: float = CALL_S) -> tuple[dict[str, Any], bytes]:
         """The answer: a head and a body.
 
@@ -134,7 +144,7 @@ class Call:
                 raise DeadlineExceeded(
                     f"{self._what}: waited {deadline_s:g} s for it {what}", host=self._porter.host, command=self._what
                 )
-            self._ready.wait(left)
+            self._ready.wait(min(left, threading.TIMEOUT_MAX))
 
     def heed(self, op: int, head: dict[str, Any], body: bytes) -> None:
         """Take a frame of this call."""
@@ -210,6 +220,7 @@ class Porter:
         try:
             self._link.send(frame)
         except OSError:
+            self._gone = True  # the next who asks for a porter gets another
             raise self._lost() from None
 
     @property
