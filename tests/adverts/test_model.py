@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from serai.adverts.sqlite import SqliteAdverts
-from serai.adverts.tables import KEEP_GONE_S
+from serai.adverts.tables import KEEP_GONE_S, MOST_SWEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATHS = st.sampled_from(["/a", "/a/b", "/a/b/c", "/a-b", "/a0", "/b/x", "/ü"])
 DIRECTORIES = st.sampled_from(["/", "/a", "/a/b", "/b", "/none"])
@@ -180,5 +183,59 @@ class Model(RuleBasedStateMachine):
                 assert (entry.attributes, entry.expires, entry.owner) == (kept.attributes, kept.expires, owner)
 
 
-Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+@pytest.fixture
+def clock() -> Hand:
+    return Hand()
+
+
+@pytest.fixture
+def adverts(tmp_path: Path, clock: Hand) -> Iterator[SqliteAdverts]:
+    with SqliteAdverts(tmp_path / "adverts.sqlite", clock) as adverts:
+        yield adverts
+
+
+def told(adverts: SqliteAdverts, since: int) -> list[tuple[str, str]]:
+    return [(change.kind, change.path) for change in adverts.watch("/", since, 0).changes]
+
+
+def test_who_looked_away_for_too_long_begins_again(adverts: SqliteAdverts, clock: Hand) -> None:
+    adverts.put("/a", {})
+    adverts.put("/b", {})
+    since = adverts.watch("/", 0, 0).version
+    adverts.remove("/a")
+    clock.time += KEEP_GONE_S - 1
+    adverts.put("/c", {})
+    assert told(adverts, since) == [("removed", "/a"), ("added", "/c")]
+    clock.time += 10
+    adverts.put("/d", {})
+    assert told(adverts, since) == [("reset", "/"), ("added", "/b"), ("added", "/c"), ("added", "/d")]
+    assert told(adverts, 0) == [("added", "/b"), ("added", "/c"), ("added", "/d")]
+    assert told(adverts, adverts.watch("/", None, 0).version) == []
+
+
+def test_what_came_back_is_not_dropped_with_what_was_gone(adverts: SqliteAdverts, clock: Hand) -> None:
+    adverts.put("/a", {})
+    adverts.put("/b", {}, 1)
+    adverts.remove("/a")
+    clock.time += 10
+    adverts.put("/a", {"again": 1})  # and sweeps /b
+    adverts.put("/b", {"again": 1})
+    clock.time += KEEP_GONE_S + 10
+    adverts.put("/c", {})
+    assert [entry.path for entry in adverts.list()] == ["/a", "/b", "/c"]
+
+
+def test_many_that_expire_at_once_are_all_told(adverts: SqliteAdverts, clock: Hand) -> None:
+    for number in range(MOST_SWEPT + 50):
+        adverts.put(f"/x/{number}", {}, 10)
+    since = adverts.watch("/", None, 0).version
+    clock.time += 11
+    gone = set[str]()
+    while changes := (watched := adverts.watch("/x", since, 0)).changes:
+        gone |= {change.path for change in changes if change.kind == "expired"}
+        since = watched.version
+    assert len(gone) == MOST_SWEPT + 50
+
+
+Model.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestModel = Model.TestCase

@@ -1,4 +1,4 @@
-"""Processes on laboratory hosts find the front end's adverts through the ssh connection that there is: no port is open."""
+"""Processes on laboratory hosts find the front end's adverts through the ssh connection; no port is opened."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ class Node:
         assert self.connection.run(keep, deadline_s=SOON_S, stdin=gateway.token.encode()).returncode == 0
         self.connection.forward_back(self.socket, gateway.address)
 
+    def close(self) -> None:
+        """Leave the host as it was."""
+        self.connection.run(["rm", "-rf", self.directory], deadline_s=SOON_S)
+        self.connection.close()
+
     def start(self, name: str) -> subprocess.Popen[str]:
         """Start a worker."""
         facts = (("GATEWAY", self.socket), ("GATEWAY_TOKEN_FILE", self.token), ("WORKER", name))
@@ -98,7 +103,7 @@ def test_workers_on_hosts_register_claim_and_are_missed(lab: Lab, room: Path, tm
         gateway = stack.enter_context(Gateway(advert_handlers(adverts, RUN), room))
         nodes = [Node(lab, number, gateway, room) for number in range(2)]
         for node in nodes:
-            stack.callback(node.connection.close)
+            stack.callback(node.close)
         adverts.put(f"{RUN}/prize", {})
         workers = [stack.enter_context(nodes[number % 2].start(f"w{number}")) for number in range(4)]
         for worker in workers:
@@ -137,4 +142,4 @@ def test_nobody_else_on_the_host_gets_through(lab: Lab, room: Path, tmp_path: Pa
             ports = {line.split()[1].rpartition(":")[2] for line in listening.splitlines() if " 0A " in line}
             assert ports == {f"{22:04X}"}
         finally:
-            node.connection.close()
+            node.close()

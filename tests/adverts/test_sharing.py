@@ -96,7 +96,6 @@ def test_what_a_killed_process_held_is_free_when_its_claim_ends(url: str) -> Non
 
 
 def test_another_process_is_told_soon(url: str) -> None:
-    """Told within a second; see benchmarks for how soon it is."""
     program = (
         "import sys; from serai.adverts.service import open_adverts\n"
         "adverts = open_adverts(sys.argv[1]); sys.stdin.readline(); adverts.put('/told', {})"
