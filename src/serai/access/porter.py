@@ -121,6 +121,11 @@ class Call:
             with contextlib.suppress(OSError, SeraiError):
                 self._porter.send(pack(CANCEL, 0, self._number))
 
+    def let_go(self) -> None:
+        """Give it up some time soon. Takes no lock, so it may stand in what the garbage collector runs."""
+        if not self._ended:
+            self._porter.let_go.append(self._number)
+
     @property
     def _ended(self) -> bool:
         return self._answer is not None or self._error is not None
@@ -175,6 +180,7 @@ class Porter:
         self._calls: dict[int, Call] = {}
         self._slots = threading.BoundedSemaphore(MOST_CALLS)
         self._gone = False
+        self.let_go: collections.deque[int] = collections.deque()  # calls that nobody wants any more
         self._link = self._start_here(python) if target is None else self._start_there(target, python or "python3")
 
     def submit(self, do: str, head: Mapping[str, Any] | None = None, body: bytes = b"") -> Call:
@@ -188,6 +194,9 @@ class Porter:
         Raises:
             HostUnreachable: the connection was lost.
         """
+        while self.let_go:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self.send(pack(CANCEL, 0, self.let_go.popleft()))
         self._slots.acquire()
         with self._lock:
             number = next(self._numbers)
