@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,13 +158,30 @@ def test_a_process_with_the_number_of_an_ended_one_is_left_alone(
     os.kill(job.status().pid or 0, signal.SIGKILL)
     job.wait(END_S)
     started = json.loads((room_of(job) / "started").read_text())
-    earlier = {key: started[key] - 1 for key in ("start", "keeper_start")}  # the stranger may be of the same hundredth
+    earlier = {key: started[key] - 999 for key in ("start", "keeper_start")}  # hundredths of a second
     reused = {**started, **earlier, "pid": stranger.pid, "keeper": stranger.pid}
     (room_of(job) / "started").write_text(json.dumps(reused))
     job = service.get_job(job.id)
     assert job.state is State.FAILED
     job.cancel()
     assert stranger.poll() is None
+
+
+def test_one_that_waits_for_a_child_to_become_a_program_is_suspended_too(service: JobService, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    spawn = "import os; os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, %r, 0, 0)])"
+    job = service.run_job(Description(sys.executable, ("-c", spawn % str(fifo))))
+    pid = job.status().pid
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "D", "it waits for its child")
+    began = time.monotonic()
+    job.suspend()
+    assert job.state is State.SUSPENDED
+    assert time.monotonic() - began < 3
+    job.resume()
+    assert job.status().state is State.RUNNING
+    with fifo.open("wb"):
+        assert job.wait(END_S) is State.DONE
 
 
 def test_jobs_of_before_a_restart_of_the_host_have_failed(service: JobService) -> None:

@@ -24,7 +24,7 @@ import re
 import time
 
 from .calls import Trouble
-from .tree import boot, look
+from .tree import boot, is_stopped, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _under_way(room: str, made: dict[str, Any], started: dict[str, Any]) -> dict
         return {"state": "FAILED", "error": "the host was started again while it ran"}
     seen = look(started["pid"]) if started else None
     if seen is not None and started and seen.start == started["start"] and seen.state not in "ZX":
-        return {"state": "SUSPENDED" if seen.state in "Tt" else "RUNNING"}
+        return {"state": "SUSPENDED" if is_stopped(started["pid"], seen) else "RUNNING"}
     if is_kept(room):
         return {"state": "RUNNING" if started else "NEW"}
     return _ended(room) or _unkept(room, made, started)  # its end may have come in the meantime
