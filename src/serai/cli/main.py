@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": ("serai.cli.look", "explain", "Say why a task is where it is, or why nowhere."),
     "logs": ("serai.cli.look", "logs", "Print what a task printed."),
     "runs": ("serai.cli.look", "runs", "List runs."),
+    "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 
