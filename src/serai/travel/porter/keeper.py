@@ -16,7 +16,7 @@ import time
 
 from ..frames import Reader, pack, unpack
 from ..frames import write as write_all
-from ..processes import Starter, adopt_orphans, cannot_start
+from ..processes import Starter, adopt_orphans, cannot_start, find_prctl
 from . import records, tree
 
 TYPE_CHECKING = False
@@ -33,8 +33,8 @@ def nursery(orders: int, begun: int) -> NoReturn:
         orders: where orders come from, in frames.
         begun: where the number of an order is written when its keeper has started the command, or could not.
     """
-    with contextlib.suppress(ImportError):
-        import ctypes  # noqa: F401, PLC0415 - once here, and not in every keeper
+    find_prctl()  # once here, and not in every keeper
+    tree.boot()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are on their own: nobody need collect them
     gc.disable()
     gc.freeze()  # a collector would touch, and so copy, the pages that keepers share

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ PROC = os.path.exists("/proc/self/stat")
 Seen = collections.namedtuple("Seen", "state parent group start")  # noqa: PYI024 - typing is slow to import
 
 
+@functools.lru_cache(maxsize=None)
 def boot() -> str:
     """What differs from machine to machine and from start to start of it; empty where the system does not say."""
     try:

@@ -45,8 +45,9 @@ def test_detached_it_is_taken_up_again() -> None:
     assert job("wait", "--timeout", "0.1", first).returncode == 3
     assert job("cancel", first).returncode == 0
     assert job("wait", first).returncode == 128 + signal.SIGTERM
-    assert job("logs", first).stdout == b"out\n"
-    assert job("logs", "--stderr", "--follow", first).stdout == b"err\n"
+    out, err = job("logs", first), job("logs", "--stderr", "--follow", first)
+    assert (out.stdout, out.stderr, out.returncode) == (b"out\n", b"", 0)
+    assert (err.stdout, err.stderr, err.returncode) == (b"err\n", b"", 0)
     assert job("remove", first).returncode == 0
     assert job("state", first).returncode == 2
 
