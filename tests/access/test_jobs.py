@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from serai.access.porter import shared_porter
 from serai.errors import AccessError, UsageError
 from serai.testing.jobs import END_S, JobsContract, until
 from serai.travel.porter import tree
+from serai.travel.porter.calls import MOST_THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -210,6 +213,26 @@ def test_a_job_that_was_canceled_before_it_began_does_not_begin(service: JobServ
     job.run()
     assert job.wait(END_S) is State.CANCELED
     assert job.stdout.read() == b""
+
+
+def test_many_that_do_not_read_hold_up_nobody_else(service: JobService) -> None:
+    jobs = service.run_jobs([Description("sleep", ("1000",), interactive=True)] * (MOST_THREADS + 6))
+    writers = [threading.Thread(target=write_in_vain, args=(job,)) for job in jobs]
+    for one in writers:
+        one.start()
+    time_left = time.monotonic() + 10
+    assert service.run_job("true").wait(END_S) is State.DONE
+    assert time.monotonic() < time_left
+    assert all(one.is_alive() for one in writers)
+    service.cancel_jobs(jobs, grace_s=1)
+    for one in writers:
+        one.join(END_S)
+        assert not one.is_alive()
+
+
+def write_in_vain(job: Job) -> None:
+    with contextlib.suppress(OSError):
+        job.stdin.write(bytes(200_000))
 
 
 def test_what_ended_long_ago_is_removed_at_the_next_start(service: JobService) -> None:

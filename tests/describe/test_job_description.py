@@ -14,7 +14,7 @@ def test_final_states_are_those_after_which_nothing_changes() -> None:
 
 
 def test_arguments_become_a_tuple_of_texts() -> None:
-    assert Description("x", ["a", 1]).arguments == ("a", "1")  # type: ignore[arg-type, list-item]
+    assert Description("x", ["a", 1]).arguments == ("a", "1")  # type: ignore[arg-type]
     assert hash(Description("x", ("a",), environment={"A": "1"})) == hash(Description("x", ("a",)))
 
 

@@ -36,6 +36,7 @@ __all__ = ["Call", "Porter", "close_all", "shared_porter"]
 
 START_S = 30.0
 CALL_S = 60.0
+LOST_S = 0.5  # a session may end this much before its connection is seen to have ended
 MOST_CALLS = 1000  # under way at a time; who asks for more waits
 
 
@@ -265,7 +266,7 @@ class Porter:
         if call is not None:
             call.heed(op, head, body)
 
-    def _start_there(self, target: Target, python: str) -> PipeLink:
+    def _start_there(self, target: Target, python: str, *, again: bool = True) -> PipeLink:
         connection = shared(target)
         words = PORTER.command(python)
         try:
@@ -277,6 +278,8 @@ class Porter:
                 f"it took the login and did not start {python} within {START_S:g} s", host=target.host
             ) from error
         except StartFailed as error:
+            if again and not connection.alive(grace_s=LOST_S):  # it was ending when it was asked
+                return self._start_there(target, python, again=False)
             raise connection.session_error(python, error.returncode) from error
         except OSError as error:
             raise HostUnreachable(f"the connection ended: {error}", host=target.host) from error

@@ -16,7 +16,7 @@ import time
 
 from ..frames import Reader, pack, unpack
 from ..frames import write as write_all
-from ..processes import Starter, adopt_orphans, cannot_start, find_prctl
+from ..processes import Starter, adopt_orphans, cannot_start, find_prctl, signal_group
 from . import records, tree
 
 TYPE_CHECKING = False
@@ -84,11 +84,15 @@ def keep(order: dict[str, Any], number: int, begun: int) -> None:
             "pid": main, "start": its and its.start, "keeper": me, "keeper_start": mine and mine.start,
             "boot": tree.boot(), "time": time.time(),
         }  # fmt: skip
-        records.write(room, "started", started)
+        try:
+            records.write(room, "started", started)
+        except OSError as trouble:  # what nobody could find again must not run
+            signal_group(main, signal.SIGKILL)
+            error = "nothing can be written down about it: %s" % trouble.strerror
         write_all(begun, pack(0, 0, number))
         os.close(begun)
-        code, error = _wait(order, main, started)
-        _write_end(room, code, error)
+        code, said = _wait(order, main, started)
+        _write_end(room, code, error or said)
     else:
         _write_end(room, None, error)
         write_all(begun, pack(0, 0, number))

@@ -64,7 +64,7 @@ def read(room: str, name: str) -> dict[str, Any] | None:
         with open(os.path.join(room, name), "rb") as file:
             facts: dict[str, Any] = json.loads(file.read())
             return facts
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -72,7 +72,7 @@ def watch(room: str) -> int | None:
     """Open what ends with the keeper: a descriptor that is ready to be read when it has. None when it has already."""
     try:
         fd = os.open(os.path.join(room, "alive"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return None
     try:
         os.read(fd, 1)  # nothing is ever written to it
