@@ -141,7 +141,7 @@ class PorterJobs:
                 lost = True
             finally:
                 if call is not None:
-                    call.cancel()
+                    call.let_go()  # a generator may be ended by the garbage collector
 
     def write(self, job: str, data: bytes | memoryview) -> int:
         """Write to a job's standard input; returns when the host has handed all over.

@@ -29,6 +29,7 @@ COMMANDS = {
     "runs": ("serai.cli.look", "runs", "List runs."),
     "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
     "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
+    "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 

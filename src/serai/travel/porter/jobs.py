@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import resource
 import select
 import shutil
 import signal
@@ -72,7 +73,7 @@ class _Nursery:
             try:
                 write_all(self._orders.fileno(), b"".join(frames))
             except OSError:
-                raise Trouble("broken", "the process that starts jobs was ended from outside") from None
+                os._exit(1)  # it was ended from outside: whoever called makes a new porter and asks again
         until = time.monotonic() + START_S
         for event in events:
             if not event.wait(max(0.0, until - time.monotonic())):
@@ -83,7 +84,7 @@ class _Nursery:
         while True:
             frames = reader.read()
             if frames is None:
-                return
+                os._exit(1)
             for frame in frames:
                 event = self._waiting.pop(unpack(frame)[2], None)
                 if event is not None:
@@ -113,6 +114,9 @@ _swept = threading.Event()
 def begin() -> None:
     """Be ready for jobs; before this process has a second thread."""
     _nursery.append(_Nursery())
+    with contextlib.suppress(OSError, ValueError):  # each job that is waited for takes a descriptor here
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # jobs have what the nursery has
 
 
 def do_start(call: Call) -> Answer:
@@ -245,7 +249,8 @@ def do_write(call: Call) -> Answer:
                 try:
                     size = os.write(fd, view)
                 except BlockingIOError:
-                    poll.poll(250)
+                    with call.aside():
+                        poll.poll(250)
                     continue
                 total += size
                 view = view[size:]
@@ -361,11 +366,15 @@ def do_remove(call: Call) -> Answer:
 def sweep(keep_s: float = KEEP_S) -> None:
     """Remove what is left of jobs that ended long ago."""
     for job in records.names():
-        with contextlib.suppress(Trouble, OSError):
-            status = records.status(job)
-            last = status.get("ended") or os.stat(records.room_of(job)).st_mtime
-            if status["state"] not in KEPT and time.time() - last > keep_s:
-                shutil.rmtree(records.room_of(job), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            room = records.room_of(job)
+            last = os.stat(room).st_mtime
+            try:
+                status = records.status(job)
+            except Trouble:  # it was being made when its porter was ended
+                status = {"state": "FAILED"}
+            if status["state"] not in KEPT and time.time() - status.get("ended", last) > keep_s:
+                shutil.rmtree(room, ignore_errors=True)
 
 
 HANDLERS: dict[str, Handler] = {

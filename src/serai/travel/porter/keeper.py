@@ -16,7 +16,7 @@ import time
 
 from ..frames import Reader, pack, unpack
 from ..frames import write as write_all
-from ..processes import Starter, adopt_orphans, cannot_start
+from ..processes import Starter, adopt_orphans, cannot_start, find_prctl, signal_group
 from . import records, tree
 
 TYPE_CHECKING = False
@@ -33,8 +33,8 @@ def nursery(orders: int, begun: int) -> NoReturn:
         orders: where orders come from, in frames.
         begun: where the number of an order is written when its keeper has started the command, or could not.
     """
-    with contextlib.suppress(ImportError):
-        import ctypes  # noqa: F401, PLC0415 - once here, and not in every keeper
+    find_prctl()  # once here, and not in every keeper
+    tree.boot()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are on their own: nobody need collect them
     gc.disable()
     gc.freeze()  # a collector would touch, and so copy, the pages that keepers share
@@ -84,11 +84,15 @@ def keep(order: dict[str, Any], number: int, begun: int) -> None:
             "pid": main, "start": its and its.start, "keeper": me, "keeper_start": mine and mine.start,
             "boot": tree.boot(), "time": time.time(),
         }  # fmt: skip
-        records.write(room, "started", started)
+        try:
+            records.write(room, "started", started)
+        except OSError as trouble:  # what nobody could find again must not run
+            signal_group(main, signal.SIGKILL)
+            error = "nothing can be written down about it: %s" % trouble.strerror
         write_all(begun, pack(0, 0, number))
         os.close(begun)
-        code, error = _wait(order, main, started)
-        _write_end(room, code, error)
+        code, said = _wait(order, main, started)
+        _write_end(room, code, error or said)
     else:
         _write_end(room, None, error)
         write_all(begun, pack(0, 0, number))
