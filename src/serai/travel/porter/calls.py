@@ -12,13 +12,14 @@ import queue
 import threading
 import time
 
-from ..frames import pack, unpack
+from ..frames import data_header, pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Optional
 
+    Send = Callable[..., None]  # takes a frame, or its beginning and its body
     Handler = Callable[["Call"], Optional["tuple[Mapping[str, Any], bytes]"]]
 
 CALL = 1  # {"do", …}, body
@@ -63,7 +64,7 @@ class Call:
         body: the bytes that came with it.
     """
 
-    def __init__(self, number: int, head: dict[str, Any], body: bytes, send: Callable[[bytes], None]) -> None:
+    def __init__(self, number: int, head: dict[str, Any], body: bytes, send: Send) -> None:
         self.number = number
         self.head = head
         self.body = body
@@ -94,7 +95,7 @@ class Call:
                     raise Cancelled
                 size = min(len(view), self._room, PIECE)
                 self._room -= size
-            self._send(pack(DATA, 0, self.number, None, bytes(view[:size])))
+            self._send(data_header(DATA, self.number, size), view[:size])
             view = view[size:]
 
     def pieces(self) -> Iterator[bytes]:
@@ -173,7 +174,7 @@ class Switchboard:
         send: sends a frame; may be called from several threads.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], send: Callable[[bytes], None]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], send: Send) -> None:
         self._handlers = handlers
         self._send = send
         self._lock = threading.Lock()
