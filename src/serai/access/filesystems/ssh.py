@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from serai.access.connections import target_of
 from serai.access.filesystems.far import PorterFiles
 from serai.access.filesystems.hosted import HostedFileSystem
+from serai.access.filesystems.naming import path_of, place_of, url_of
 from serai.errors import UsageError
 from serai.session.url import Url
 
@@ -21,20 +22,10 @@ if TYPE_CHECKING:
 
     from serai.access.openssh import Target
 
-__all__ = ["SshFileSystem", "authority_of"]
+__all__ = ["SshFileSystem"]
 
 EXPIRY_S = 2.0  # how old a listing may be that is used once more
 MOST_LISTINGS = 1000
-_PREFIX = "ssh://"
-
-
-def authority_of(text: str, scheme: str) -> tuple[Url | None, str]:
-    """Split a URL into who and where, and the path as it stands; no URL of the scheme is a path alone."""
-    prefix = f"{scheme}://"
-    if not text.startswith(prefix):
-        return None, text
-    authority, slash, below = text[len(prefix) :].partition("/")
-    return Url.parse(prefix + authority), slash + below
 
 
 class SshFileSystem(HostedFileSystem):
@@ -90,27 +81,15 @@ class SshFileSystem(HostedFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        if isinstance(path, list):
-            return [cls._strip_protocol(one) for one in path]
-        url, path = authority_of(os.fspath(path), "ssh")
-        if url is not None and path.startswith("/~") and path[2:3] in {"", "/"}:
-            path = path[1:]
-        path = path.rstrip("/")
-        if not path or path == "~" or path.startswith(("/", "~/")):
-            return path or "/"
-        return f"~/{path}"
+        return path_of(path, "ssh")
 
     def unstrip_protocol(self, name: str) -> str:
         """The URL of a path."""
-        path: str = self._strip_protocol(name)
-        return str(self._url) + ("" if path.startswith("/") else "/") + path
+        return url_of(self._url, self._strip_protocol(name))
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
-        url, _ = authority_of(path, "ssh")
-        if url is None:
-            return {}
-        return {key: value for key in ("host", "user", "port") if (value := getattr(url, key)) is not None}
+        return place_of(path, "ssh")
 
 
 _listings: dict[tuple[Target, float, bool], DirCache] = {}

@@ -12,13 +12,14 @@ import queue
 import threading
 import time
 
-from ..frames import pack, unpack
+from ..frames import data_header, pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Optional
 
+    Send = Callable[..., None]  # takes a frame, or its beginning and its body
     Answer = Optional["tuple[Mapping[str, Any], bytes]"]
     Handler = Callable[["Call"], Answer]
 
@@ -100,7 +101,7 @@ class Call:
                     raise Cancelled
                 size = min(len(view), self._room, PIECE)
                 self._room -= size
-            self._board.send(pack(DATA, 0, self.number, None, bytes(view[:size])))
+            self._board.send(data_header(DATA, self.number, size), view[:size])
             view = view[size:]
 
     def pieces(self) -> Iterator[bytes]:
@@ -198,7 +199,7 @@ class Switchboard:
         send: sends a frame; may be called from several threads.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], send: Callable[[bytes], None]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], send: Send) -> None:
         self._handlers = handlers
         self.send = send
         self._lock = threading.Lock()

@@ -51,9 +51,9 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     jobs.begin()  # before there are threads
     lock = threading.Lock()
 
-    def send(frame: bytes) -> None:
+    def send(frame: bytes, body: bytes | memoryview = b"") -> None:
         with lock:
-            write(fd_out, frame)
+            write(fd_out, frame, body)
 
     board = Switchboard({"who": _who, **files.HANDLERS, **trees.HANDLERS, **jobs.HANDLERS}, send)
     reader = Reader(fd_in)
