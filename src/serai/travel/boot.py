@@ -131,13 +131,15 @@ EXECUTOR = Traveller(
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
 
+_COPYING = _of("copying", ("looks", "lots", "shuttle", "peers"))
 _PORTER = (
     "frames",
     "processes",
-    *_of(
-        "porter",
-        ("calls", "surroundings", "drafts", "files", "trees", "tree", "records", "keeper", "waiting", "jobs", "serve"),
-    ),
+    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees")),
+    *_COPYING,
+    *_of("porter", ("tree", "records", "keeper", "waiting", "jobs", "serve")),
 )
-
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
+
+_SHUTTLE = _of("copying", ("lots", "shuttle"))
+SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)

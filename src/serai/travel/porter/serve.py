@@ -8,6 +8,7 @@ import platform
 import sys
 import threading
 
+from ..copying import looks, lots, peers
 from ..frames import Reader, peek, write
 from . import files, jobs, trees
 from .calls import BYE, Switchboard
@@ -55,7 +56,10 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
         with lock:
             write(fd_out, frame, body)
 
-    board = Switchboard({"who": _who, **files.HANDLERS, **trees.HANDLERS, **jobs.HANDLERS}, send)
+    handlers = {"who": _who}
+    for room in (files, trees, looks, lots, peers, jobs):
+        handlers.update(room.HANDLERS)
+    board = Switchboard(handlers, send)
     reader = Reader(fd_in)
     while True:
         frames = reader.read()
