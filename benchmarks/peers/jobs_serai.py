@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jobs_timing import main
+
 from serai.access.jobs import JobService
 from serai.describe.job import Description, State
 

@@ -110,7 +110,7 @@ def both(rooms: Path, options: list[str], sources: list[str], target: str) -> No
 
 def is_halfway(options: list[str], sources: list[str], target: str) -> bool:
     """Where cp makes something before it notices that it should not have begun, or leaves things half done."""
-    root = target.split("/")[0]
+    root = target.split("/", maxsplit=1)[0]
     return "-r" in options and any(source.split("/")[0] in {root, "dirlink", "deep"} for source in sources)
 
 
