@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -270,6 +271,26 @@ def test_the_socket_is_private_short_and_gone_at_the_end(tmp_path: Path) -> None
             assert server.token not in repr(server)
             Client(server.address, server.token).close()
         assert not os.path.exists(directory)
+
+
+def test_what_a_killed_front_end_left_is_removed_and_nothing_else(server: Gateway, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from serai.adverts.gateway import Gateway\n"
+        "Gateway({}, Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    room = Path(server.address).parent.parent
+    before = set(room.glob("*gw-*"))
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = set(room.glob("*gw-*")) - before
+    bare = room / f"{left.name.rpartition('-')[0]}-abcdefgh"
+    bare.mkdir()
+    with Gateway({}, tmp_path):
+        assert not left.exists()
+        assert bare.exists(), "one that is being made"
+        with Client(server.address, server.token) as client:
+            assert client.call("echo", {"a": 1})[0] == {"a": 1}
+    bare.rmdir()
 
 
 def test_the_environment_names_the_gateway(server: Gateway, tmp_path: Path) -> None:
