@@ -111,7 +111,7 @@ def _streamed(sources: list[str], destination: str, options: dict[str, Any]) -> 
         return print_files("cp", sources, options["ssh_config"])
     if len(sources) > 1:
         raise click.UsageError("cp: standard input goes into one file, alone")
-    from serai.data.streams import store_stream  # noqa: PLC0415 - `serai --help` does without
+    from serai.data.transfer import store_stream  # noqa: PLC0415 - `serai --help` does without
 
     with _counting("cp", quiet=options["quiet"], verbose=options["verbose"]) as tally:
         try:

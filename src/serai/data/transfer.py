@@ -10,23 +10,24 @@ What `cp` does is decided by `copy_plan`, what makes two trees alike by `sync_pl
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from serai.data.copy_plan import Destination, Fact, Job, Source, Wishes, plan_copies, quoted
 from serai.data.copying.carrying import Outcome, carry
 from serai.data.copying.finding import find_destination, find_sources
-from serai.data.copying.opening import Place, open_places
+from serai.data.copying.opening import Place, open_place, open_places
 from serai.data.copying.tally import Tally
 from serai.data.sync_plan import SyncPlan, in_doubt, plan_sync
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from serai.data.copying.ends import End, Tree
 
-__all__ = ["Outcome", "SyncOutcome", "Tally", "Wishes", "copy", "move", "sync"]
+__all__ = ["Outcome", "SyncOutcome", "Tally", "Wishes", "copy", "move", "store_stream", "sync"]
 
 Links = Literal["keep", "follow"]
 PIECE = 200  # files whose digests are asked for in one call
@@ -201,6 +202,31 @@ def sync(
     result.outcome.complaints += [f"cannot remove {quoted(rows[n])}: {error.strerror}" for n, error in failed]
     _stamp(there.end, plan.stamps, result.outcome)
     return result
+
+
+def store_stream(pieces: Iterable[bytes], url: str, *, ssh_config: str | None = None) -> int:
+    """Write bytes into a file that gets its name when it is whole; returns how many.
+
+    Args:
+        pieces: the bytes.
+        url: the file.
+        ssh_config: the file that ssh is given instead of the user's own.
+
+    Raises:
+        OSError: it cannot be written, or is a directory.
+        AccessError: the host cannot be reached.
+    """
+    place = open_place(url, ssh_config)
+    end = place.end
+    there, parent = end.look([place.path, posixpath.dirname(place.path) or "."], follow=True)
+    if (isinstance(there, Fact) and there.kind == "directory") or (there is None and place.slash):
+        raise IsADirectoryError(21, "Is a directory", url)
+    if parent is None and end.digests:
+        raise FileNotFoundError(2, "No such file or directory", url)
+    landed = end.land(place.path, 0, pieces)
+    size: int = landed["size"]
+    end.commit([place.path, None, there is not None, None], size, {})
+    return size
 
 
 def _walked(place: Place) -> Tree:

@@ -249,7 +249,7 @@ class Shuttle:
         return Line(self._out, self._in)
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        peers.end(self._process)
         self._alive.discard(self)
 
     def end(self) -> None:

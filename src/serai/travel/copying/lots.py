@@ -325,12 +325,17 @@ def land(path: str, start: int, pieces: Iterable[Union[bytes, memoryview]]) -> d
             raise PermissionError(errno.EPERM, "%s is somebody else's" % os.path.basename(partial))
         os.ftruncate(fd, start)
         file.seek(start)
-        for piece in pieces:
-            view = memoryview(piece)
-            digest.update(view)
-            size += len(view)
-            while view:
-                view = view[os.write(fd, view) :]
+        try:
+            for piece in pieces:
+                view = memoryview(piece)
+                digest.update(view)
+                size += len(view)
+                while view:
+                    view = view[os.write(fd, view) :]
+        except BaseException:
+            if not start and not os.fstat(fd).st_size:
+                os.unlink(partial)  # nothing to be resumed
+            raise
     return {"digest": digest.hexdigest(), "size": size}
 
 

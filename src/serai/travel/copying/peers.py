@@ -147,8 +147,8 @@ class Peer:
 
     def close(self) -> None:
         """End it."""
-        self.process.kill()
-        self.process.wait()
+        self.process.kill()  # whoever listens closes what it listens to
+        end(self.process)
 
     def _listen(self) -> None:
         reader = Reader(self._out)
@@ -166,7 +166,7 @@ class Peer:
             calls = list(self._calls.values())
         for call in calls:
             call.heed(FAILED, {"errno": errno.ECONNRESET, "what": LOST})
-        self.process.wait()
+        end(self.process)
 
 
 def start(words: list[str], parcel: bytes, deadline_s: float) -> tuple[subprocess.Popen[bytes], int, int]:
@@ -185,12 +185,21 @@ def start(words: list[str], parcel: bytes, deadline_s: float) -> tuple[subproces
         try:
             greet(fd_in, fd_out, parcel, time.monotonic() + deadline_s)
         except (OSError, Trouble) as error:
-            process.kill()
-            process.wait()
+            end(process)
             said.seek(0)
             last = said.read(4000).decode("utf-8", "replace").strip().rpartition("\n")[2].strip()
             raise Trouble("unreachable", last or str(error)) from None
     return process, fd_in, fd_out
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End what was started."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def greet(fd_in: int, fd_out: int, parcel: bytes, deadline: float) -> None:
@@ -304,8 +313,7 @@ def _shuttled(call: Call, pieces: Iterable[bytes]) -> dict[str, Any]:
         order = {"path": call.head["to"], "start": int(call.head["start"])}
         return shuttle.land_order(shuttle.Line(fd_out, fd_in), order, pieces)
     finally:
-        process.kill()
-        process.wait()
+        end(process)
 
 
 class _Source:
