@@ -13,13 +13,28 @@ if TYPE_CHECKING:
     from serai.apps.frontends.pool import Options, Pool
     from serai.describe.job import Description
     from serai.describe.task import Item, Needs
+    from serai.session.context import Context, Session
 
 __version__ = "0.1.0"
 
-__all__ = ["Description", "Future", "Item", "JobService", "Needs", "Options", "Outcome", "Pool", "__version__", "files"]
+__all__ = [
+    "Context",
+    "Description",
+    "Future",
+    "Item",
+    "JobService",
+    "Needs",
+    "Options",
+    "Outcome",
+    "Pool",
+    "Session",
+    "__version__",
+    "files",
+]
 
 # Loaded when first asked for: the command starts faster than a pool.
 _WHERE = {
+    "Context": ("serai.session.context", "Context"),
     "Description": ("serai.describe.job", "Description"),
     "Future": ("serai.apps.frontends.functions", "Future"),
     "Item": ("serai.describe.task", "Item"),
@@ -28,6 +43,7 @@ _WHERE = {
     "Options": ("serai.apps.frontends.pool", "Options"),
     "Outcome": ("serai.apps.bag", "Outcome"),
     "Pool": ("serai.apps.frontends.pool", "Pool"),
+    "Session": ("serai.session.context", "Session"),
     "files": ("serai.apps.frontends.commands", "matching"),
 }
 

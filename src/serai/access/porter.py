@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from serai.access.connections import shared
 from serai.errors import AccessError, DeadlineExceeded, HostUnreachable, NoPython, SeraiError, UsageError
 from serai.travel.boot import PORTER
-from serai.travel.frames import pack, unpack
+from serai.travel.frames import data_header, pack, unpack
 from serai.travel.porter.calls import ANSWER, BYE, CALL, CANCEL, DATA, END, FAILED, PIECE, TAKEN, WINDOW
 from serai.travel.stream import PipeLink, StartFailed
 
@@ -70,7 +70,7 @@ class Call:
                     raise AccessError(f"{self._what} ended before it had taken all", host=self._porter.host)
                 size = min(len(view), self._room, PIECE)
                 self._room -= size
-            self._porter.send(pack(DATA, 0, self._number, None, bytes(view[:size])))
+            self._porter.send(data_header(DATA, self._number, size), view[:size])
             view = view[size:]
 
     def finish(self) -> None:
@@ -95,6 +95,16 @@ class Call:
             yield piece
             with contextlib.suppress(OSError, SeraiError):  # it has sent all and gone: nobody needs to know
                 self._porter.send(pack(TAKEN, 0, self._number, {"bytes": len(piece)}))
+
+    def arrived(self) -> list[bytes]:
+        """The pieces that have come and were not taken yet, without waiting; no error is raised here."""
+        with self._ready:
+            pieces = list(self._pieces)
+            self._pieces.clear()
+        if pieces:
+            with contextlib.suppress(OSError, SeraiError):
+                self._porter.send(pack(TAKEN, 0, self._number, {"bytes": sum(map(len, pieces))}))
+        return pieces
 
     def result(self, deadline_s: float = CALL_S) -> tuple[dict[str, Any], bytes]:
         """The answer: a head and a body.
@@ -215,10 +225,10 @@ class Porter:
         """Ask, and wait for the answer; see `submit` and `Call.result`."""
         return self.submit(do, head, body).result(deadline_s)
 
-    def send(self, frame: bytes) -> None:
-        """Send a frame."""
+    def send(self, frame: bytes, body: bytes | memoryview = b"") -> None:
+        """Send a frame, or its beginning and its body."""
         try:
-            self._link.send(frame)
+            self._link.send(frame, body)
         except OSError:
             self._gone = True  # the next who asks for a porter gets another
             raise self._lost() from None

@@ -131,9 +131,15 @@ EXECUTOR = Traveller(
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
 
-_PORTER = ("calls", "files", "tree", "records", "keeper", "waiting", "jobs", "serve")
-
-PORTER = Traveller(
-    modules=("frames", "processes", *_of("porter", _PORTER)),
-    first=("frames", "processes", *_of("porter", _PORTER)),
+_COPYING = _of("copying", ("looks", "lots", "shuttle", "peers"))
+_PORTER = (
+    "frames",
+    "processes",
+    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees")),
+    *_COPYING,
+    *_of("porter", ("tree", "records", "keeper", "waiting", "jobs", "serve")),
 )
+PORTER = Traveller(modules=_PORTER, first=_PORTER)
+
+_SHUTTLE = _of("copying", ("lots", "shuttle"))
+SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from serai.apps.frontends.functions import Functions, Future
-from serai.describe.poolfile import sites_from
+from serai.describe.poolfile import sites_from, with_home_calling
 from serai.describe.task import Item, Needs
 from serai.dispatch.front_end import front_end_facts
 from serai.dispatch.run import Run, Settings, new_name, token
@@ -49,6 +49,8 @@ class Options:
         echo: show what functions print, here.
         runs: where runs are kept; None for the user's state directory.
         settings: how nodes are treated.
+        home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files`` (SFTP, scp),
+            ``shell`` (commands too), or None for nothing.
     """
 
     retries: int = 0
@@ -56,6 +58,7 @@ class Options:
     echo: bool = True
     runs: Path | None = None
     settings: Settings = field(default_factory=Settings)
+    home_calling: str | None = None
 
 
 class _Core:
@@ -63,9 +66,8 @@ class _Core:
 
     def __init__(self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options) -> None:
         runs = options.runs or runs_directory(os.environ)
-        self.run = Run(
-            sites_from(sites or ("local:",)), runs / new_name(time.time(), token()), settings=options.settings
-        )
+        expanded = with_home_calling(sites_from(sites or ("local:",)), options.home_calling)
+        self.run = Run(expanded, runs / new_name(time.time(), token()), settings=options.settings)
         facts = {"kind": "pool", "began": self.run.clock.wall(), "sites": list(sites), "argv": sys.argv[:1]}
         self.run.journal.set_run(facts | front_end_facts())
         self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))
@@ -78,7 +80,11 @@ class _Core:
         self._closing = threading.Lock()
         self._done = threading.Event()
         self.run.dispatcher.when_hopeless(self._hopeless)
-        self.run.start()
+        try:
+            self.run.start()
+        except BaseException:
+            self.run.close()
+            raise
         _living.add(self)
 
     def _hopeless(self, why: str) -> None:

@@ -10,14 +10,16 @@ import collections
 import contextlib
 import queue
 import threading
+import time
 
-from ..frames import pack, unpack
+from ..frames import data_header, pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Optional
 
+    Send = Callable[..., None]  # takes a frame, or its beginning and its body
     Answer = Optional["tuple[Mapping[str, Any], bytes]"]
     Handler = Callable[["Call"], Answer]
 
@@ -32,6 +34,7 @@ BYE = 8
 
 WINDOW = 4 << 20  # bytes
 PIECE = 256 << 10  # bytes in a frame
+PULSE_S = 2.0  # how often a long call gives a sign of life
 MOST_THREADS = 64  # calls that run at once; more wait for their turn
 MOST_WAITING = 10000  # calls; a caller that asks for more is refused
 
@@ -98,7 +101,7 @@ class Call:
                     raise Cancelled
                 size = min(len(view), self._room, PIECE)
                 self._room -= size
-            self._board.send(pack(DATA, 0, self.number, None, bytes(view[:size])))
+            self._board.send(data_header(DATA, self.number, size), view[:size])
             view = view[size:]
 
     def pieces(self) -> Iterator[bytes]:
@@ -164,6 +167,30 @@ class Call:
             self._ready.notify_all()
 
 
+class Pulse:
+    """Gives a sign of life now and then, so that whoever waits can tell work from a hang."""
+
+    def __init__(self, call: Call | None, sign: bytes = b".") -> None:
+        self._call = call
+        self.sign = sign
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        """Say that work goes on.
+
+        Raises:
+            Cancelled: nobody waits for it.
+        """
+        if self._call is None:
+            return
+        if self._call.cancelled:
+            raise Cancelled
+        now = time.monotonic()
+        if now - self._last > PULSE_S:
+            self._last = now
+            self._call.write(self.sign)
+
+
 class Switchboard:
     """Takes frames, runs the calls in threads, and sends the answers.
 
@@ -172,7 +199,7 @@ class Switchboard:
         send: sends a frame; may be called from several threads.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], send: Callable[[bytes], None]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], send: Send) -> None:
         self._handlers = handlers
         self.send = send
         self._lock = threading.Lock()

@@ -8,8 +8,9 @@ import platform
 import sys
 import threading
 
+from ..copying import looks, lots, peers
 from ..frames import Reader, peek, write
-from . import files, jobs
+from . import files, jobs, trees
 from .calls import BYE, Switchboard
 from .tree import boot
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from .calls import Call
 
 
-def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
-    """{} -> who and where this is; "boot" differs after a restart."""
+def who() -> dict[str, Any]:
+    """Who and where this is; "boot" differs after a restart."""
     return {
         "host": platform.node(),
         "boot": boot(),
@@ -32,7 +33,12 @@ def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
         "python": list(sys.version_info[:3]),
         "system": platform.system(),
         "pid": os.getpid(),
-    }, b""
+    }
+
+
+def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
+    """{} -> see `who`."""
+    return who(), b""
 
 
 def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
@@ -46,11 +52,14 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     jobs.begin()  # before there are threads
     lock = threading.Lock()
 
-    def send(frame: bytes) -> None:
+    def send(frame: bytes, body: bytes | memoryview = b"") -> None:
         with lock:
-            write(fd_out, frame)
+            write(fd_out, frame, body)
 
-    board = Switchboard({"who": _who, **files.HANDLERS, **jobs.HANDLERS}, send)
+    handlers = {"who": _who}
+    for room in (files, trees, looks, lots, peers, jobs):
+        handlers.update(room.HANDLERS)
+    board = Switchboard(handlers, send)
     reader = Reader(fd_in)
     while True:
         frames = reader.read()
