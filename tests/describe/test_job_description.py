@@ -27,6 +27,7 @@ def test_arguments_become_a_tuple_of_texts() -> None:
         ({"executable": "x", "environment": {"": "1"}}, "environment"),
         ({"executable": "x", "arguments": ("a\0b",)}, "zero byte"),
         ({"executable": "x", "interactive": True, "input": "in"}, "interactive"),
+        ({"executable": "x", "output_limit_bytes": -1}, "output_limit_bytes"),
         ({"executable": "x", "wall_time_limit_s": 0}, "wall_time_limit_s"),
         ({"executable": "x", "wall_time_limit_s": float("nan")}, "wall_time_limit_s"),
     ],

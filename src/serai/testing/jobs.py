@@ -212,6 +212,13 @@ class JobsContract:
         feeder.join(END_S)
         assert job.wait(END_S) is State.DONE
 
+    def test_no_more_is_kept_than_was_asked_for(self, service: JobService) -> None:
+        what = "head -c 3000000 /dev/zero; echo short >&2"
+        job = service.run_job(Description("sh", ("-c", what), output_limit_bytes=1_000_000))
+        assert job.wait(END_S) is State.DONE
+        assert job.stdout.read() == bytes(1_000_000)
+        assert job.stderr.read() == b"short\n"
+
     def test_it_is_spoken_with_line_by_line(self, service: JobService) -> None:
         job = service.run_job(
             Description("sh", ("-c", "while read line; do echo got $line; done; echo end"), interactive=True)
