@@ -27,7 +27,10 @@ def siblings(name: str, node: ast.ImportFrom) -> set[str]:
     """The modules that a relative import names."""
     above = name.split(".")[: -node.level]
     below = [node.module] if node.module else [one.name for one in node.names]
-    return {".".join([*above, one]) for one in below}
+    found = {".".join([*above, one]) for one in below}
+    if node.module and not found <= set(PORTER.modules):  # a package: what is imported from it are modules
+        found = {".".join([*above, node.module, one.name]) for one in node.names}
+    return found
 
 
 @pytest.mark.parametrize("name", PORTER.modules)
