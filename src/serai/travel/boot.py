@@ -135,3 +135,26 @@ PORTER = Traveller(
     modules=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
     first=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
 )
+
+_MAPREDUCE = (
+    "keys",
+    "splits",
+    "runs",
+    "gathering",
+    "commands",
+    "mapping",
+    "shuffle",
+    "fetching",
+    "outputs",
+    "reducing",
+    "tasks",
+    "worker",
+)
+_WORKER = (
+    "frames",
+    "processes",
+    "gateway",
+    *_of("executor", ("wire", "functions")),
+    *_of("mapreduce", _MAPREDUCE),
+)
+WORKER = Traveller(modules=_WORKER, first=_WORKER)

@@ -110,14 +110,14 @@ class _Feeder(threading.Thread):
         return True
 
 
-def in_pieces(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def in_pieces(blocks: Iterable[bytes], least: int = FEED) -> Iterator[bytes]:
     """Gather small pieces into larger ones, so that each is worth its write."""
     held: list[bytes] = []
     size = 0
     for block in blocks:
         held.append(block)
         size += len(block)
-        if size >= FEED:
+        if size >= least:
             yield held[0] if len(held) == 1 else b"".join(held)
             held, size = [], 0
     if held:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import itertools
 
-from .commands import run_filter
+from .commands import in_pieces, run_filter
 from .gathering import Counts, Groups, Sums, combined_by
 from .splits import byte_lines, lines_of, text_lines
 
@@ -80,7 +80,7 @@ def map_with_command(command: Command, blocks: Iterable[bytes], into: Gathered) 
         into: what collects.
     """
     repeats = True  # until they do not: then nothing is gained by looking
-    for block in lines_of(run_filter(command, blocks)):
+    for block in lines_of(in_pieces(run_filter(command, blocks), 1 << 20)):
         lines = block.split(b"\n")
         if not lines[-1]:
             lines.pop()
@@ -115,20 +115,18 @@ def parsed(line: bytes) -> tuple[bytes, bytes | None]:
     return key, value if tab else None
 
 
-def number(text: bytes) -> float:
+def number(text: bytes | None) -> float:
     """The number that a line's value is, for sums.
 
     Raises:
         BadJob: it is none.
     """
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise BadJob("values are summed, and %r is no number" % text[:100]) from None
+    for kind in (int, float):
+        try:
+            return kind(text or b"")
+        except ValueError:
+            pass
+    raise BadJob("values are summed, and %r is no number" % (text or b"")[:100])
 
 
 def lines_with(items: Mapping[Any, Iterable[Any]]) -> Iterator[bytes]:

@@ -120,10 +120,12 @@ def _divided(keys: Sequence[Any], items: Sequence[Any]) -> Block:
     """Make records with very many values into several."""
     if not items or max(map(len, items)) <= MOST_VALUES:
         return keys, items
-    pairs = [
-        (key, item[at : at + MOST_VALUES]) for key, item in zip(keys, items) for at in range(0, len(item), MOST_VALUES)
-    ]
-    return [key for key, _ in pairs], [item for _, item in pairs]
+    divided_keys, divided = [], []
+    for key, item in zip(keys, items):  # noqa: B905 - runs on Python 3.8
+        for at in range(0, len(item), MOST_VALUES):
+            divided_keys.append(key)
+            divided.append(item[at : at + MOST_VALUES])
+    return divided_keys, divided
 
 
 def read_blocks(file: BinaryIO, size: int) -> Iterator[Block]:
