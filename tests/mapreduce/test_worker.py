@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -21,7 +22,6 @@ from serai.travel.processes import children_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.mapreduce.mrfront import RUN, Front, Plan, command, function, splits_of
 else:
@@ -66,6 +66,30 @@ def test_counts_words_with_several_workers(front: Callable[[Plan], Front], tmp_p
         assert process.wait(10) == 0
     assert not list((tmp_path / "a").iterdir()) and not list((tmp_path / "b").iterdir())  # noqa: PT018 - one fact
     assert not run.adverts.list("/mapreduce/run1/workers")
+
+
+def interpreters() -> list[str]:
+    """The oldest and the newest that lie beside this one; at least this one."""
+    beside = [
+        path
+        for version in ("3.8", "3.9", "3.13", "3.14")
+        for path in sorted(Path(sys.base_prefix).parent.glob(f"{version}.*/bin/python"))
+    ]
+    return [str(path) for path in beside] or [sys.executable]
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_any_python_can_be_a_worker(front: Callable[[Plan], Front], tmp_path: Path, python: str) -> None:
+    """Two of them and this one's, which reduce what each other mapped, over TLS."""
+    expected = words(tmp_path / "in")
+    plan = Plan(**function(mapper=str.split, combiner="count"), splits=splits_of(tmp_path / "in", 4), partitions=4)
+    plan.located = _elsewhere
+    run = front(plan)
+    run.start("a", python)
+    run.until(lambda: run.maps, 20)
+    run.start("b")
+    assert counts_of(run.finish()) == expected
+    assert not any("map-" in path for path in run.read)
 
 
 def test_commands_stream(front: Callable[[Plan], Front], tmp_path: Path) -> None:
