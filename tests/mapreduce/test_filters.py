@@ -7,10 +7,13 @@ import contextlib
 import itertools
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from serai.travel.mapreduce import mapping
 from serai.travel.mapreduce.commands import Command, CommandFailed, run_filter
 from serai.travel.mapreduce.gathering import Counts, Groups
 from serai.travel.mapreduce.mapping import combined_by_command, map_with_command, repeated
@@ -98,3 +101,34 @@ def test_a_combiner_gets_sorted_lines() -> None:
     items: dict[bytes, list[bytes | None]] = {b"b": [b"1", b"2"], b"a": [None, b"3"]}
     assert combined_by_command(Command("cat"), dict(items)) == items
     assert combined_by_command(Command("tr '\\n' ,"), dict(items)) == {b"a,a": [b"3,b\t1,b\t2,"]}
+
+
+SPACES = [chr(code) for code in range(0x3100) if chr(code).isspace()]
+TEXTS = st.lists(st.sampled_from([*SPACES, "word", "é", "“x”", "a", "日本", "\ud800", "\udcff", "\n", " "])).map(
+    "".join
+)
+
+
+@given(st.lists(TEXTS, max_size=4))
+def test_words_are_those_of_python_with_and_without_pyarrow(tmp_path_factory: Any, texts: list[str]) -> None:
+    pytest.importorskip("pyarrow")
+    blocks = [text.encode("utf-8", "surrogatepass") for text in texts]
+    for is_text in (True, False):
+        into = Counts(1, 1 << 20, str(tmp_path_factory.getbasetemp()))
+        before, mapping.WORTH_IMPORT = mapping.WORTH_IMPORT, 1
+        try:
+            mapping.count_words(blocks, is_text, into)
+        finally:
+            mapping.WORTH_IMPORT = before
+        assert into.items == collections.Counter(
+            word
+            for block in blocks
+            for word in (block.decode("utf-8", "surrogateescape").split() if is_text else block.split())
+        )
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_each_space_that_python_knows_is_seen(space: str) -> None:
+    known = space in " \t\n\r\v\f"
+    assert mapping.has_rare_spaces(f"a{space}b".encode()) == (not known)
+    assert not mapping.has_rare_spaces("“é” — Ā日\u2010".encode())

@@ -68,6 +68,9 @@ class Gathered:
         partitions: how many.
         memory_bytes: what may be held before it is spilled, about.
         scratch: a directory for runs.
+
+    Attributes:
+        limit: the memory.
     """
 
     grouped = False
@@ -75,7 +78,7 @@ class Gathered:
 
     def __init__(self, partitions: int, memory_bytes: int, scratch: str) -> None:
         self._partitions = partitions
-        self._limit = memory_bytes
+        self.limit = memory_bytes
         self._scratch = scratch
         self._weight = 0
         self._spills: list[tuple[str, list[list[int]]]] = []
@@ -114,9 +117,9 @@ class Gathered:
 
     def _made_room(self) -> None:
         """Called now and then: spill where the limit is reached."""
-        if self._weight > self._limit:
+        if self._weight > self.limit:
             self.combine()
-            if self._weight > self._limit // 2:
+            if self._weight > self.limit // 2:
                 self._spill()
 
     def _spill(self) -> None:
@@ -284,7 +287,7 @@ class Groups(Gathered):
             self._weight += came + LIST * (len(items) - known)
             self._weigh_new(known)
             # Values may be large: no more than a small part of the memory is to come unweighed.
-            self._batch = max(1, self._batch // 2) if came > self._limit // 32 else min(BATCH, self._batch * 2)
+            self._batch = max(1, self._batch // 2) if came > self.limit // 32 else min(BATCH, self._batch * 2)
             self._made_room()
 
     def add_repeated(self, repeated: Iterable[tuple[Any, Any, int]]) -> None:

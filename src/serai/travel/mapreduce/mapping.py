@@ -7,7 +7,11 @@ at once: an end of a line is white space too, so the words are the same.
 from __future__ import annotations
 
 import collections
+import importlib
+import importlib.util
 import itertools
+import re
+import struct
 
 from .commands import in_pieces, run_filter
 from .gathering import Counts, Groups, Sums, combined_by
@@ -21,6 +25,16 @@ if TYPE_CHECKING:
     from .commands import Command
     from .gathering import Gathered
 
+WORTH_IMPORT = 16 << 20  # bytes of words: importing pyarrow takes as long as counting these
+MOST_HELD = 1 << 25  # bytes of text whose words are held before they are counted
+
+_SEPARATORS = (0x1C, 0x1D, 0x1E, 0x1F)
+_RARE = (  # what Unicode calls white space beyond ASCII, in UTF-8, by the byte that it begins with
+    (0xC2, re.compile(rb"\xc2[\x85\xa0]")),
+    (0xE1, re.compile(rb"\xe1\x9a\x80")),
+    (0xE2, re.compile(rb"\xe2(?:\x80[\x80-\x8a\xa8\xa9\xaf]|\x81\x9f)")),
+    (0xE3, re.compile(rb"\xe3\x80\x80")),
+)
 LINES, BYTES = "lines", "bytes"  # what a record is: a line as text, or as bytes
 
 
@@ -54,21 +68,42 @@ def map_with_function(
         records: ``lines`` or ``bytes``.
         into: what collects.
     """
-    if isinstance(into, Counts):
-        if mapper is str.split and records == LINES:
-            for block in blocks:
-                into.add_list(block.decode("utf-8", "surrogateescape").split())
-            return
-        if mapper is bytes.split and records == BYTES:
-            for block in blocks:
-                into.add_list(block.split())
-            return
+    if isinstance(into, Counts) and (mapper, records) in ((str.split, LINES), (bytes.split, BYTES)):
+        count_words(blocks, records == LINES, into)
+        return
     if records not in (LINES, BYTES):
         raise BadJob("records are %r: lines or bytes" % (records,))
     cut = text_lines if records == LINES else byte_lines
     add = into.add_keys if isinstance(into, Counts) else into.add_pairs
     for block in blocks:
         add(itertools.chain.from_iterable(map(mapper, cut(block))))
+
+
+def count_words(blocks: Iterable[bytes], is_text: bool, into: Counts) -> None:
+    """Count words as ``str.split`` or ``bytes.split`` give them.
+
+    That is twice as fast with pyarrow, where it is installed and there is enough to be worth its import.
+
+    Args:
+        blocks: whole lines.
+        is_text: words are text, and what is white space Unicode's to say.
+        into: what collects.
+    """
+    natively = None
+    seen = 0
+    for block in blocks:
+        seen += len(block)
+        if natively is not None and not (is_text and has_rare_spaces(block)):
+            natively.add(block)
+        elif is_text:
+            into.add_list(block.decode("utf-8", "surrogateescape").split())
+        else:
+            into.add_list(block.split())
+        if natively is None and seen >= WORTH_IMPORT:
+            natively = Words.if_there(into, is_text)
+            seen = 0
+    if natively is not None:
+        natively.flush()
 
 
 def map_with_command(command: Command, blocks: Iterable[bytes], into: Gathered) -> None:
@@ -147,3 +182,66 @@ def combined_by_command(command: Command, items: dict[Any, list[Any]]) -> dict[A
         for key, value in map(parsed, block[: -1 if block.endswith(b"\n") else None].split(b"\n")):
             combined.setdefault(key, []).append(value)
     return combined
+
+
+def has_rare_spaces(block: bytes) -> bool:
+    """Whether ``str.split`` may cut a text elsewhere than at the white space that ASCII has and C knows."""
+    if any(byte in block for byte in _SEPARATORS):
+        return True
+    return not block.isascii() and any(lead in block and pattern.search(block) for lead, pattern in _RARE)
+
+
+class Words:
+    """Counts words of blocks.
+
+    Args:
+        arrow: the module ``pyarrow``.
+        compute: the module ``pyarrow.compute``.
+        into: takes the counts.
+        is_text: words are text.
+    """
+
+    def __init__(self, arrow: Any, compute: Any, into: Counts, is_text: bool) -> None:
+        self._arrow = arrow
+        self._compute = compute
+        self._into = into
+        self._is_text = is_text
+        self._most = min(MOST_HELD, into.limit // 8)
+        self._held: list[Any] = []
+        self._held_bytes = 0
+
+    @classmethod
+    def if_there(cls, into: Counts, is_text: bool) -> Words | None:
+        """One, if pyarrow can be imported."""
+        try:
+            if importlib.util.find_spec("pyarrow") is None:
+                return None
+            arrow, compute = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.compute")
+            compute.ascii_split_whitespace  # noqa: B018 - whether it has it
+            arrow.set_cpu_count(1)  # the other processors have workers of their own
+        except Exception:  # noqa: BLE001 - one that does not fit this Python is as good as none
+            return None
+        return cls(arrow, compute, into, is_text)
+
+    def add(self, block: bytes) -> None:
+        """Count the words of some whole lines."""
+        arrow = self._arrow
+        ends = arrow.py_buffer(struct.pack("=ii", 0, len(block)))  # a block is never as long as 2 GB: a line is not
+        whole = arrow.StringArray.from_buffers(1, ends, arrow.py_buffer(block))
+        self._held.append(self._compute.list_flatten(self._compute.ascii_split_whitespace(whole)))
+        self._held_bytes += len(block)
+        if self._held_bytes >= self._most:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what was counted."""
+        if not self._held:
+            return
+        counted = self._compute.value_counts(self._arrow.chunked_array(self._held))
+        self._held, self._held_bytes = [], 0
+        words = counted.field("values").cast(self._arrow.binary()).to_pylist()
+        if self._is_text:
+            words = [word.decode("utf-8", "surrogateescape") for word in words]
+        counts = dict(zip(words, counted.field("counts").to_pylist()))  # noqa: B905 - runs on Python 3.8
+        counts.pop("" if self._is_text else b"", None)  # what is before the first and behind the last space
+        self._into.add_counts(counts)

@@ -210,7 +210,7 @@ class Server:
                 finally:
                     with self._lock:
                         self._open.discard(connection)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             pass  # no peer of this run, or one that has gone
         finally:
             with self._lock:

@@ -141,7 +141,6 @@ class Worker:
         self._outputs: set[str] = set()
         self._over = threading.Event()
         self._main = threading.get_ident()
-        self._guard = threading.Lock()
         self._order: tuple[str, int, int] | None = None  # under way
         self._withdrawn: tuple[str, int, int] | None = None
         self._failed: str | None = None  # why the job cannot be done here
@@ -269,19 +268,16 @@ class Worker:
     def _interruptible(self, order: tuple[str, int, int]) -> Any:
         """While this goes on, `_withdraw` may end it."""
         try:
-            with self._guard:
-                self._order = order
+            self._order = order
             yield
         finally:
-            with self._guard:
-                self._order = None
+            self._order = None
 
     def _withdraw(self, order: tuple[str, int, int]) -> None:
-        """End the order that is under way, if it is still this one, from another thread."""
-        with self._guard:
-            if self._order == order and self._withdrawn != order:
-                self._withdrawn = order
-                signal.pthread_kill(self._main, signal.SIGINT)
+        """End an order from another thread; whether it is still under way, the main thread sees for itself."""
+        if self._withdrawn != order:
+            self._withdrawn = order
+            signal.pthread_kill(self._main, signal.SIGINT)
 
     def interrupted(self, *_: object) -> None:
         """The main thread's handler of the signal; also of a Ctrl-C that was meant for somebody else.
@@ -290,7 +286,7 @@ class Worker:
             Cancelled: the order was withdrawn.
         """
         if self._order is not None and self._order == self._withdrawn:
-            self._withdrawn = None
+            self._order = None
             raise Cancelled
 
     def _renew(self) -> None:
