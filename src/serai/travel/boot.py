@@ -143,3 +143,27 @@ PORTER = Traveller(modules=_PORTER, first=_PORTER)
 
 _SHUTTLE = _of("copying", ("lots", "shuttle"))
 SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
+
+
+_MAPREDUCE = (
+    "keys",
+    "splits",
+    "runs",
+    "gathering",
+    "commands",
+    "mapping",
+    "shuffle",
+    "fetching",
+    "outputs",
+    "reducing",
+    "tasks",
+    "worker",
+)
+_WORKER = (
+    "frames",
+    "processes",
+    "gateway",
+    *_of("executor", ("wire", "functions")),
+    *_of("mapreduce", _MAPREDUCE),
+)
+WORKER = Traveller(modules=_WORKER, first=_WORKER)
