@@ -1,4 +1,4 @@
-"""The master in worlds on a virtual clock, from a seed: workers die, hang, come back, are slow, and lose what they made."""
+"""The master in worlds on a virtual clock, from a seed: workers die, hang, come back, are slow, lose what they made."""
 
 from __future__ import annotations
 
