@@ -248,6 +248,38 @@ class Connection:
                 raise explain(self.target.host, said if alive else said + self._said("master"), FAILED, shown)
         return done
 
+    def forward_back(self, there: str, here: str) -> None:
+        """Let processes on the host reach a unix socket of this machine by one of theirs, through the connection.
+
+        Args:
+            there: the socket's path on the host; nothing may be there yet. It is the login's own (mode 0600).
+            here: the path of the socket here that is connected to.
+
+        Raises:
+            AccessError: the host does not allow it, or the path cannot be used.
+        """
+        self._forward("forward", f"{there}:{here}")
+
+    def end_forward_back(self, there: str, here: str) -> None:
+        """End what `forward_back` began; no error if it ended already."""
+        with contextlib.suppress(AccessError):
+            self._forward("cancel", f"{there}:{here}")
+
+    def _forward(self, what: str, pair: str) -> None:
+        if self._socket is None:
+            raise UsageError("the connection is not open", host=self.target.host)
+        # Not `argv`: ClearAllForwardings, which it may say, would clear this one too.
+        words = ["ssh", *self._via(self._socket), "-o", "BatchMode=yes", "-O", what, "-R", pair, self.target.host]
+        done = self._local(words)
+        if done is None or done.returncode != 0:
+            said = "" if done is None else done.stderr.decode(errors="replace").strip()
+            raise AccessError(
+                f"a socket cannot be forwarded: {said.rpartition(chr(10))[2] or 'no answer'}",
+                host=self.target.host,
+                command=shlex.join(words),
+                hint="its sshd must allow it: AllowStreamLocalForwarding yes (the default)",
+            )
+
     def alive(self, *, grace_s: float = 0.0) -> bool:
         """Whether the master lives. A network that fell silent shows after 15 s, or as the user's config says.
 

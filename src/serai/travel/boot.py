@@ -130,3 +130,8 @@ EXECUTOR = Traveller(
     ),
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
+
+PORTER = Traveller(
+    modules=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
+    first=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
+)

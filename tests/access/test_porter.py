@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serai.access import connections, porter
+from serai.access.openssh import Target
+from serai.access.porter import Porter, shared_porter
+from serai.errors import HostUnreachable, NoPython, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.access.conftest import Sshd
+
+
+@pytest.fixture(params=["local", "ssh"])
+def target(request: pytest.FixtureRequest) -> Iterator[Target | None]:
+    if request.param == "local":
+        yield None
+    else:
+        sshd: Sshd = request.getfixturevalue("lab")
+        yield Target("lab", config=str(sshd.config))
+    porter.close_all()
+    connections.close_all()
+
+
+def ask_for_ever(one: Porter) -> None:
+    while True:
+        one.call("who")
+
+
+def test_it_says_who_and_where_it_is(target: Target | None) -> None:
+    head, body = shared_porter(target, "files").call("who")
+    assert (head["uid"], body) == (os.getuid(), b"")
+    assert head["pid"] != os.getpid()
+    assert head["boot"]
+
+
+def test_errors_of_the_system_are_the_built_in_ones(target: Target | None) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        shared_porter(target, "files").call("files.stat", {"path": "/no/such/file"})
+    assert caught.value.filename == "/no/such/file"
+    with pytest.raises(UsageError, match="nothing here does brew"):
+        shared_porter(target, "files").call("brew")
+
+
+def test_many_calls_at_once_are_each_answered(target: Target | None, tmp_path: Path) -> None:
+    for n in range(20):
+        (tmp_path / str(n)).write_bytes(bytes(n))
+    one = shared_porter(target, "files")
+    calls = [one.submit("files.stat", {"path": str(tmp_path / str(n % 20))}) for n in range(2000)]
+    assert [call.result()[0]["size"] for call in calls] == [n % 20 for n in range(2000)]
+
+
+def test_calls_of_a_porter_that_ended_fail_and_the_next_has_a_new_one(target: Target | None) -> None:
+    one = shared_porter(target, "files")
+    os.kill(one.call("who")[0]["pid"], 9)
+    with pytest.raises(HostUnreachable, match="lost"):
+        ask_for_ever(one)
+    another = shared_porter(target, "files")
+    assert another is not one
+    assert another.call("who")[0]["uid"] == os.getuid()
+
+
+def test_an_interpreter_that_is_not_there_is_named() -> None:
+    with pytest.raises(NoPython, match="no-such-python"):
+        Porter(None, "no-such-python")
+
+
+def test_a_socket_of_the_host_leads_to_one_here(lab: Sshd, tmp_path: Path) -> None:
+    connection = connections.shared(Target("lab", config=str(lab.config)))
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(here)
+        server.listen()
+        connection.forward_back(there, here)
+        client.settimeout(10)
+        client.connect(there)
+
+        def answer() -> None:
+            with server.accept()[0] as one:
+                one.sendall(one.recv(100).upper())
+
+        threading.Thread(target=answer, daemon=True).start()
+        client.sendall(b"hello")
+        assert client.recv(100) == b"HELLO"
+    connection.end_forward_back(there, here)
+    connection.end_forward_back(there, here)
+    connections.close_all()
