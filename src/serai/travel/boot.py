@@ -135,3 +135,5 @@ PORTER = Traveller(
     modules=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
     first=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
 )
+
+KEEPER = Traveller(modules=("frames", "processes", "keeper"), first=("frames", "processes", "keeper"))
