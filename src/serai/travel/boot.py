@@ -131,9 +131,11 @@ EXECUTOR = Traveller(
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
 
-PORTER = Traveller(
-    modules=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
-    first=("frames", "processes", *_of("porter", ("calls", "files", "jobs", "serve"))),
+_PORTER = (
+    "frames",
+    "processes",
+    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees", "jobs", "serve")),
 )
+PORTER = Traveller(modules=_PORTER, first=_PORTER)
 
 KEEPER = Traveller(modules=("frames", "processes", "keeper"), first=("frames", "processes", "keeper"))

@@ -167,6 +167,17 @@ def test_a_straggler_is_doubled_and_the_first_to_end_counts() -> None:
     assert it.tell(Done("a", slow, {"path": "a/0"})) == [Discard("a", slow, {"path": "a/0"})]
 
 
+def test_what_is_said_twice_counts_once() -> None:
+    """An answer may be lost: the worker says again that it is done."""
+    it = Case(2)
+    it.join("a")
+    order = it.ask("a")
+    assert order
+    done = Done("a", order, {"path": "a/0"})
+    assert it.tell(done) == [Accept("a", order)]
+    assert it.tell(done) == []
+
+
 def test_what_a_withdrawn_attempt_says_counts_for_nothing() -> None:
     it = Case(2, slow_least_s=0.0, faults=1)
     it.join("a", "b")

@@ -209,13 +209,15 @@ class Master:
         if task is None:
             return
         if task.done:
-            self._actions.append(Discard(event.worker, event.order, event.output))
+            if (task.worker, task.accepted) != (event.worker, event.order.attempt):  # else it is said a second time
+                self._actions.append(Discard(event.worker, event.order, event.output))
             return
         worker.faults = 0
         worker.done += 1
         if had is not None:
             self._took[task.kind].add(self._now - had.began)
         task.output, task.worker, task.done_step = event.output, event.worker, self._step
+        task.accepted = event.order.attempt
         self.queues[task.kind].remove(task)
         self.running[task.kind].discard(task.number)
         if task.kind == MAP:

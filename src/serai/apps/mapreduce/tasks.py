@@ -41,6 +41,7 @@ class Task:
         attempts: how many were made.
         output: of the attempt that was accepted; None until then.
         worker: that made the output.
+        accepted: the number of the attempt that made it.
         done_step: the master's count of steps then.
         failures: what was said of it each time it failed.
         excused: how often it failed for no fault of its own.
@@ -55,6 +56,7 @@ class Task:
     attempts: int = 0
     output: dict[str, Any] | None = None
     worker: str = ""
+    accepted: int = 0
     done_step: int = 0
     failures: list[str] = field(default_factory=list)
     excused: int = 0

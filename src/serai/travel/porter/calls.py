@@ -10,6 +10,7 @@ import collections
 import contextlib
 import queue
 import threading
+import time
 
 from ..frames import pack, unpack
 
@@ -31,6 +32,7 @@ BYE = 8
 
 WINDOW = 4 << 20  # bytes
 PIECE = 256 << 10  # bytes in a frame
+PULSE_S = 2.0  # how often a long call gives a sign of life
 MOST_THREADS = 64  # calls that run at once; more wait for their turn
 MOST_WAITING = 10000  # calls; a caller that asks for more is refused
 
@@ -137,6 +139,30 @@ class Call:
             elif op == CANCEL:
                 self._cancelled = True
             self._ready.notify_all()
+
+
+class Pulse:
+    """Gives a sign of life now and then, so that whoever waits can tell work from a hang."""
+
+    def __init__(self, call: Call | None, sign: bytes = b".") -> None:
+        self._call = call
+        self.sign = sign
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        """Say that work goes on.
+
+        Raises:
+            Cancelled: nobody waits for it.
+        """
+        if self._call is None:
+            return
+        if self._call.cancelled:
+            raise Cancelled
+        now = time.monotonic()
+        if now - self._last > PULSE_S:
+            self._last = now
+            self._call.write(self.sign)
 
 
 class Switchboard:

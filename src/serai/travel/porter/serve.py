@@ -9,7 +9,7 @@ import sys
 import threading
 
 from ..frames import Reader, peek, write
-from . import files, jobs
+from . import files, jobs, trees
 from .calls import BYE, Switchboard
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:
         with lock:
             write(fd_out, frame)
 
-    board = Switchboard({"who": _who, **files.HANDLERS, **jobs.HANDLERS}, send)
+    board = Switchboard({"who": _who, **files.HANDLERS, **trees.HANDLERS, **jobs.HANDLERS}, send)
     reader = Reader(fd_in)
     while True:
         frames = reader.read()

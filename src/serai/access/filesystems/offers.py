@@ -1,0 +1,154 @@
+"""What Serai's own file systems (``local``, ``ssh``, ``any``) offer over what fsspec asks for; copies are built on it.
+
+Paths are those of the file system: text, with bytes that are no UTF-8 as surrogates. Work that concerns a host's files
+alone (digests, copies, trees) is done on the host, in one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+__all__ = ["HostFacts", "HostFiles", "Mount", "TreeReceipt", "Trouble"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mounted file system, as the kernel says.
+
+    Attributes:
+        point: where.
+        kind: its type: ``ext4``, ``nfs4``, ``fuse.sshfs`` …
+        source: what is mounted: ``server:/export``, ``/dev/sda1`` …
+        root: which directory of it.
+    """
+
+    point: str
+    kind: str
+    source: str
+    root: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """Whose files these are.
+
+    Attributes:
+        host: the name that the host gives itself.
+        boot: differs from machine to machine and from start to start; empty where the system does not say.
+        user: the login's name.
+        uid: its number.
+        home: its home directory.
+        mounts: what is mounted there; empty where the system does not say.
+        addresses: the host's own, without loopback.
+    """
+
+    host: str
+    boot: str
+    user: str
+    uid: int
+    home: str
+    mounts: tuple[Mount, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One file of a tree that did not travel; the others did.
+
+    Attributes:
+        name: relative to the tree's root.
+        what: why, in a sentence.
+        errno: the system's number for it, 0 when there is none.
+    """
+
+    name: str
+    what: str
+    errno: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TreeReceipt:
+    """What became of a tree.
+
+    Attributes:
+        files: that were written whole, their digests compared.
+        size: of them, in bytes.
+        troubles: on the sending side and on the receiving one; at most 1,000 of each are kept.
+        failed: how many there were.
+    """
+
+    files: int
+    size: int
+    troubles: tuple[Trouble, ...]
+    failed: int
+
+
+@runtime_checkable
+class HostFiles(Protocol):
+    """The files of one host. Each method raises built-in OSErrors, and SeraiError when the host is lost."""
+
+    def host_facts(self) -> HostFacts:
+        """Who and where this is; asked once."""
+        ...
+
+    def digest(
+        self, paths: Sequence[str], start: int = 0, stop: int | None = None, kind: str = "sha256"
+    ) -> dict[str, str]:
+        """The digests of files, or of the bytes ``start`` to ``stop`` of each, in hexadecimal, by path."""
+        ...
+
+    def read_from(self, path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of a file as they come, in pieces of up to a few MB; fewer than asked at the file's end."""
+        ...
+
+    def write_at(self, path: str, pieces: Iterable[bytes | memoryview], start: int = 0) -> int:
+        """Write into a file in place from an offset on, cut it after the last byte, and return its size.
+
+        The file is made (mode 0600 until `stamp`) if there is none. This is for partial files, which `replace` puts in
+        their place; what came before a lost connection stays.
+        """
+        ...
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename within one file system, in place of what is at ``target``."""
+        ...
+
+    def stamp(self, path: str, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
+        """Set permissions and the time of the last change."""
+        ...
+
+    def symlink(self, destination: str, path: str) -> None:
+        """Make a symbolic link at ``path``."""
+        ...
+
+    def copy_within(self, source: str, target: str, *, keep_times: bool = False) -> None:
+        """Copy a file on the host itself (sharing blocks where its file system can), whole or not at all."""
+        ...
+
+    def send_tree(self, root: str, names: Sequence[str] | None = None) -> Iterator[bytes]:
+        """Yield a tree as one stream for `receive_tree`: names, modes, times, symbolic links, contents, digests.
+
+        Args:
+            root: a directory.
+            names: what of it, relative to it (directories without what is in them); None for all.
+        """
+        ...
+
+    def receive_tree(
+        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None = None
+    ) -> TreeReceipt:
+        """Write a tree below a directory (made if needed); each file is renamed to its name when whole.
+
+        Nothing is written outside of ``root``: names that lead out of it, by ``..`` or by a link, are refused.
+
+        Args:
+            root: a directory.
+            stream: what `send_tree` of any host yields.
+            progress: told now and then how many bytes of the stream have been handed over, and of how many files the
+                receiving side has said that they are written.
+        """
+        ...
