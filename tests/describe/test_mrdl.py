@@ -191,7 +191,7 @@ url = "local:?slots=3"
 def test_toml_says_the_same(tmp_path: Path) -> None:
     it = read(tmp_path, TOML, name="job.toml")
     home = str(tmp_path)
-    assert it.program == Commands("./split.awk", "uniq -c", "uniq", (f"{home}/split.awk",))
+    assert it.program == Commands("./split.awk", "uniq -c", "uniq", (f"{home}/split.awk",), home)
     assert it.name == "job"
     assert [(str(host.site.url.scheme), host.workers) for host in it.hosts] == [("ssh", 2), ("local", 3)]
     assert it.hosts[0].site.ssh_config == f"{home}/conf"

@@ -82,13 +82,15 @@ class Commands:
         mapper: gets the lines of its split.
         reducer: gets lines sorted by key.
         combiner: like the reducer, on the map's side; None for none.
-        send: files and directories that travel to each worker's working directory.
+        send: files and directories that travel to the directory in which the commands run.
+        home: the directory that files named in the commands themselves are meant from; these travel too.
     """
 
     mapper: str
     reducer: str
     combiner: str | None = None
     send: tuple[str, ...] = ()
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Session:
     Attributes:
         path: the file that said so; "" when it was no file.
         name: for people.
-        program: what maps and reduces.
+        program: what maps and reduces; None for functions, which a file cannot name.
         hosts: where workers are started; this machine when there is none.
         inputs: paths or URLs of files, directories or globs.
         output: a path or URL of the directory of outputs; None: they go back to the caller.
@@ -127,7 +129,7 @@ class Session:
 
     path: str
     name: str
-    program: Commands | Binaries
+    program: Commands | Binaries | None
     hosts: tuple[HostSpec, ...]
     inputs: tuple[str, ...]
     output: str | None = None
@@ -388,6 +390,7 @@ class _Toml:
                 said["reducer"],
                 said.get("combiner"),
                 tuple(below(self.home, one) for one in said.get("send") or ()),
+                self.home,
             ),
             hosts=tuple(hosts) or (HostSpec(site_from_url("local:")),),
             inputs=tuple(below(self.home, one) for one in said["inputs"]),

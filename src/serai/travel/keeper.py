@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FURNISH = 1  # {"scratch", "files": [{"name", "mode", "size"}, …]}, bodies of the files: make the room
-START = 2  # {"id", "argv", "env", "stdin"}: start a worker in its own directory; "stdin" is a file of the room
+START = 2  # {"id", "argv", "env", "stdin"}: start a worker with this interpreter, in a directory of its own in the room
 END = 3  # {"grace_s"}: end everything
 ROOM = 11  # {"room", "host", "os", "arch", "cores", "python"}
 ENDED = 12  # {"id", "code", "said"}
@@ -102,6 +102,7 @@ class Keeper:
             with os.fdopen(fd, "wb") as file:
                 file.write(memoryview(body)[at : at + one["size"]])
             at += one["size"]
+        os.makedirs(os.path.join(self._room, "files"), mode=0o700, exist_ok=True)
         self._say(
             ROOM,
             {
@@ -131,7 +132,7 @@ class Keeper:
             os.mkdir(own, 0o700)
             with open(own + ".err", "wb") as said, open(os.path.join(self._room, head["stdin"]), "rb") as stdin:
                 self._workers[name] = subprocess.Popen(
-                    head["argv"],
+                    [sys.executable, *head["argv"]],
                     stdin=stdin,
                     stdout=said,
                     stderr=said,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from serai.apps.mapreduce.checking import sanity_check
 from serai.apps.mapreduce.events import (
     MAP,
     REDUCE,
@@ -27,6 +26,7 @@ from serai.apps.mapreduce.events import (
 )
 from serai.apps.mapreduce.master import Master, Rules
 from serai.apps.mapreduce.plan import Split
+from serai.testing.mapreduce import sanity_check
 
 # ---- one decision at a time
 

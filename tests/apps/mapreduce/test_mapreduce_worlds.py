@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serai.apps.mapreduce.checking import sanity_check
 from serai.apps.mapreduce.events import (
     MAP,
     Asked,
@@ -30,6 +29,7 @@ from serai.apps.mapreduce.events import (
 )
 from serai.apps.mapreduce.master import Master, Rules
 from serai.apps.mapreduce.plan import Split
+from serai.testing.mapreduce import sanity_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable

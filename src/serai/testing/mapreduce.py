@@ -1,4 +1,4 @@
-"""What always holds of a master between two events. Pure."""
+"""What always holds of MapReduce's master between two events."""
 
 from __future__ import annotations
 
