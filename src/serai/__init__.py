@@ -9,17 +9,19 @@ if TYPE_CHECKING:
     from serai.apps.bag import Outcome
     from serai.apps.frontends.commands import matching as files
     from serai.apps.frontends.functions import Future
+    from serai.apps.frontends.mapreduce import MapReduceResult
     from serai.apps.frontends.pool import Options, Pool
     from serai.describe.task import Item, Needs
 
 __version__ = "0.1.0"
 
-__all__ = ["Future", "Item", "Needs", "Options", "Outcome", "Pool", "__version__", "files"]
+__all__ = ["Future", "Item", "MapReduceResult", "Needs", "Options", "Outcome", "Pool", "__version__", "files"]
 
 # Loaded when first asked for: the command starts faster than a pool.
 _WHERE = {
     "Future": ("serai.apps.frontends.functions", "Future"),
     "Item": ("serai.describe.task", "Item"),
+    "MapReduceResult": ("serai.apps.frontends.mapreduce", "MapReduceResult"),
     "Needs": ("serai.describe.task", "Needs"),
     "Options": ("serai.apps.frontends.pool", "Options"),
     "Outcome": ("serai.apps.bag", "Outcome"),

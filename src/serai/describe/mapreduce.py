@@ -80,7 +80,7 @@ class Commands:
 
     Attributes:
         mapper: gets the lines of its split.
-        reducer: gets lines sorted by key.
+        reducer: gets lines sorted by key; or ``sum`` or ``count``, for which no command is run.
         combiner: like the reducer, on the map's side; None for none.
         send: files and directories that travel to the directory in which the commands run.
         home: the directory that files named in the commands themselves are meant from; these travel too.
@@ -117,7 +117,7 @@ class Session:
     Attributes:
         path: the file that said so; "" when it was no file.
         name: for people.
-        program: what maps and reduces; None for functions, which a file cannot name.
+        program: what maps and reduces.
         hosts: where workers are started; this machine when there is none.
         inputs: paths or URLs of files, directories or globs.
         output: a path or URL of the directory of outputs; None: they go back to the caller.
@@ -129,7 +129,7 @@ class Session:
 
     path: str
     name: str
-    program: Commands | Binaries | None
+    program: Commands | Binaries
     hosts: tuple[HostSpec, ...]
     inputs: tuple[str, ...]
     output: str | None = None

@@ -117,11 +117,11 @@ class Keeper:
         )
 
     def _socket_path(self) -> str:
-        """A path short enough for a socket, and one that only this user can reach: what ssh binds is 17 bytes longer."""
+        """A path that only this user reaches, and short enough: what ssh binds for a moment is 17 bytes longer."""
         path = os.path.join(self._room, "g")
         if len(os.fsencode(path)) <= 104 - 1 - 17:
             return path
-        short = tempfile.mkdtemp(prefix="serai-mr-", dir="/tmp")  # noqa: S108 - a new directory of mode 0700
+        short = tempfile.mkdtemp(prefix="serai-mr-", dir="/tmp")
         os.symlink(short, os.path.join(self._room, "socket"))  # so that it is found and removed at the end
         return os.path.join(short, "g")
 

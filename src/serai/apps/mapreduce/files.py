@@ -1,4 +1,4 @@
-"""What the front end reads and writes for workers: inputs, map outputs of workers that cannot reach each other, outputs.
+"""What the front end reads and writes for workers: inputs, map outputs of workers that cannot meet, and outputs.
 
 A worker names an input by its URL and a map output by its path; only those of this run are read. Of an output it names
 the file and the attempt; where that lies is decided here.

@@ -41,7 +41,7 @@ def local_path(text: str) -> str | None:
 
 
 def expand(texts: Iterable[str], ssh_configs: dict[str, str | None] | None = None) -> list[Input]:
-    """Finds the files that are meant, in the order of the texts; those of one glob or directory in order of their names.
+    """Finds the files that are meant, in the order of the texts; of a glob or directory in the order of their names.
 
     Of a directory its files are taken, but none whose name begins with ``.`` or ``_``, and no further directories.
 

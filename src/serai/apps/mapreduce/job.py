@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
-import secrets
+import datetime as dt
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serai.describe.mapreduce import Binaries, Commands
+from serai.describe.mapreduce import Binaries
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serai.apps.mapreduce.launch import Place
-    from serai.describe.mapreduce import Session
+    from serai.describe.mapreduce import Commands
 
 SORT_BYTES = 256 << 20  # that a worker may hold before it writes a run to disk
-RECORDS = ("lines", "bytes")
+
+
+PARTS = ("mapper", "combiner", "reducer")
+BUILT_IN = ("sum", "count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,88 +28,77 @@ class Job:
     """What is run.
 
     Attributes:
-        program: executables or commands; None for functions.
-        body: functions as cloudpickle packed them: (mapper, combiner, reducer).
-        combiner: "count" or "sum" where it is one of these, "function" or "none" for functions.
-        records: what a mapper gets: lines as text, or as bytes.
-        pairs: outputs are pickled pairs, rather than lines of text.
+        program: commands or executables.
+        functions: which of `PARTS` are functions instead.
+        body: these by name, as cloudpickle packed them.
+        records: what a mapper that is a function gets: lines as text, or as bytes.
+        pickled: outputs are pickled pairs, rather than lines of text.
         sort_bytes: that a worker may hold before it writes a run to disk.
     """
 
-    program: Commands | Binaries | None
+    program: Commands | Binaries
+    functions: tuple[str, ...] = ()
     body: bytes = b""
-    combiner: str = ""
     records: str = "lines"
-    pairs: bool = False
+    pickled: bool = False
     sort_bytes: int = SORT_BYTES
-
-    @classmethod
-    def of_session(cls, session: Session) -> Job:
-        """The job of a session that names commands or executables.
-
-        Raises:
-            UsageError: it names neither.
-        """
-        if session.program is None:
-            raise UsageError("the session says nothing of what is run")
-        return cls(session.program)
 
     def why_not(self, ad: Mapping[str, Any]) -> str:
         """Why a worker cannot run it; "" when it can."""
-        if self.program is not None:
+        if not self.functions:
             return ""
         python = ad.get("python")
-        version = tuple(python[:2]) if isinstance(python, list) else tuple(str(python).split(".")[:2])
-        mine = sys.version_info[:2]
-        if tuple(str(part) for part in version) == tuple(str(part) for part in mine):
+        words = python if isinstance(python, list) else str(python).split(".")
+        version = ".".join(str(part) for part in words[:2])
+        mine = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        if version == mine:
             return ""
-        return (
-            f"its Python is {'.'.join(str(part) for part in version)}, and functions were pickled by "
-            f"{mine[0]}.{mine[1]}; name a fitting interpreter with ?python="
-        )
+        return f"its Python is {version}, and functions were pickled by {mine}; ?python= names a fitting interpreter"
 
     def head_for(self, place: Place | None) -> dict[str, Any]:
         """What a worker is told: the kinds of mapper, combiner and reducer, and how it is to sort.
 
         Args:
-            place: where it was started; None when somebody else started it, which commands do not allow.
-        """
-        mapper, combiner, reducer = self._parts(place)
-        return {
-            "records": self.records,
-            "mapper": mapper,
-            "combiner": combiner,
-            "reducer": reducer,
-            "output": "pairs" if self.pairs else "lines",
-            "memory_bytes": self.sort_bytes,
-        }
+            place: where it was started; None when somebody else started it.
 
-    def _parts(self, place: Place | None) -> tuple[Any, Any, Any]:
-        if self.program is None:
-            named = {"count": {"kind": "count"}, "sum": {"kind": "sum"}, "function": {"kind": "function"}}
-            return {"kind": "function"}, named.get(self.combiner), {"kind": "function"}
+        Raises:
+            UsageError: it runs commands, which somebody else's worker does not have.
+        """
+        parts = dict(zip(PARTS, self._parts(place), strict=True))
+        form = "pickle" if self.pickled else "text"
+        return {**parts, "records": self.records, "form": form, "memory_bytes": self.sort_bytes}
+
+    def _parts(self, place: Place | None) -> list[dict[str, Any] | None]:
+        if isinstance(self.program, Binaries):
+            image = "" if place is None else place.image
+            combine = f"{image} combine" if self.program.combine else None
+            texts = (f"{image} map", combine, f"{image} reduce")
+        else:
+            texts = (self.program.mapper, self.program.combiner, self.program.reducer)
+        return [self._part(name, text, place) for name, text in zip(PARTS, texts, strict=True)]
+
+    def _part(self, name: str, text: str | None, place: Place | None) -> dict[str, Any] | None:
+        if name in self.functions:
+            return {"kind": "function"}
+        if not text:
+            return None
+        if text in BUILT_IN:
+            return {"kind": text}
         if place is None:
             raise UsageError("commands run where their files were sent: on the hosts of the session")
-        if isinstance(self.program, Binaries):
-            words = [f"{place.image} {word}" for word in ("map", "combine", "reduce")]
-            parts = (words[0], words[1] if self.program.combine else None, words[2])
-        else:
-            parts = (self.program.mapper, self.program.combiner, self.program.reducer)
-        directory = f"{place.facts['room']}/files"
-        mapper, combiner, reducer = (
-            None if text is None else {"kind": "command", "command": text, "directory": directory} for text in parts
-        )
-        if isinstance(self.program, Commands) and self.program.combiner in {"count", "sum"}:
-            combiner = {"kind": self.program.combiner}
-        return mapper, combiner, reducer
+        return {"kind": "command", "command": text, "directory": f"{place.facts['room']}/files"}
 
 
 class Shuffle:
-    """What the workers of one run share, so that they can talk to each other and to nobody else: a certificate, made
-    here and pinned on both sides, its key, and a token. It reaches them through the gateway only.
+    """What the workers of one run share, so that they can talk to each other and to nobody else.
+
+    A certificate that is pinned on both sides, and its key. They reach workers through the gateway only.
+
+    Args:
+        wall: seconds since the epoch, for the certificate's dates.
 
     Attributes:
-        facts: ``cert`` and ``key`` in PEM, and ``token``.
+        facts: ``cert`` and ``key`` in PEM.
     """
 
     def __init__(self, wall: float) -> None:
@@ -117,8 +108,8 @@ class Shuffle:
 
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "serai mapreduce")])
-        now = datetime.datetime.fromtimestamp(wall, datetime.UTC)
-        day = datetime.timedelta(days=1)
+        now = dt.datetime.fromtimestamp(wall, dt.UTC)
+        day = dt.timedelta(days=1)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -134,5 +125,4 @@ class Shuffle:
         self.facts = {
             "cert": certificate.public_bytes(pem).decode(),
             "key": key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain).decode(),
-            "token": secrets.token_hex(32),
         }

@@ -100,7 +100,7 @@ class Launch:
     """
 
     def __init__(
-        self, hosts: Sequence[HostSpec], program: Commands | Binaries | None, address: str, token: str, crew: Crew
+        self, hosts: Sequence[HostSpec], program: Commands | Binaries, address: str, token: str, crew: Crew
     ) -> None:
         self.places = [Place(spec, host_key(spec.site.url), host_key(spec.site.url) or "local", {}) for spec in hosts]
         self._program = program
@@ -314,7 +314,7 @@ def _why_ended(head: dict[str, Any]) -> str:
 # ---- what travels
 
 
-def sent_files(program: Commands | Binaries | None) -> list[Sent]:
+def sent_files(program: Commands | Binaries) -> list[Sent]:
     """The user's files that belong into a room: executables as ``bin/0`` …, files of commands below ``files``.
 
     Raises:
@@ -325,7 +325,7 @@ def sent_files(program: Commands | Binaries | None) -> list[Sent]:
         if isinstance(program, Binaries):
             for number, image in enumerate(program.images):
                 sent.append(_sent(f"bin/{number}", image.path, 0o700))
-        elif isinstance(program, Commands):
+        else:
             for path in program.send:
                 sent += _tree(path)
             sent += named_files(program, {one.name for one in sent})
@@ -377,7 +377,7 @@ def _sent(name: str, path: str, mode: int | None = None) -> Sent:
         return Sent(name, file.read(LARGEST_SENT + 1), (facts.st_mode & 0o700) if mode is None else mode)
 
 
-def image_in_room(program: Commands | Binaries | None, place: Place) -> str:
+def image_in_room(program: Commands | Binaries, place: Place) -> str:
     """The words that run the image that fits a host, once the host has said what it is.
 
     Raises:

@@ -1,7 +1,7 @@
 """A MapReduce run put together: inputs, the gateway, the advert service, the launch of workers, and the desk between.
 
-A worker is known by its ad: it registers in the advert service, is used as soon as it asks for the job, and is lost when
-its ad expires or its process ends.
+A worker is known by its ad: it registers in the advert service, is used when it asks for the job, and is lost
+when its ad expires or its process ends.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Running:
         self.name = directory.name
         self._options = options or Options()
         self._clock = clock or SystemClock()
-        self._job = job or Job.of_session(session)
+        self._job = job or Job(session.program)
         self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
         self._directory = directory
         inputs = expand(session.inputs, self._configs)

@@ -127,43 +127,70 @@ class Timeline:
 
 def timeline_of(events: Iterable[Event]) -> Timeline:
     """Reads a run's events."""
-    rows: dict[str, Row] = {}
-    open_: dict[str, Bar] = {}
-    end, title = 0.0, ""
+    reading = _Reading()
     for event in events:
-        at, what = float(event["t"]), event["what"]
-        end = max(end, at)
-        worker = str(event.get("worker", ""))
-        if what == "began":
-            title = f"{event['session']}: {event['splits']} maps, {event['partitions']} reduces"
-        elif what == "host":
-            for name in event["workers"]:
-                rows[name] = Row(name, event["host"], 0.0)
-        elif what == "joined":
-            row = rows.setdefault(worker, Row(worker, event["host"], at))
-            row.joined = at
-        elif what == "given":
-            _end(open_.pop(worker, None), at, "")
-            bar = Bar(event["kind"], event["number"], event["attempt"], at, again=bool(event.get("again")))
-            open_[worker] = bar
-            rows[worker].bars.append(bar)
-        elif what in {"done", "failed"}:
-            bar_or_none = open_.get(worker)
-            if bar_or_none is not None and _same(bar_or_none, event):
-                accepted = event.get("accepted", True)
-                _end(open_.pop(worker), at, what if accepted else "cancelled")
-                bar_or_none.times = event.get("times") or {}
-        elif what == "cancelled":
-            if worker in open_ and _same(open_[worker], event):
-                open_[worker].outcome = "cancelled"
-        elif what == "lost" and worker in rows:
-            rows[worker].lost.append((at, str(event["why"])))
-            _end(open_.pop(worker, None), at, "lost")
-        elif what == "ended":
+        reading.take(event)
+        if event["what"] == "ended":
             break
-    for bar in open_.values():
-        _end(bar, end, bar.outcome)
-    return Timeline(tuple(rows.values()), end, title)
+    return reading.timeline()
+
+
+class _Reading:
+    """What is known of a run after some of its events."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+        self._open: dict[str, Bar] = {}
+        self._end = 0.0
+        self._title = ""
+
+    def take(self, event: Event) -> None:
+        self._end = max(self._end, float(event["t"]))
+        handler = getattr(self, f"_on_{event['what']}", None)
+        if handler is not None:
+            handler(event, float(event["t"]), str(event.get("worker", "")))
+
+    def timeline(self) -> Timeline:
+        for bar in self._open.values():
+            _end(bar, self._end, bar.outcome)
+        return Timeline(tuple(self._rows.values()), self._end, self._title)
+
+    def _on_began(self, event: Event, _at: float, _worker: str) -> None:
+        self._title = f"{event['session']}: {event['splits']} maps, {event['partitions']} reduces"
+
+    def _on_host(self, event: Event, _at: float, _worker: str) -> None:
+        for name in event["workers"]:
+            self._rows[name] = Row(name, event["host"], 0.0)
+
+    def _on_joined(self, event: Event, at: float, worker: str) -> None:
+        self._rows.setdefault(worker, Row(worker, event["host"], at)).joined = at
+
+    def _on_given(self, event: Event, at: float, worker: str) -> None:
+        _end(self._open.pop(worker, None), at, "")
+        bar = Bar(event["kind"], event["number"], event["attempt"], at, again=bool(event.get("again")))
+        self._open[worker] = bar
+        self._rows[worker].bars.append(bar)
+
+    def _on_done(self, event: Event, at: float, worker: str) -> None:
+        self._ended(event, at, worker, "done" if event.get("accepted", True) else "cancelled")
+
+    def _on_failed(self, event: Event, at: float, worker: str) -> None:
+        self._ended(event, at, worker, "failed")
+
+    def _ended(self, event: Event, at: float, worker: str, outcome: str) -> None:
+        bar = self._open.get(worker)
+        if bar is not None and _same(bar, event):
+            _end(self._open.pop(worker), at, outcome)
+            bar.times = event.get("times") or {}
+
+    def _on_cancelled(self, event: Event, _at: float, worker: str) -> None:
+        if worker in self._open and _same(self._open[worker], event):
+            self._open[worker].outcome = "cancelled"
+
+    def _on_lost(self, event: Event, at: float, worker: str) -> None:
+        if worker in self._rows:
+            self._rows[worker].lost.append((at, str(event["why"])))
+            _end(self._open.pop(worker, None), at, "lost")
 
 
 def _same(bar: Bar, event: Event) -> bool:
@@ -183,9 +210,9 @@ def _picture(timeline: Timeline) -> str:
     scale = _WIDTH / max(timeline.end, 1e-6)
     height = _TOP + _ROW * len(timeline.rows) + 60
     width = _LEFT + _WIDTH + 30
+    size = f'width="{width}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-        ' font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="11">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="{_LEFT}" y="18" font-size="13">{_text(timeline.title)}, {_text(_seconds(timeline.end))}</text>',
         *_legend(timeline),
