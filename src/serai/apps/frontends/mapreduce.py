@@ -13,14 +13,12 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serai.apps.frontends.functions import PROTOCOL, modules_of
+from serai.apps.frontends.functions import PROTOCOL, cloudpickle_sources, modules_of
 from serai.apps.mapreduce.job import PARTS, Job
-from serai.apps.mapreduce.run import Running
+from serai.apps.mapreduce.run import Running, new_directory
 from serai.apps.mapreduce.timeline import timeline_of
 from serai.describe.mapreduce import Commands, Session, host_of
-from serai.dispatch.run import new_name, token
 from serai.errors import UsageError
-from serai.session.home import state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -184,9 +182,7 @@ def run_mapreduce(request: Request, sites: Sequence[SiteSpec], runs: Path | None
     reducer_is_command = texts.get("reducer", "sum") not in {"sum", "count"}
     pickled = request.output is None and not reducer_is_command
     given = [request.inputs] if isinstance(request.inputs, (str, os.PathLike)) else list(request.inputs)
-    base = (state_directory(os.environ) if runs is None else runs) / "mapreduce"
-    directory = base / new_name(time.time(), token())
-    directory.mkdir(parents=True, mode=0o700)
+    directory = new_directory(os.environ, time.time(), runs)
     home = tempfile.mkdtemp(prefix="out-", dir=directory) if request.output is None else os.fspath(request.output)
     session = Session(
         path="",
@@ -199,7 +195,8 @@ def run_mapreduce(request: Request, sites: Sequence[SiteSpec], runs: Path | None
         output=home,
         partitions=request.partitions,
     )
-    job = Job(session.program, tuple(functions), packed(functions), request.records, pickled)
+    modules = cloudpickle_sources() if functions else {}
+    job = Job(session.program, tuple(functions), packed(functions), modules, request.records, pickled)
     with Running(session, directory, job=job) as running:
         while not running.wait(WAIT_S):
             pass

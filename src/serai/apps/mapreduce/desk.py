@@ -62,6 +62,11 @@ class Known:
     cancelled: bool = False
     fraction: float = 0.0
 
+    def take(self) -> ev.Order | None:
+        """What it was given, which it has from now on."""
+        order, self.order = self.order, None
+        return order
+
 
 class Desk:
     """Takes what workers say and answers them.
@@ -202,7 +207,7 @@ class Desk:
                 return {"order": None}, b""  # a later question is the one that counts
             if self.over or name in self.banished:
                 return {"order": {"kind": "stop"}}, b""
-            order, worker.order = worker.order, None
+            order = worker.take()
             if order is None:
                 self.tell(ev.Waited(name))
                 return {"order": None}, b""

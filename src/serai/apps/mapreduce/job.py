@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.mapreduce import Binaries
@@ -31,6 +31,7 @@ class Job:
         program: commands or executables.
         functions: which of `PARTS` are functions instead.
         body: these by name, as cloudpickle packed them.
+        modules: the text of modules that loading them needs, by name.
         records: what a mapper that is a function gets: lines as text, or as bytes.
         pickled: outputs are pickled pairs, rather than lines of text.
         sort_bytes: that a worker may hold before it writes a run to disk.
@@ -39,6 +40,7 @@ class Job:
     program: Commands | Binaries
     functions: tuple[str, ...] = ()
     body: bytes = b""
+    modules: Mapping[str, str] = field(default_factory=dict, hash=False)
     records: str = "lines"
     pickled: bool = False
     sort_bytes: int = SORT_BYTES
@@ -66,7 +68,8 @@ class Job:
         """
         parts = dict(zip(PARTS, self._parts(place), strict=True))
         form = "pickle" if self.pickled else "text"
-        return {**parts, "records": self.records, "form": form, "memory_bytes": self.sort_bytes}
+        how = {"records": self.records, "form": form, "memory_bytes": self.sort_bytes}
+        return {**parts, **how, "modules": dict(self.modules)}
 
     def _parts(self, place: Place | None) -> list[dict[str, Any] | None]:
         if isinstance(self.program, Binaries):

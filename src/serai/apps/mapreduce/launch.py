@@ -42,7 +42,13 @@ PARCEL, TOKEN = "worker.parcel", "token"  # names in a room
 
 
 class Crew(Protocol):
-    """Who is told what becomes of hosts and workers; from several threads."""
+    """Who is told what becomes of hosts and workers; from several threads.
+
+    Attributes:
+        name: the run's.
+    """
+
+    name: str
 
     def host_up(self, host: Place, workers: Sequence[str]) -> None:
         """These workers are about to start there."""
@@ -177,6 +183,7 @@ class _Keeper:
     def __init__(self, place: Place, crew: Crew) -> None:
         self._place = place
         self._crew = crew
+        self._run = crew.name
         self._heard = threading.Condition()
         self._room: dict[str, Any] | None = None
         self._trouble = ""
@@ -255,6 +262,7 @@ class _Keeper:
         env = {
             "SERAI_GATEWAY": facts["socket"],
             "SERAI_GATEWAY_TOKEN_FILE": f"{room}/{TOKEN}",
+            "SERAI_RUN": self._run,
             "SERAI_WORKER": worker,
             "TMPDIR": f"{room}/{worker}",
         }

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,9 +28,10 @@ from serai.apps.mapreduce.plan import partitions_for, splits_of
 from serai.apps.mapreduce.record import NAME, Record
 from serai.clock import SystemClock
 from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
+from serai.session.home import state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -52,6 +55,20 @@ class Options:
     rules: Rules = field(default_factory=Rules)
     join_s: float = 60.0
     split_bytes: int | None = None
+
+
+def new_directory(environment: Mapping[str, str], wall: float, base: Path | None = None) -> Path:
+    """Make the directory of a new run; its last part is the run's name.
+
+    Args:
+        environment: says where the state directory is.
+        wall: seconds since the epoch.
+        base: another place than the state directory.
+    """
+    name = time.strftime("%m%d-%H%M%S", time.localtime(wall)) + "-" + secrets.token_hex(2)
+    directory = (base or state_directory(environment)) / "mapreduce" / name
+    directory.mkdir(parents=True, mode=0o700)
+    return directory
 
 
 class Running:
