@@ -142,6 +142,7 @@ def test_a_task_that_failed_here_is_tried_elsewhere() -> None:
 def test_a_worker_that_fails_again_and_again_gets_nothing_more() -> None:
     it = Case(20, faults=3)
     it.join("a", "b")
+    it.do("b")
     for number in range(3):
         order = it.ask("a")
         assert order
@@ -149,6 +150,23 @@ def test_a_worker_that_fails_again_and_again_gets_nothing_more() -> None:
     assert [one.worker for one in actions if isinstance(one, Bar)] == ["a"]
     assert it.ask("a") is None
     assert it.ask("b") is not None
+
+
+def test_workers_are_not_blamed_for_what_fails_everywhere() -> None:
+    it = Case(20, faults=3)
+    it.join("a", "b")
+    for _ in range(30):
+        for worker in ("a", "b"):
+            order = it.ask(worker)
+            if order is None:
+                continue
+            actions = it.tell(Failed(worker, order, "no such word"))
+            assert not [one for one in actions if isinstance(one, Bar)]
+            if it.master.ended:
+                assert isinstance(actions[-1], Fail)
+                assert actions[-1].of_task
+                return
+    raise AssertionError("it goes on for ever")
 
 
 def test_a_straggler_is_doubled_and_the_first_to_end_counts() -> None:

@@ -51,8 +51,7 @@ class Rules:
 
     Attributes:
         retries: how often a task that failed is tried again.
-        faults: failures in a row after which a worker gets nothing more; more than retries, so that a task which fails
-            everywhere is named rather than the workers.
+        faults: failures in a row after which a worker gets nothing more, if another one does well.
         slow: a task is doubled when it takes so many times the median.
         slow_least_s: but never before this.
         alone_s: how long to wait for a silent worker when there is no other.
@@ -195,7 +194,8 @@ class Master:
 
     def _blame(self, worker: Worker, what: str) -> None:
         worker.faults += 1
-        if worker.faults >= self.rules.faults and not worker.barred:
+        others_do_well = any(one.usable and one.done and not one.faults for one in self.workers.values())
+        if worker.faults >= self.rules.faults and others_do_well and not worker.barred:
             worker.barred = True
             self._actions.append(Bar(worker.name, f"it failed {worker.faults} times in a row, last: {what}"))
 
@@ -247,24 +247,25 @@ class Master:
         worker = self._alive(event.worker)
         task = self.task(event.order)
         attempt, cancelled = self._its_current(worker, event.order), worker.cancelled
+        excused = event.transient or bool(event.missing)
+        counts = task is not None and attempt is not None and not cancelled and not task.done
+        said = f"{worker.host + ': ' if worker.host else ''}{event.what}"
+        if task is not None and counts and not excused:
+            task.failures.append(said)
+            task.failed_on.add(worker.name)
         self._release_if(worker, event.order)
         if task is None or attempt is None or cancelled:
             return  # it was withdrawn: how it ended is nobody's fault
         for number in event.missing:
             if 0 <= number < len(self.maps):
                 self._missing(self.maps[number], attempt, event.what)
-        if task.done:
+        if not counts:
             return
         self._blame(worker, event.what)
-        said = f"{worker.host + ': ' if worker.host else ''}{event.what}"
-        if event.transient or event.missing:
-            task.excused += 1
-            if task.excused > MOST_EXCUSED:
-                self._fail(f"{self._called(task)} failed {task.excused} times, last: {said}", of_task=False)
-            return
-        task.failures.append(said)
-        task.failed_on.add(worker.name)
-        if len(task.failures) > self.rules.retries:
+        task.excused += excused
+        if task.excused > MOST_EXCUSED:
+            self._fail(f"{self._called(task)} failed {task.excused} times, last: {said}", of_task=False)
+        elif len(task.failures) > self.rules.retries:
             self._fail(f"{self._called(task)} failed {len(task.failures)} times", tuple(task.failures), of_task=True)
 
     def _missing(self, task: Task, attempt: Attempt, what: str) -> None:

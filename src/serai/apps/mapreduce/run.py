@@ -87,6 +87,7 @@ class Running:
 
     Attributes:
         desk: what workers are told, and what became of it.
+        gateway: where they call, from the start on.
         record: what happened.
         troubles: what did not work, in sentences, while the run goes on.
     """
@@ -155,7 +156,7 @@ class Running:
             "file.write": self.outputs.write,
             "file.commit": self.outputs.commit,
         }
-        gateway = self._stack.enter_context(Gateway(handlers, self._directory / "gateway"))
+        gateway = self.gateway = self._stack.enter_context(Gateway(handlers, self._directory / "gateway"))
         launch = Launch(self.session.hosts, self._job.program, gateway.address, gateway.token, self)
         self._adverts.put(f"/mapreduce/{self.name}", self._ad())
         self._stack.callback(self._forget_ads)

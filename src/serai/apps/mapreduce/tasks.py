@@ -106,9 +106,13 @@ class Worker:
 
 
 class Queue:
-    """Tasks that nobody has, by the host that holds their input; each host's in their order of coming."""
+    """Tasks that nobody has, by the host that holds their input; each host's in their order of coming.
+
+    Those that failed come before all others, wherever their input is: what fails everywhere is to be known soon.
+    """
 
     def __init__(self) -> None:
+        self._failed: dict[int, None] = {}
         self._by_host: dict[str | None, dict[int, None]] = {}
         self._count = 0
 
@@ -116,18 +120,18 @@ class Queue:
         return self._count
 
     def __contains__(self, task: Task) -> bool:
-        return task.number in self._by_host.get(task.host, ())
+        return task.number in self._failed or task.number in self._by_host.get(task.host, ())
 
     def add(self, task: Task) -> None:
         """Put a task in; harmless when it is in."""
         if task not in self:
-            self._by_host.setdefault(task.host, {})[task.number] = None
+            (self._failed if task.failures else self._by_host.setdefault(task.host, {}))[task.number] = None
             self._count += 1
 
     def remove(self, task: Task) -> None:
         """Take a task out; harmless when it is not in."""
         if task in self:
-            del self._by_host[task.host][task.number]
+            del (self._failed if task.number in self._failed else self._by_host[task.host])[task.number]
             self._count -= 1
 
     def for_host(self, host: str, hosts: set[str]) -> Iterator[int]:
@@ -139,6 +143,7 @@ class Queue:
             host: where the worker runs.
             hosts: where workers are.
         """
+        yield from self._failed
         yield from self._by_host.get(host, ())
         others = [other for other in self._by_host if other != host]
         others.sort(key=lambda other: (other in hosts, -len(self._by_host[other])))
