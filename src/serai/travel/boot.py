@@ -139,3 +139,26 @@ _PORTER = (
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
 
 KEEPER = Traveller(modules=("frames", "processes", "keeper"), first=("frames", "processes", "keeper"))
+
+_MAPREDUCE = (
+    "keys",
+    "splits",
+    "runs",
+    "gathering",
+    "commands",
+    "mapping",
+    "shuffle",
+    "fetching",
+    "outputs",
+    "reducing",
+    "tasks",
+    "worker",
+)
+_WORKER = (
+    "frames",
+    "processes",
+    "gateway",
+    *_of("executor", ("wire", "functions")),
+    *_of("mapreduce", _MAPREDUCE),
+)
+WORKER = Traveller(modules=_WORKER, first=_WORKER)

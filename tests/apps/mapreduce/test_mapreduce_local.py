@@ -26,10 +26,14 @@ from serai.travel.boot import WORKER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from conftest import Bench
+    from tests.apps.mapreduce.conftest import Bench
 
     from serai.apps.mapreduce.run import Running
 
+REDUCE = (
+    "LC_ALL=C awk -F '\\t' 'NR > 1 && $1 != w { print w \"\\t\" c; c = 0 } { w = $1; c += $2 }"
+    ' END { if (NR) print w "\\t" c }\''
+)
 SLOW = "sleep 0.15; tr -s ' ' '\\n' | awk 'length { print $0 \"\\t1\" }'"
 SERAI = [sys.executable, "-m", "serai"]
 
@@ -74,7 +78,7 @@ def test_a_worker_that_is_killed_changes_no_byte(bench: Bench, until: Callable[.
     with bench.running(bench.session()) as running:
         finish(running)
     calm = bench.outputs()
-    commands = Commands(SLOW, bench.session().program.reducer, None)  # type: ignore[union-attr]
+    commands = Commands(SLOW, REDUCE)
     session = bench.session([("local:", 3)], program=commands, output=str(bench.tmp_path / "out2"))
     with bench.running(session) as running:
         victim = until(lambda: next((event["worker"] for event in happened(running, "done")), None))
@@ -91,7 +95,7 @@ def test_a_worker_that_hangs_is_not_waited_for(
     bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]]
 ) -> None:
     """SIGSTOP during a map, before anything of it is silent long enough to be lost: others do it again."""
-    commands = Commands(SLOW, bench.session().program.reducer, None)  # type: ignore[union-attr]
+    commands = Commands(SLOW, REDUCE)
     rules = Rules(slow=2.0, slow_least_s=0.5)
     with bench.running(bench.session([("local:", 3)], program=commands), rules=rules) as running:
         given = until(lambda: happened(running, "given") if len(happened(running, "done")) >= 3 else None)
@@ -142,9 +146,8 @@ def test_a_worker_that_joins_late_is_used(bench: Bench, until: Callable[..., Any
 
 def test_a_command_that_fails_is_named(bench: Bench) -> None:
     commands = Commands("echo no such caravan >&2; exit 3", "cat", None)
-    with bench.running(bench.session(program=commands)) as running:
-        with pytest.raises(TaskFailed) as caught:
-            finish(running)
+    with bench.running(bench.session(program=commands)) as running, pytest.raises(TaskFailed) as caught:
+        finish(running)
     assert "failed 4 times" in str(caught.value)
     assert "exit status 3" in str(caught.value)
     assert "no such caravan" in str(caught.value)
@@ -159,9 +162,8 @@ def test_hosts_that_cannot_be_reached_are_said_and_the_run_goes_on(bench: Bench)
 
 
 def test_without_any_worker_the_reasons_are_said(bench: Bench) -> None:
-    with bench.running(bench.session([("ssh://127.0.0.1:1", 2)])) as running:
-        with pytest.raises(NoNodeLeft) as caught:
-            finish(running)
+    with bench.running(bench.session([("ssh://127.0.0.1:1", 2)])) as running, pytest.raises(NoNodeLeft) as caught:
+        finish(running)
     assert "127.0.0.1" in str(caught.value)
 
 
@@ -173,7 +175,7 @@ def test_inputs_that_are_not_there_are_said_at_once(bench: Bench) -> None:
 # ---- from Python
 
 
-def count(key: str, values: Iterable[int]) -> int:
+def count(_key: str, values: Iterable[int]) -> int:
     return sum(values)
 
 
@@ -203,12 +205,12 @@ def test_streaming_commands_from_python_and_files_as_output(bench: Bench, tmp_pa
     assert Counter({key: int(value) for key, value in result.items()}) == bench.corpus.counts
 
 
-def count_text(key: bytes, values: Iterable[bytes]) -> int:
+def count_text(_key: bytes, values: Iterable[bytes]) -> int:
     return sum(map(int, values))
 
 
 def test_an_exception_of_a_mapper_is_told_with_its_place(bench: Bench) -> None:
-    def mapper(line: str) -> list[tuple[str, int]]:
+    def mapper(_line: str) -> list[tuple[str, int]]:
         raise LookupError("no such well")
 
     with serai.Pool("local:?slots=1") as pool, pytest.raises(TaskFailed) as caught:
@@ -236,7 +238,7 @@ def test_what_is_wrong_is_said(bench: Bench, given: dict[str, Any], words: str) 
 def toml(bench: Bench, mapper: str = SLOW) -> Path:
     path = bench.tmp_path / "job.toml"
     script = bench.tmp_path / "reduce.sh"
-    script.write_text(bench.session().program.reducer)  # type: ignore[union-attr]
+    script.write_text(REDUCE)
     lines = [
         "[mapreduce]",
         f"mapper = {json.dumps(mapper)}",
