@@ -10,6 +10,7 @@ import collections
 import contextlib
 import hashlib
 import os
+import queue
 import re
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce.inputs import filesystem_of, key_of, local_path
-from serai.errors import SeraiError, UsageError
+from serai.errors import DeadlineExceeded, SeraiError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 MOST_READ = 4 << 20  # bytes of one answer
 MOST_OPEN = 64  # files that are kept open
-_CHUNK = 1 << 20
+PEER_S = 30.0  # for a map output to come from its host
+LOOK_S = 0.25
 
 
 class Relay:
@@ -62,14 +64,17 @@ class Relay:
 
     def read_peer(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
         """The handler of ``peer.read``: {worker, path, start, length} -> bytes of its map output."""
-        path = str(head.get("path"))
-        host = self._holds(str(head.get("worker")), path)
+        worker, path = str(head.get("worker")), str(head.get("path"))
+        host = self._holds(worker, path)
         if host is None:
-            raise FileNotFoundError(f"worker {head.get('worker')} has no output {path}")
+            raise FileNotFoundError(f"worker {worker} has no output {path}")
         start, length = _range(head)
         if host == "":
             return {}, self._read_here(path, start, length)
-        return {}, self._read_there(f"ssh://{host}{path}", host, start, length)
+        url = f"ssh://{host}{path}"
+        return {}, _while(
+            lambda: self._holds(worker, path) is not None, lambda: self._read_there(url, host, start, length), url
+        )
 
     def _read_here(self, path: str, start: int, length: int) -> bytes:
         with self._lock:  # a file that another thread closes meanwhile would be another file
@@ -108,6 +113,33 @@ class Relay:
             files, self._open = self._open, collections.OrderedDict()
         for fd in files.values():
             os.close(fd)
+
+
+def _while(wanted: Callable[[], bool], read: Callable[[], bytes], what: str) -> bytes:
+    """Reads, and gives up when it is known that nothing will come: a host that died is silent for a long time.
+
+    Raises:
+        FileNotFoundError: it is not wanted any more.
+        DeadlineExceeded: it took too long.
+    """
+    answers: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put(read())
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            answers.put(error)
+
+    threading.Thread(target=work, name="relay", daemon=True).start()
+    for _ in range(int(PEER_S / LOOK_S)):
+        with contextlib.suppress(queue.Empty):
+            answer = answers.get(timeout=LOOK_S)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        if not wanted():
+            raise FileNotFoundError(f"{what}: the worker is gone")
+    raise DeadlineExceeded(f"{what}: nothing came within {PEER_S:g} s")
 
 
 def _range(head: dict[str, Any]) -> tuple[int, int]:

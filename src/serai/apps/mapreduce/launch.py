@@ -154,10 +154,10 @@ class Launch:
             self._crew.host_up(place, workers)
             for worker in workers:
                 keeper.start(worker, place.facts)
-        except SeraiError as error:
-            self._crew.host_failed(place, _reason(error))
-        except OSError as error:
-            self._crew.host_failed(place, f"{place.name}: {error}")
+        except (SeraiError, OSError) as error:
+            if not self._closed:  # else the run was over before the host was there
+                why = _reason(error) if isinstance(error, SeraiError) else f"{place.name}: {error}"
+                self._crew.host_failed(place, why)
 
     def _own_sent(self) -> list[Sent]:
         return [Sent(TOKEN, self._token.encode()), Sent(PARCEL, WORKER.packed())]
