@@ -12,13 +12,27 @@ if TYPE_CHECKING:
     from serai.apps.frontends.mapreduce import MapReduceResult
     from serai.apps.frontends.pool import Options, Pool
     from serai.describe.task import Item, Needs
+    from serai.session.context import Context, Session
 
 __version__ = "0.1.0"
 
-__all__ = ["Future", "Item", "MapReduceResult", "Needs", "Options", "Outcome", "Pool", "__version__", "files"]
+__all__ = [
+    "Context",
+    "Future",
+    "Item",
+    "MapReduceResult",
+    "Needs",
+    "Options",
+    "Outcome",
+    "Pool",
+    "Session",
+    "__version__",
+    "files",
+]
 
 # Loaded when first asked for: the command starts faster than a pool.
 _WHERE = {
+    "Context": ("serai.session.context", "Context"),
     "Future": ("serai.apps.frontends.functions", "Future"),
     "Item": ("serai.describe.task", "Item"),
     "MapReduceResult": ("serai.apps.frontends.mapreduce", "MapReduceResult"),
@@ -26,6 +40,7 @@ _WHERE = {
     "Options": ("serai.apps.frontends.pool", "Options"),
     "Outcome": ("serai.apps.bag", "Outcome"),
     "Pool": ("serai.apps.frontends.pool", "Pool"),
+    "Session": ("serai.session.context", "Session"),
     "files": ("serai.apps.frontends.commands", "matching"),
 }
 

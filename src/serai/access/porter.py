@@ -144,7 +144,7 @@ class Call:
                 raise DeadlineExceeded(
                     f"{self._what}: waited {deadline_s:g} s for it {what}", host=self._porter.host, command=self._what
                 )
-            self._ready.wait(left)
+            self._ready.wait(min(left, threading.TIMEOUT_MAX))
 
     def heed(self, op: int, head: dict[str, Any], body: bytes) -> None:
         """Take a frame of this call."""
@@ -220,6 +220,7 @@ class Porter:
         try:
             self._link.send(frame)
         except OSError:
+            self._gone = True  # the next who asks for a porter gets another
             raise self._lost() from None
 
     @property

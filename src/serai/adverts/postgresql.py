@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 CONNECT_S = 10
 OPERATION_S = 20.0
+CLOSE_S = 5.0
 MOST_CONNECTIONS = 4  # of one process, besides the one that listens; writers take turns in any case
 LONGEST_PAUSE_S = 1.0  # between attempts to connect
 LISTEN_S = 1.0  # a look at whether to go on listening; `close` does not wait for it
@@ -104,7 +105,11 @@ class PostgresAdverts(TableAdverts):
             threading.Thread(target=work, name=f"adverts-{name}", daemon=True)
             for name, work in (("listen", self._listen), ("guard", self._guard))
         ]
-        self._operate(_make, again=lambda _: False)
+        try:
+            self._operate(_make, again=lambda _: False)
+        except SeraiError:
+            self.close()
+            raise
         for thread in self._threads:
             thread.start()
 
@@ -120,7 +125,8 @@ class PostgresAdverts(TableAdverts):
         for connection in busy:
             _cut(connection)
         for thread in self._threads:
-            thread.join(5.0)
+            if thread.is_alive():
+                thread.join(CLOSE_S)
 
     # ---- transactions
 

@@ -28,6 +28,8 @@ COMMANDS = {
     "explain": ("serai.cli.look", "explain", "Say why a task is where it is, or why nowhere."),
     "logs": ("serai.cli.look", "logs", "Print what a task printed."),
     "runs": ("serai.cli.look", "runs", "List runs."),
+    "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
+    "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 

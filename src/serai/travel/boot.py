@@ -134,11 +134,14 @@ EXECUTOR = Traveller(
 _PORTER = (
     "frames",
     "processes",
-    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees", "jobs", "serve")),
+    *_of(
+        "porter",
+        ("calls", "surroundings", "drafts", "files", "trees", "tree", "records", "keeper", "waiting", "jobs", "serve"),
+    ),
 )
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
 
-KEEPER = Traveller(modules=("frames", "processes", "keeper"), first=("frames", "processes", "keeper"))
+STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames", "processes", "steward"))
 
 _MAPREDUCE = (
     "keys",

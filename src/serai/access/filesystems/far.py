@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from serai.access.filesystems.offers import HostFacts, Mount, TreeReceipt, Trouble
 from serai.access.porter import shared_porter
 from serai.errors import HostUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from serai.access.openssh import Target
     from serai.access.porter import Call
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PURPOSE = "files"
 LONG_S = 600.0  # without a sign of life, for what may take a disk a while
 SMALL = 1 << 20  # bytes that go with the call itself
+BATCH = 1000  # paths in a call
 AT_ONCE = 64  # ranges that are asked for before the first has come
 
 
@@ -111,7 +112,7 @@ class PorterFiles:
 
     # ---- reading
 
-    def read_from(self, path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def read_from(self, path: str, start: int = 0, stop: int | None = None) -> Generator[bytes]:
         """See `HostFiles.read_from`."""
         call = self.submit("files.read", {"path": path, "start": start, "stop": stop})
         try:
@@ -171,6 +172,46 @@ class PorterFiles:
             return int(call.result(LONG_S)[0]["size"])
         finally:
             call.cancel()
+
+    # ---- changing
+
+    def mkdir(self, path: str, *, parents: bool, exist_ok: bool) -> None:
+        """Make a directory."""
+        self.call("files.mkdir", {"path": path, "parents": parents, "exist_ok": exist_ok})
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self.call("files.rmdir", {"path": path})
+
+    def remove(self, paths: Sequence[str], *, recursive: bool) -> None:
+        """Remove files, or whole directories."""
+        for at in range(0, len(paths), BATCH):
+            self.call("files.remove", {"paths": list(paths[at : at + BATCH]), "recursive": recursive})
+
+    def copy(self, source: str, target: str, *, parents: bool = False, keep_times: bool = False) -> None:
+        """Copy a file there."""
+        head = {"source": source, "target": target, "parents": parents, "keep_times": keep_times}
+        self.call("files.copy", head)
+
+    def move(self, source: str, target: str, *, parents: bool = False) -> None:
+        """Rename; into ``target`` if it is a directory."""
+        self.call("files.move", {"source": source, "target": target, "parents": parents})
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename, in place of what is there."""
+        self.call("files.replace", {"source": source, "target": target})
+
+    def touch(self, path: str, *, truncate: bool, parents: bool) -> None:
+        """Make a file if there is none, and set its time."""
+        self.call("files.touch", {"path": path, "truncate": truncate, "parents": parents})
+
+    def stamp(self, path: str, *, mode: int | None, mtime_ns: int | None) -> None:
+        """Set permissions and time."""
+        self.call("files.stamp", {"path": path, "mode": mode, "mtime_ns": mtime_ns})
+
+    def link(self, destination: str, path: str, *, hard: bool) -> None:
+        """Make a link."""
+        self.call("files.link", {"destination": destination, "path": path, "hard": hard})
 
     # ---- digests and trees
 
@@ -274,7 +315,7 @@ class Writing:
             kept, self._kept = self._kept, None
             self._files.call("files.remove", {"paths": [kept["temporary"]]})
 
-    def __enter__(self) -> Writing:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -1,9 +1,9 @@
-"""Workers as processes of a keeper on each host: all hosts at once, several workers each, nothing left behind.
+"""Workers as processes of a steward on each host: all hosts at once, several workers each, nothing left behind.
 
-A host's keeper (`serai.travel.keeper`) is one process behind one stream over the host's one connection. It makes the
+A host's steward (`serai.travel.steward`) is one process behind one stream over the host's one connection. It makes the
 room, into which go the worker's program, the token (a file of mode 0600, never an argument or the environment) and the
-user's own executables; the gateway's socket is forwarded there. The keeper ends its workers when the stream ends, which
-it does when this process ends, however it does.
+user's own executables; the gateway's socket is forwarded there. The steward ends its workers when the stream ends, and
+that it does when this process ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from serai.access.connections import shared, target_of
 from serai.apps.mapreduce.inputs import host_key
 from serai.describe.mapreduce import Binaries, Commands, arch_name, os_name
 from serai.errors import AccessError, NodeLost, NoPython, SeraiError, UsageError
-from serai.travel.boot import KEEPER, WORKER
+from serai.travel.boot import STEWARD, WORKER
 from serai.travel.frames import pack, unpack
-from serai.travel.keeper import END, ENDED, FURNISH, ROOM, START, TROUBLE
+from serai.travel.steward import END, ENDED, FURNISH, ROOM, START, TROUBLE
 from serai.travel.stream import PipeLink, StartFailed
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from serai.access.openssh import Connection
     from serai.describe.mapreduce import HostSpec
 
-START_S = 30.0  # for a keeper, and for its room
+START_S = 30.0  # for a steward, and for its room
 GRACE_S = 2.0  # for workers to end by themselves
 LARGEST_SENT = 512 << 20  # bytes of executables and files that travel to a room
 PARCEL, TOKEN = "worker.parcel", "token"  # names in a room
@@ -68,7 +68,7 @@ class Place:
         spec: how it was asked for.
         key: how inputs name it; "" for this machine.
         name: for people.
-        facts: what its keeper said: room, socket, host, os, arch, cores, python.
+        facts: what its steward said: room, socket, host, os, arch, cores, python.
         image: the executable in its room, as words for a shell; "" when commands are run.
     """
 
@@ -116,7 +116,7 @@ class Launch:
         self._lock = threading.Lock()
         self._count = 0
         self._closed = False
-        self._keepers: list[_Keeper] = []
+        self._stewards: list[_Steward] = []
         self._threads: list[threading.Thread] = []
         self._sent = sent_files(program)
 
@@ -128,11 +128,11 @@ class Launch:
             thread.start()
 
     def close(self, deadline_s: float = START_S) -> None:
-        """End every worker and remove the rooms; hosts that do not answer are left to their keepers."""
+        """End every worker and remove the rooms; hosts that do not answer are left to their stewards."""
         with self._lock:
             self._closed = True
-            keepers = list(self._keepers)
-        enders = [threading.Thread(target=keeper.close, daemon=True) for keeper in keepers]
+            stewards = list(self._stewards)
+        enders = [threading.Thread(target=steward.close, daemon=True) for steward in stewards]
         for thread in enders:
             thread.start()
         for thread in enders:
@@ -140,20 +140,20 @@ class Launch:
 
     def _bring_up(self, place: Place) -> None:
         try:
-            keeper = _Keeper(place, self._crew)
+            steward = _Steward(place, self._crew)
             with self._lock:
-                self._keepers.append(keeper)
+                self._stewards.append(steward)
                 closed = self._closed
             if closed:
-                keeper.close()
+                steward.close()
                 return
-            place.facts = keeper.furnish([*self._sent, *self._own_sent()])
+            place.facts = steward.furnish([*self._sent, *self._own_sent()])
             place.image = image_in_room(self._program, place)
-            keeper.forward(place.facts["socket"], self._address)
+            steward.forward(place.facts["socket"], self._address)
             workers = self._names(place.spec.workers or int(place.facts["cores"]))
             self._crew.host_up(place, workers)
             for worker in workers:
-                keeper.start(worker, place.facts)
+                steward.start(worker, place.facts)
         except (SeraiError, OSError) as error:
             if not self._closed:  # else the run was over before the host was there
                 why = _reason(error) if isinstance(error, SeraiError) else f"{place.name}: {error}"
@@ -173,8 +173,8 @@ def _reason(error: SeraiError) -> str:
     return "; ".join(line.strip() for line in str(error).splitlines())
 
 
-class _Keeper:
-    """The keeper of one place, seen from here.
+class _Steward:
+    """The steward of one place, seen from here.
 
     Raises:
         SeraiError: it cannot be started.
@@ -202,7 +202,7 @@ class _Keeper:
 
             def start(theirs: socket.socket) -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
-                    [*words, "-u", "-c", KEEPER.program()],
+                    [*words, "-u", "-c", STEWARD.program()],
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
                     stderr=said,
@@ -210,7 +210,7 @@ class _Keeper:
                 )
 
             try:
-                return PipeLink(start, KEEPER.packed(), self._deliver, START_S)
+                return PipeLink(start, STEWARD.packed(), self._deliver, START_S)
             except (OSError, StartFailed) as error:
                 said.seek(0)
                 last = said.read(2000).decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -221,10 +221,10 @@ class _Keeper:
         target = target_of(site.url, os.environ, site.ssh_config)
         connection = self._connection = shared(target)
         python = site.python or "python3"
-        words = KEEPER.command(python)
+        words = STEWARD.command(python)
         try:
             return PipeLink(
-                lambda theirs: connection.session(words, theirs.fileno()), KEEPER.packed(), self._deliver, START_S
+                lambda theirs: connection.session(words, theirs.fileno()), STEWARD.packed(), self._deliver, START_S
             )
         except TimeoutError as error:
             raise NodeLost(
@@ -236,7 +236,7 @@ class _Keeper:
             raise NodeLost(f"the connection ended: {error}", host=self._place.name) from error
 
     def furnish(self, sent: Sequence[Sent]) -> dict[str, Any]:
-        """Have the room made; returns what the keeper says of it."""
+        """Have the room made; returns what the steward says of it."""
         files = [{"name": one.name, "mode": one.mode, "size": len(one.data)} for one in sent]
         head = {"scratch": self._place.spec.site.scratch, "files": files}
         self._link.send(pack(FURNISH, 0, 0, head, b"".join(one.data for one in sent)))

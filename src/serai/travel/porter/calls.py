@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Optional
 
-    Handler = Callable[["Call"], Optional["tuple[Mapping[str, Any], bytes]"]]
+    Answer = Optional["tuple[Mapping[str, Any], bytes]"]
+    Handler = Callable[["Call"], Answer]
 
 CALL = 1  # {"do", …}, body
 DATA = 2  # body: a piece, in either direction
@@ -35,6 +36,9 @@ PIECE = 256 << 10  # bytes in a frame
 PULSE_S = 2.0  # how often a long call gives a sign of life
 MOST_THREADS = 64  # calls that run at once; more wait for their turn
 MOST_WAITING = 10000  # calls; a caller that asks for more is refused
+
+
+LATER: Answer = ({}, b"later")  # a handler returns this very object when `Call.end` will be called with the answer
 
 
 class Cancelled(Exception):
@@ -63,11 +67,19 @@ class Call:
         body: the bytes that came with it.
     """
 
-    def __init__(self, number: int, head: dict[str, Any], body: bytes, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        head: dict[str, Any],
+        body: bytes,
+        send: Callable[[bytes], None],
+        over: Callable[[Call, Callable[[], Answer]], None],
+    ) -> None:
         self.number = number
         self.head = head
         self.body = body
         self._send = send
+        self._over = over
         self._ready = threading.Condition()
         self._pieces: collections.deque[bytes] = collections.deque()
         self._ended = False
@@ -126,6 +138,14 @@ class Call:
                 self._ready.wait(deadline_s)
             if self._cancelled:
                 raise Cancelled
+
+    def end(self, make: Callable[[], Answer]) -> None:
+        """End a call whose handler returned LATER.
+
+        Args:
+            make: returns the answer, or raises what a handler would.
+        """
+        self._over(self, make)
 
     def heed(self, op: int, head: Mapping[str, Any], body: bytes) -> None:
         """Take a frame that belongs to this call."""
@@ -190,7 +210,7 @@ class Switchboard:
             if call is not None:
                 call.heed(op, head, body)
             return
-        call = Call(number, head, body, self._send)
+        call = Call(number, head, body, self._send, self._finish)
         with self._lock:
             self._calls[number] = call
             more = self._idle <= self._queue.qsize() and self._threads < MOST_THREADS
@@ -219,10 +239,18 @@ class Switchboard:
             self._run(call)
 
     def _run(self, call: Call) -> None:
-        try:
+        def handle() -> Answer:
             call.wait(0)
-            handler = self._handlers.get(str(call.head.get("do")), _nobody)
-            head, body = handler(call) or ({}, b"")
+            return self._handlers.get(str(call.head.get("do")), _nobody)(call)
+
+        self._finish(call, handle)
+
+    def _finish(self, call: Call, make: Callable[[], Answer]) -> None:
+        try:
+            answer = make()
+            if answer is LATER:
+                return
+            head, body = answer or ({}, b"")
             self._end(call, ANSWER, head, body)
         except Cancelled:
             self._end(call, FAILED, {"kind": "cancelled", "what": "it was cancelled"})
@@ -241,7 +269,7 @@ class Switchboard:
             self._send(pack(op, 0, call.number, head, body))
 
 
-def _nobody(call: Call) -> None:
+def _nobody(call: Call) -> Answer:
     raise Trouble("usage", "nothing here does %s" % call.head.get("do"))
 
 

@@ -115,7 +115,7 @@ def another_name(name: bytes) -> bytes:
     return b".%s.%s%s" % (name[:200], os.urandom(6).hex().encode(), MARK)
 
 
-def write(fd: int, data: bytes) -> None:
+def write(fd: int, data: bytes | memoryview) -> None:
     """Write all of the bytes."""
     view = memoryview(data)
     while view:
@@ -147,7 +147,7 @@ def put_in_place(temporary: bytes, place: bytes, *, exclusive: bool) -> None:
     os.unlink(temporary)
 
 
-def write_at(raw: bytes, pieces: Iterable[bytes], start: int) -> int:
+def write_at(raw: bytes, pieces: Iterable[bytes | memoryview], start: int) -> int:
     """Write into a file in place, and cut it after the last byte."""
     fd = os.open(raw, os.O_WRONLY | os.O_CREAT, 0o600)
     try:

@@ -11,6 +11,7 @@ import threading
 from ..frames import Reader, peek, write
 from . import files, jobs, trees
 from .calls import BYE, Switchboard
+from .tree import boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from .calls import Call
 
 
-def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
-    """{} -> who and where this is; "boot" differs after a restart."""
+def who() -> dict[str, Any]:
+    """Who and where this is; "boot" differs after a restart."""
     return {
         "host": platform.node(),
         "boot": boot(),
@@ -31,27 +32,23 @@ def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
         "python": list(sys.version_info[:3]),
         "system": platform.system(),
         "pid": os.getpid(),
-    }, b""
+    }
 
 
-def boot() -> str:
-    """What differs from machine to machine and from start to start of it; empty where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
+    """{} -> see `who`."""
+    return who(), b""
 
 
-def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:
+def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     """Serve calls behind a pair of pipes, until the caller is gone or says bye.
 
     Args:
         fd_in: where calls come from.
         fd_out: where answers go.
-        sources: the text of the porter's own modules.
+        _sources: the text of the porter's own modules.
     """
-    jobs.SOURCES.update(sources)
+    jobs.begin()  # before there are threads
     lock = threading.Lock()
 
     def send(frame: bytes) -> None:

@@ -305,7 +305,7 @@ class Unpacker:
                 made.update(part)
                 arrival.attempt(write, arrival.fd, part)
             if made.digest() != source.exactly(DIGEST_BYTES):
-                arrival.error = OSError(errno.EIO, "it arrived with another digest than it was sent with", name)
+                arrival.error = OSError(errno.EBADMSG, "it arrived with another digest than it was sent with", name)
             arrival.attempt(arrival.settle, mode, mtime_ns)
         finally:
             arrival.close()

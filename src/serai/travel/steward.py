@@ -1,7 +1,7 @@
 """Keeps workers on a node: makes their room, starts them, says when they end, and leaves nothing behind.
 
-One keeper per host and run, behind the one stream that the front end holds. When that stream ends, by intent or because
-the front end died, the keeper ends its workers with all that they started and removes the room; so does a keeper that
+One steward per host and run, behind the one stream that the front end holds. When that stream ends, by intent or since
+the front end died, the steward ends its workers with all that they started and removes the room; so does a steward that
 nobody speaks to and whose workers have all ended.
 """
 
@@ -39,7 +39,7 @@ LONELY_S = 60.0  # without workers and without a word: nobody is coming back
 GRACE_S = 3.0
 
 
-class Keeper:
+class Steward:
     """The room of one run on this node.
 
     Args:
@@ -195,9 +195,9 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     Args:
         fd_in: where frames come from.
         fd_out: where frames go.
-        _sources: the text of the keeper's own modules.
+        _sources: the text of the steward's own modules.
     """
-    keeper = Keeper(fd_out)
+    steward = Steward(fd_out)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))  # `serve` ends everything on its way out
-    keeper.serve(fd_in)
+    steward.serve(fd_in)

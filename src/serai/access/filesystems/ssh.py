@@ -1,0 +1,95 @@
+"""``ssh://``: the files of a host, for fsspec, over its one connection.
+
+``fsspec.open("ssh://lab1/data/x")``, pandas and pyarrow come here by fsspec's entry points. A path is taken as it
+stands: nothing in it is percent-encoded. ``ssh://lab1/~/x`` is below the login's home
+directory, and so is a relative path.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from serai.access.connections import target_of
+from serai.access.filesystems.far import PorterFiles
+from serai.access.filesystems.hosted import HostedFileSystem
+from serai.access.filesystems.naming import path_of, place_of, url_of
+from serai.errors import UsageError
+from serai.session.url import Url
+
+if TYPE_CHECKING:
+    from fsspec.dircache import DirCache
+
+    from serai.access.openssh import Target
+
+__all__ = ["SshFileSystem"]
+
+EXPIRY_S = 2.0  # how old a listing may be that is used once more
+MOST_LISTINGS = 1000
+
+
+class SshFileSystem(HostedFileSystem):
+    """The files of one host; an instance keeps no connection, and pickles.
+
+    Args:
+        host: a name of ssh_config or of the network, or an address.
+        user: overrides that of ssh_config; ``username`` says the same.
+        port: overrides that of ssh_config.
+        ssh_config: the file that ssh is given instead of the user's own; default ``$SERAI_SSH_CONFIG``.
+        python: the interpreter on the host.
+        auto_mkdir: whether writing makes missing directories, as fsspec's local files can.
+        listings_expiry_time: seconds for which a listing is used again; `ls` alone does so.
+        storage_options: those that every file system of fsspec has.
+    """
+
+    protocol = "ssh"
+    root_marker = "/"
+
+    def __init__(
+        self,
+        host: str = "",
+        user: str | None = None,
+        port: int | None = None,
+        *,
+        ssh_config: str | None = None,
+        python: str | None = None,
+        auto_mkdir: bool = False,
+        listings_expiry_time: float | None = EXPIRY_S,
+        **storage_options: Any,
+    ) -> None:
+        user = storage_options.pop("username", None) or user
+        if not host:
+            raise UsageError("which host?", hint="write ssh://HOST/PATH, or give host=")
+        url = Url("ssh", user, host, None if port is None else int(port))
+        target = target_of(url, os.environ, ssh_config)
+        super().__init__(
+            PorterFiles(target, python),
+            auto_mkdir=auto_mkdir,
+            listings_expiry_time=listings_expiry_time,
+            max_paths=MOST_LISTINGS,
+            **storage_options,
+        )
+        self._url = url
+        if listings_expiry_time is not None:  # threads have instances of their own, and should see each other's changes
+            key = (target, listings_expiry_time, self.dircache.use_listings_cache)
+            self.dircache = _listings.setdefault(key, self.dircache)
+
+    @property
+    def fsid(self) -> str:
+        """Tells hosts apart."""
+        return str(self._url)
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return path_of(path, "ssh")
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The URL of a path."""
+        return url_of(self._url, self._strip_protocol(name))
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        return place_of(path, "ssh")
+
+
+_listings: dict[tuple[Target, float, bool], DirCache] = {}
