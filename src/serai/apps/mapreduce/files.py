@@ -174,16 +174,27 @@ class Outputs:
         self._whole: dict[tuple[str, int], int] = {}  # the sizes of attempts that were committed
         self._locks: dict[tuple[str, int], threading.Lock] = {}
 
-    def open(self) -> None:
+    def open(self, partitions: int) -> None:
         """Make the directory.
 
+        Args:
+            partitions: how many outputs there will be.
+
         Raises:
-            UsageError: it cannot be made or written to.
+            UsageError: it cannot be made or written to, or has outputs that would mix with those of this run.
         """
         try:
             os.makedirs(self.landing, mode=0o700)
+            names = os.listdir(self.directory)
         except OSError as error:
             raise UsageError(f"outputs cannot be written to {self.directory}: {error.strerror}") from error
+        wanted = re.compile(re.escape(self.prefix) + r"part-(\d{5,})", re.ASCII)
+        former = sorted(name for name in names if (match := wanted.fullmatch(name)) and int(match[1]) >= partitions)
+        if former:
+            raise UsageError(
+                f"{self.directory} has {len(former)} outputs of a run with more partitions, such as {former[0]}",
+                hint="remove them, or name another directory",
+            )
 
     def path_of(self, name: str, attempt: int) -> str:
         """Where an attempt's output is until it is accepted."""

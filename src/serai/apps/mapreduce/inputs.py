@@ -87,8 +87,11 @@ def _here(text: str) -> list[Input]:
 
 def _here_one(path: str) -> Input:
     try:
-        with open(path, "rb") as file:
-            facts = os.fstat(file.fileno())
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe's other end is not waited for
+        try:
+            facts = os.fstat(fd)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise UsageError(f"the input {path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(facts.st_mode):

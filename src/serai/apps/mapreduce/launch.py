@@ -378,8 +378,9 @@ def _tree(path: str) -> list[Sent]:
 
 
 def _sent(name: str, path: str, mode: int | None = None) -> Sent:
-    with open(path, "rb") as file:
-        facts = os.fstat(file.fileno())
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe's other end is not waited for
+    with os.fdopen(fd, "rb") as file:
+        facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             raise UsageError(f"{path} is no regular file, and cannot be sent to workers")
         return Sent(name, file.read(LARGEST_SENT + 1), (facts.st_mode & 0o700) if mode is None else mode)

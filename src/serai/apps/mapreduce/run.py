@@ -143,7 +143,7 @@ class Running:
     def _start(self) -> None:
         self._stack.callback(self.record.close)
         self._stack.callback(self.outputs.close)
-        self.outputs.open()
+        self.outputs.open(self.work.partitions)
         self._adverts = self._stack.enter_context(open_adverts(self.session.adverts))
         relay = Relay(self.work.inputs, self._configs, self.desk.holder_of)
         self._stack.callback(relay.close)

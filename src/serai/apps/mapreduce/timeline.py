@@ -232,7 +232,7 @@ def _legend(timeline: Timeline) -> list[str]:
             words = f"{kind} {_seconds(totals[kind])}"
             parts.append(_rect(x, 28, 10, 10, COLOURS[kind]))
             parts.append(f'<text x="{x + 14}" y="37">{_text(words)}</text>')
-            x += 24 + 6.4 * len(words)
+            x += 26 + 7 * len(words)
     return parts
 
 
