@@ -186,7 +186,7 @@ class Counts(Gathered):
         try:
             self._counter.update(keys)
         except TypeError as error:
-            if from_within(error):
+            if from_within(error, 1):
                 raise
             raise GivesNoPairs("the mapper's keys cannot be counted: %s" % error) from error
         self._weigh_new(known)
@@ -309,9 +309,17 @@ class Groups(Gathered):
             self._weight = weigh_all(list(self.items)) + weigh_all(values) + (ENTRY + LIST) * len(self.items)
 
 
-def from_within(error: BaseException) -> bool:
-    """Whether the user's function raised it, and not the one that catches it."""
-    return error.__traceback__ is not None and error.__traceback__.tb_next is not None
+def from_within(error: BaseException, between: int = 0) -> bool:
+    """Whether the user's function raised it, and not the one that catches it.
+
+    Args:
+        error: what was caught.
+        between: functions of the library that are between the one that catches it and the user's.
+    """
+    inner = error.__traceback__
+    for _ in range(between + 1):
+        inner = inner and inner.tb_next
+    return inner is not None
 
 
 def _explained(pair: Any, error: Exception) -> Exception:

@@ -2,7 +2,7 @@
 
 What it is told is in its environment: ``SERAI_GATEWAY`` and ``SERAI_GATEWAY_TOKEN_FILE`` (the way to the front end),
 ``SERAI_WORKER`` (its id) and ``SERAI_RUN`` (the run's name, for its advert). It ends when it is told to stop, when it
-is signalled, or when the front end cannot be reached for `PATIENCE_S`.
+is signalled, or when the front end cannot be reached for `PATIENCE_S` (or ``SERAI_GATEWAY_PATIENCE_S``).
 """
 
 from __future__ import annotations
@@ -124,6 +124,9 @@ class Worker:
         environment: see the module.
         link: the way to the front end.
         scratch: a directory of its own, mode 0700.
+
+    Attributes:
+        why: it gave up, if it did for a bad reason.
     """
 
     def __init__(self, environment: Mapping[str, str], link: Link, scratch: str) -> None:
@@ -142,6 +145,7 @@ class Worker:
         self._order: tuple[str, int, int] | None = None  # under way
         self._withdrawn: tuple[str, int, int] | None = None
         self._failed: str | None = None  # why the job cannot be done here
+        self.why = ""
 
     # ---- its life
 
@@ -298,7 +302,7 @@ class Worker:
                     with contextlib.suppress(GatewayError):
                         self._advertise()
                 elif error.transient or error.kind == "refused":
-                    self._give_up()
+                    self._give_up("the front end: %s" % error)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_S):
@@ -314,16 +318,18 @@ class Worker:
                 answer, _ = self._link.call("work.beat", head)
             except GatewayError as error:
                 if error.kind == "usage":  # this worker is not wanted any more
-                    self._give_up()
+                    self._give_up("the front end: %s" % error)
                 continue
             if answer.get("stop"):
-                self._give_up()
+                self._give_up("")
             elif answer.get("cancel"):
                 self._withdraw(order)
 
-    def _give_up(self) -> None:
+    def _give_up(self, why: str) -> None:
+        """End the worker, from another thread."""
         if not self._over.is_set():
             self._over.set()
+            self.why = why
             signal.pthread_kill(self._main, signal.SIGTERM)
 
 
@@ -393,10 +399,14 @@ def main(environment: Mapping[str, str]) -> int:
     scratch, worker = "", None
     try:
         scratch = tempfile.mkdtemp(prefix="serai-mr-%s-" % name)
-        worker = Worker(environment, Link(environment), scratch)
+        patience_s = float(environment.get("SERAI_GATEWAY_PATIENCE_S") or PATIENCE_S)
+        worker = Worker(environment, Link(environment, patience_s), scratch)
         signal.signal(signal.SIGINT, worker.interrupted)
         worker.work()
     except Stopped:
+        if worker is not None and worker.why:
+            sys.stderr.write(worker.why + "\n")
+            return 3
         return 0
     except GatewayError as error:
         sys.stderr.write("the front end: %s\n" % error)
