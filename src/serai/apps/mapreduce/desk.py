@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from serai.apps.mapreduce.master import Master, Rules
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from serai.apps.mapreduce.files import Outputs
     from serai.apps.mapreduce.launch import Place
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ASK_S = 20.0  # a worker's question is answered within this, if only by "nothing"
 LONGEST_WHY = 4000  # characters of what a worker says of a failure
+MOST_IN_HEAD = 500  # maps that a reduce's order names; of more of them its body does
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Desk:
         outputs: where reduces' outputs land.
         record: what happened.
         clock: tells the time.
+        barred: is told of a worker that gets nothing more, and why.
 
     Attributes:
         master: the decisions.
@@ -87,7 +90,15 @@ class Desk:
         end: how it ended, None while it goes on.
     """
 
-    def __init__(self, work: Work, rules: Rules, outputs: Outputs, record: Record, clock: Clock) -> None:
+    def __init__(
+        self,
+        work: Work,
+        rules: Rules,
+        outputs: Outputs,
+        record: Record,
+        clock: Clock,
+        barred: Callable[[str, str], None],
+    ) -> None:
         self.work = work
         self.master = Master(work.splits, work.partitions, rules)
         self.record = record
@@ -99,6 +110,7 @@ class Desk:
         self.end: ev.Finish | ev.Fail | None = None
         self._outputs = outputs
         self._clock = clock
+        self._barred = barred
         self._closed = False
 
     @property
@@ -154,6 +166,7 @@ class Desk:
                 self.record.note("reopened", number=action.number, why=action.why)
             case ev.Bar():
                 self.record.note("barred", worker=action.worker, why=action.why)
+                self._barred(action.worker, action.why)
             case ev.Finish() | ev.Fail():
                 self.end = action
                 self.record.note("ended", failed=action.what if isinstance(action, ev.Fail) else None)
@@ -211,7 +224,7 @@ class Desk:
             if order is None:
                 self.tell(ev.Waited(name))
                 return {"order": None}, b""
-            return {"order": self._order(worker, order)}, b""
+            return self._answer(self._order(worker, order))
 
     def on_done(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
         """``work.done``: {worker, kind, task or partition, attempt, outputs, records, times}."""
@@ -267,6 +280,13 @@ class Desk:
             return known.place.key if path in held else None
 
     # ---- orders
+
+    @staticmethod
+    def _answer(order: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        maps = order.get("maps", ())
+        if len(maps) <= MOST_IN_HEAD:
+            return {"order": order}, b""
+        return {"order": {**order, "maps": []}}, json.dumps(maps, separators=(",", ":")).encode()
 
     def _order(self, worker: Known, order: ev.Order) -> dict[str, Any]:
         facts = {"kind": order.kind, "attempt": order.attempt}

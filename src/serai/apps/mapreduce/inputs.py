@@ -15,7 +15,7 @@ from serai.session.url import Url
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-MOST_INPUTS = 100_000
+MOST_INPUTS = 10_000  # every one is a map at least, and every reduce is told where each map's output is
 _PATTERN = frozenset("*?[")
 _HERE = ("local", "file", "fork")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TARGET_BYTES = 64 << 20
 SMALLEST_BYTES = 1 << 20  # below this a split's start costs more than its work
 SPLITS_PER_WORKER = 3  # so that workers of different speed end together
-MOST_SPLITS = 50_000  # the master holds each one's index
+MOST_SPLITS = 10_000  # every reduce is told where each one's output is
 MOST_PARTITIONS = 256  # that are chosen when none are asked for
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".lzma": "xz", ".zst": "zstd"}

@@ -114,7 +114,7 @@ class Running:
         self.work = Work(inputs, splits, partitions_for(session.partitions, workers))
         self.outputs = Outputs(self.name, session.output or str(directory / "out"), session.prefix, self._configs)
         self.record = Record(directory / NAME, self._clock)
-        self.desk = Desk(self.work, self._options.rules, self.outputs, self.record, self._clock)
+        self.desk = Desk(self.work, self._options.rules, self.outputs, self.record, self._clock, self._barred)
         self.troubles: list[str] = []
         self._shuffle = Shuffle(self._clock.wall())
         self._places: dict[str, Place] = {}  # of workers that were started
@@ -243,6 +243,9 @@ class Running:
         self.troubles.append(words)
         self.record.note("trouble", why=words)
         self._tell_expecting()
+
+    def _barred(self, worker: str, why: str) -> None:
+        self.troubles.append(f"{self.label(worker)} gets nothing more: {why}")  # the master knows: it is not told again
 
     def _tell_expecting(self) -> None:
         count = self._hosts_starting + len(self._starting)
