@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> Outputs:
-    made = Outputs("run", str(tmp_path / "out"), "wc-", {})
+    made = Outputs("run", str(tmp_path / "out"), "wc-", "", {})
     made.open(2)
     return made
 
@@ -73,7 +73,7 @@ def test_outputs_of_a_larger_run_are_not_mixed_with_ours(tmp_path: Path) -> None
     (tmp_path / "wc-part-00001").touch()
     (tmp_path / "part-00009").touch()
     with pytest.raises(UsageError, match=r"1 outputs of a run with more partitions, such as wc-part-00007"):
-        Outputs("run", str(tmp_path), "wc-", {}).open(2)
+        Outputs("run", str(tmp_path), "wc-", "", {}).open(2)
 
 
 # ---- reading for workers
@@ -133,7 +133,8 @@ def test_inputs_that_are_none(tmp_path: Path, name: str) -> None:
 
 
 def test_names_of_hosts_and_of_this_machine() -> None:
-    urls = ("local:", "ssh://lab1/scratch?slots=2", "ssh://me@lab1:22", "any://lab1/x")
-    assert [host_key(Url.parse(url)) for url in urls] == ["", "lab1", "me@lab1:22", "lab1"]
-    texts = ("a/b", "/a:b", "file:///a", "local:/a", "file://localhost/a", "ssh://lab1/a", "s3://bucket/a")
-    assert [local_path(text) for text in texts] == ["a/b", "/a:b", "/a", "/a", "/a", None, None]
+    urls = ("local:", "ssh://lab1/scratch?slots=2", "ssh://me@lab1:22", "any://lab1/x", "any://localhost/")
+    assert [host_key(Url.parse(url)) for url in urls] == ["", "lab1", "me@lab1:22", "lab1", ""]
+    texts = ("a/b", "/a:b", "file:///a", "local:/a", "file://localhost/a", "any://localhost/a")
+    assert [local_path(text) for text in texts] == ["a/b", "/a:b", "/a", "/a", "/a", "/a"]
+    assert [local_path(text) for text in ("ssh://lab1/a", "s3://bucket/a", "any://lab1/a")] == [None] * 3

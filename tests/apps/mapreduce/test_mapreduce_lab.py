@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serai
+from serai.apps.mapreduce.files import Relay
 from serai.apps.mapreduce.inputs import expand
 from serai.describe.mapreduce import Commands
 
@@ -83,7 +84,7 @@ def test_the_example_runs_on_hosts(trio: Lab, bench: Bench, until: Callable[...,
     until(lambda: not left_on(trio))
 
 
-def test_what_lies_on_a_host_is_mapped_there(trio: Lab, bench: Bench) -> None:
+def test_what_lies_on_a_host_is_mapped_there(trio: Lab, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     first = trio.hosts[0]
     for path in sorted(bench.corpus.directory.iterdir()):
         text = path.read_text(encoding="utf-8")
@@ -92,16 +93,23 @@ def test_what_lies_on_a_host_is_mapped_there(trio: Lab, bench: Bench) -> None:
     url = f"ssh://{first.name}/home/{first.user}/texts"
     found = expand([f"{url}/*.txt"])
     assert [one.path for one in found] == [f"/home/{first.user}/texts/{number}.txt" for number in range(4)]
-    session = bench.session(
-        [*hosts(trio)[:2], ("local:", 1)], inputs=(url,), program=Commands("sleep 0.1; " + MAP, REDUCE)
-    )
-    with bench.running(session) as running:
+    assert [one.host for one in expand([url.replace("ssh://", "any://")])] == [first.name] * 4
+    asked: list[Any] = []
+    read = Relay.read_input
+
+    def noted(self: Relay, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        asked.append(head)
+        return read(self, head, body)
+
+    monkeypatch.setattr(Relay, "read_input", noted)
+    with bench.running(bench.session(hosts(trio)[:1], inputs=(url,))) as running:
         finish(running)
-        place = {event["worker"]: event["host"] for event in happened(running, "joined")}
-        given = [event for event in happened(running, "given") if event["kind"] == "map"]
     bench.check()
-    mapped_there = sum(place[event["worker"]] == first.name for event in given)
-    assert mapped_there > len(given) / 2, "of three hosts one has the input"
+    assert not asked, "its own host opens it by its path"
+    with bench.running(bench.session([(f"ssh://{trio.hosts[1].name}", 1), ("local:", 1)], inputs=(url,))) as running:
+        finish(running)
+    bench.check()
+    assert asked, "the front end reads it for others"
 
 
 def test_outputs_may_belong_to_a_host(trio: Lab, bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,11 +16,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import serai
-from serai.apps.frontends.mapreduce import statistics_of
+from serai.adverts.service import open_adverts
+from serai.apps.frontends.mapreduce import Request, run_mapreduce, statistics_of
 from serai.apps.mapreduce.job import Job
 from serai.apps.mapreduce.master import Rules
 from serai.apps.mapreduce.timeline import timeline_of
 from serai.describe.mapreduce import Commands
+from serai.describe.poolfile import sites_from
 from serai.errors import NoNodeLeft, TaskFailed, UsageError
 from serai.travel.boot import WORKER
 
@@ -35,6 +38,8 @@ REDUCE = (
     ' END { if (NR) print w "\\t" c }\''
 )
 SLOW = "sleep 0.15; tr -s ' ' '\\n' | awk 'length { print $0 \"\\t1\" }'"
+MINE = f"{sys.version_info[0]}.{sys.version_info[1]}."
+OTHERS = [path for path in Path.home().glob(".pyenv/versions/3.[89].*/bin/python3") if MINE not in str(path)]
 SERAI = [sys.executable, "-m", "serai"]
 
 
@@ -172,6 +177,28 @@ def test_inputs_that_are_not_there_are_said_at_once(bench: Bench) -> None:
         bench.running(bench.session(inputs=("/nonesuch/*.txt",)))
 
 
+def test_workers_are_found_in_the_adverts_and_the_token_is_nowhere(
+    bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]]
+) -> None:
+    with bench.running(bench.session(program=Commands("sleep 0.3; " + SLOW, REDUCE))) as running:
+        until(lambda: len(running.desk.known) == 2)
+        with open_adverts(running.session.adverts) as adverts:
+            found = {entry.path: entry for entry in adverts.list(f"/mapreduce/{running.name}", recursive=True)}
+            assert sorted(found) == [f"/mapreduce/{running.name}/workers/w{number}" for number in (1, 2)]
+            assert all(entry.expires is not None for entry in found.values())
+            said = repr(found)
+            for pid in left_of(running.name):
+                for name in ("cmdline", "environ"):
+                    with contextlib.suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:
+                        said += file.read().decode("utf-8", "replace")
+            assert running.name in said
+            assert running.gateway.token not in said
+            finish(running)
+            running.close()
+            assert adverts.list("/mapreduce", recursive=True) == []
+    assert running.gateway.token not in (bench.tmp_path / "state/mapreduce" / running.name / "events.jsonl").read_text()
+
+
 # ---- from Python
 
 
@@ -230,6 +257,22 @@ def test_what_is_wrong_is_said(bench: Bench, given: dict[str, Any], words: str) 
     with serai.Pool("local:?slots=1") as pool, pytest.raises(UsageError) as caught:
         pool.mapreduce(**{"mapper": str.split, "reducer": "sum", "inputs": bench.corpus.directory, **given})
     assert words in str(caught.value)
+
+
+def test_workers_run_on_hosts_only() -> None:
+    with pytest.raises(UsageError, match="cannot be started at dask://head:8786"):
+        run_mapreduce(Request(str.split, "sum", "/etc/hostname"), sites_from(["dask://head:8786"]), None)
+
+
+@pytest.mark.skipif(not OTHERS, reason="there is no other Python here")
+def test_a_worker_of_another_python_is_left_out_with_the_reason(bench: Bench) -> None:
+    sites = sites_from([f"local:?slots=1&python={OTHERS[0]}", "local:?slots=1"])
+    result = run_mapreduce(Request(str.split, "sum", bench.corpus.directory, combiner="count"), sites, bench.tmp_path)
+    assert dict(result) == bench.corpus.counts
+    assert result.statistics.workers == 1
+    assert not result.troubles or "functions were pickled by" in result.troubles[0]
+    with pytest.raises(NoNodeLeft, match="functions were pickled by"):
+        run_mapreduce(Request(str.split, "sum", bench.corpus.directory), sites[:1], bench.tmp_path)
 
 
 # ---- the command

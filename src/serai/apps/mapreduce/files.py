@@ -13,7 +13,6 @@ import os
 import queue
 import re
 import shutil
-import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -156,18 +155,19 @@ class Outputs:
         run: the run's name, for the directory that is made beside the outputs.
         directory: where outputs belong, a path or a URL.
         prefix: what their names begin with.
+        meanwhile: the directory here in which outputs wait that belong elsewhere.
         ssh_configs: for each host, as inputs name it, the file that ssh is given.
     """
 
-    def __init__(self, run: str, directory: str, prefix: str, ssh_configs: Mapping[str, str | None]) -> None:
+    def __init__(
+        self, run: str, directory: str, prefix: str, meanwhile: str, ssh_configs: Mapping[str, str | None]
+    ) -> None:
         self.prefix = prefix
         here = local_path(directory)
-        self.elsewhere: str | None = None
-        self._config: str | None = None
+        self.elsewhere = directory.rstrip("/") if here is None else None
+        self._config = ssh_configs.get(key_of(directory) or "")
         if here is None:  # they are kept here until they travel
-            self.elsewhere = directory.rstrip("/")
-            self._config = ssh_configs.get(key_of(directory) or "")
-            here = tempfile.mkdtemp(prefix=f"serai-{run}-")
+            here = os.path.join(meanwhile, "outputs")
         self.directory = os.path.abspath(os.path.expanduser(here))
         self.landing = os.path.join(self.directory, f".serai-{run}")
         self._lock = threading.Lock()

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 MOST_INPUTS = 10_000  # every one is a map at least, and every reduce is told where each map's output is
 _PATTERN = frozenset("*?[")
 _HERE = ("local", "file", "fork")
+_THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1")
 
 
 def host_key(url: Url) -> str:
     """How inputs and workers name a host: "" for this machine, else the user, host and port of the URL."""
-    if url.scheme in _HERE or url.host is None:
+    if url.scheme in _HERE or url.host is None or (url.scheme == "any" and url.host in _THIS_MACHINE):
         return ""
     return (f"{url.user}@" if url.user else "") + url.host + (f":{url.port}" if url.port else "")
 
@@ -32,12 +33,12 @@ def local_path(text: str) -> str | None:
     if not HAS_SCHEME.match(text):
         return text
     scheme, _, rest = text.partition(":")
-    if scheme.lower() not in _HERE:
+    if scheme.lower() not in {*_HERE, "any"}:
         return None
     if not rest.startswith("//"):
         return rest or "."
     host, _, path = rest[2:].partition("/")
-    return f"/{path}" if host in {"", "localhost"} else None
+    return f"/{path}" if host in _THIS_MACHINE else None
 
 
 def expand(texts: Iterable[str], ssh_configs: dict[str, str | None] | None = None) -> list[Input]:
@@ -108,11 +109,12 @@ def _elsewhere(text: str, ssh_configs: dict[str, str | None]) -> list[Input]:
         raise _nothing(text) from None
     if not found:
         raise _nothing(text)
+    scheme = text.partition(":")[0].lower()
     inputs = []
     for one in sorted(found, key=lambda info: str(info["name"])):
         name = str(one["name"])
         there = name if key is not None and name.startswith("/") else None
-        url = str(filesystem.unstrip_protocol(name)) if key is None else f"ssh://{key}{name}"
+        url = str(filesystem.unstrip_protocol(name)) if key is None else f"{scheme}://{key}{name}"
         inputs.append(Input(url, one.get("size"), key, there, compression_of(name)))
     return inputs
 

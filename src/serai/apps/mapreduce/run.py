@@ -112,7 +112,8 @@ class Running:
         workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
         splits = splits_of(inputs, workers, self._options.split_bytes)
         self.work = Work(inputs, splits, partitions_for(session.partitions, workers))
-        self.outputs = Outputs(self.name, session.output or str(directory / "out"), session.prefix, self._configs)
+        output = session.output or str(directory / "out")
+        self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
         self.desk = Desk(self.work, self._options.rules, self.outputs, self.record, self._clock, self._barred)
         self.troubles: list[str] = []
