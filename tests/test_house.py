@@ -34,6 +34,7 @@ PUBLIC = [
     "Future",
     "Item",
     "JobService",
+    "MapReduceResult",
     "Needs",
     "Options",
     "Outcome",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from serai.apps.bag import Outcome
     from serai.apps.frontends.commands import matching as files
     from serai.apps.frontends.functions import Future
+    from serai.apps.frontends.mapreduce import MapReduceResult
     from serai.apps.frontends.pool import Options, Pool
     from serai.describe.job import Description
     from serai.describe.task import Item, Needs
@@ -23,6 +24,7 @@ __all__ = [
     "Future",
     "Item",
     "JobService",
+    "MapReduceResult",
     "Needs",
     "Options",
     "Outcome",
@@ -39,6 +41,7 @@ _WHERE = {
     "Future": ("serai.apps.frontends.functions", "Future"),
     "Item": ("serai.describe.task", "Item"),
     "JobService": ("serai.access.jobs", "JobService"),
+    "MapReduceResult": ("serai.apps.frontends.mapreduce", "MapReduceResult"),
     "Needs": ("serai.describe.task", "Needs"),
     "Options": ("serai.apps.frontends.pool", "Options"),
     "Outcome": ("serai.apps.bag", "Outcome"),

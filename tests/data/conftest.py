@@ -63,7 +63,9 @@ def hosts(lab_factory: LabFactory) -> Iterator[Lab]:
     """Three hosts: the first one's user may log in to the second, and no other one anywhere."""
     with lab_factory(3, prefix="node", disk_bytes=256 << 20) as lab:
         one, two, _ = lab.hosts
-        one.run(["sh", "-c", "cd; umask 77; mkdir -p .ssh; ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519"], user="user")
+        one.run(
+            ["sh", "-c", "cd; umask 77; mkdir -p .ssh; ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519"], user="user"
+        )
         key = one.run(["cat", "/home/user/.ssh/id_ed25519.pub"], user="user").stdout
         two.run(["sh", "-c", "cat >> /home/user/.ssh/authorized_keys"], user="user", input_text=key)
         known = (lab.directory / "known_hosts").read_text()

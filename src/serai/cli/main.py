@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "run": ("serai.cli.run", "run", "Run a command over files, lines or numbers."),
     "resume": ("serai.cli.run", "resume", "Take up a run where it was left."),
+    "mapreduce": ("serai.cli.mapreduce", "mapreduce", "Run a MapReduce session: MRDL, or TOML."),
     "status": ("serai.cli.look", "status", "Show what a run does."),
     "explain": ("serai.cli.look", "explain", "Say why a task is where it is, or why nowhere."),
     "logs": ("serai.cli.look", "logs", "Print what a task printed."),

@@ -144,6 +144,7 @@ PORTER = Traveller(modules=_PORTER, first=_PORTER)
 _SHUTTLE = _of("copying", ("lots", "shuttle"))
 SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
 
+STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames", "processes", "steward"))
 
 _MAPREDUCE = (
     "keys",

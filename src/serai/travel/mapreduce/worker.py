@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import platform
 import re
@@ -164,7 +165,7 @@ class Worker:
         for target, name in ((self._renew, "renew"), (self._beat, "beat")):
             threading.Thread(target=target, name=name, daemon=True).start()
         while True:
-            answer, _ = self._link.call("work.next", {"worker": self._name}, deadline_s=ASK_S)
+            answer, body = self._link.call("work.next", {"worker": self._name}, deadline_s=ASK_S)
             order = answer.get("order")
             if order is None:
                 continue
@@ -173,6 +174,8 @@ class Worker:
             if order["kind"] == "drop":
                 self._drop(order["paths"])
             else:
+                if body:  # of a reduce: where very many maps are does not fit into a head
+                    order["maps"] = json.loads(body)
                 self._carry_out(order)
 
     def close(self) -> None:
