@@ -20,7 +20,7 @@ from serai.access.jobs import Description, Job, JobService, State
 from serai.access.porter import shared_porter
 from serai.errors import AccessError, UsageError
 from serai.testing.jobs import END_S, JobsContract, until
-from serai.travel.porter import tree
+from serai.travel.porter import lineage
 from serai.travel.porter.calls import MOST_THREADS
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def test_hosts_are_started_concurrently_and_refused_by_name() -> None:
 
 def test_the_polled_table_of_processes_agrees_with_the_kernels(stranger: subprocess.Popen[bytes]) -> None:
     """What is used where there is no /proc."""
-    polled, seen = tree.by_ps()[stranger.pid], tree.look(stranger.pid)
+    polled, seen = lineage.by_ps()[stranger.pid], lineage.look(stranger.pid)
     assert seen is not None
     assert (polled.state, polled.parent, polled.group) == ("S", os.getpid(), stranger.pid)
     assert (seen.state, seen.parent, seen.group) == ("S", os.getpid(), stranger.pid)

@@ -65,6 +65,16 @@ def test_ctrl_c_is_passed_on_and_a_second_one_cancels() -> None:
         assert process.wait(END_S) == 128 + signal.SIGTERM
 
 
+def test_it_ends_with_whoever_reads_its_output() -> None:
+    words = [*SERAI, "run", "-n", "local:", "--", "yes"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(4) == b"y\ny\n"
+        process.stdout.close()
+        assert process.wait(END_S) == 1
+    assert job("list", "local:").stdout == b""
+
+
 @pytest.mark.parametrize(
     "words",
     [["state", "nowhere"], ["state", "local:"], ["run", "-e", "X", "local:", "true"], ["run", "local:", "-n", "true"]],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -90,32 +91,51 @@ def run(
     except HostUnreachable as error:
         error.hint = f"it goes on: serai job logs --follow '{started.id}'"
         raise
+    except BrokenPipeError:  # whoever read its output has gone: it ends as in a pipe of this machine
+        started.cancel()
+        started.remove()
+        raise
     started.remove()
     return code
 
 
 def _attend(one: Job, *, reads: bool) -> int:
     """Copy a job's streams until it has ended; returns the exit code."""
-    ends = []
-    for name, stream in (("stdout", sys.stdout.buffer), ("stderr", sys.stderr.buffer)):
-        ends.append(threading.Thread(target=_copy, args=(one, name, stream), daemon=True))
-    for thread in ends:
-        thread.start()
+    news: queue.SimpleQueue[BaseException | str] = queue.SimpleQueue()  # may be put into by what interrupts a put
     if reads:
         threading.Thread(target=_feed, args=(one,), name="feed", daemon=True).start()
-    asked = 0
-    while True:
-        try:
-            one.wait()
-            for thread in ends:
-                thread.join()
-            return _code(one)
-        except KeyboardInterrupt:
+    threading.Thread(target=_watch, args=(one, news), daemon=True).start()
+    before = {
+        number: signal.signal(number, lambda _number, _frame: news.put("interrupt"))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        asked = 0
+        while (word := news.get()) != "end":
+            if isinstance(word, BaseException):
+                raise word
             asked += 1
             if asked == 1:
                 _signal(one, signal.SIGINT)
             else:
                 one.cancel()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return _code(one)
+
+
+def _watch(one: Job, news: queue.SimpleQueue[BaseException | str]) -> None:
+    """Copy a job's streams, and tell of its end."""
+    try:
+        errors = threading.Thread(target=_copy, args=(one, "stderr", sys.stderr.buffer, news), daemon=True)
+        errors.start()
+        _copy(one, "stdout", sys.stdout.buffer, news)
+        errors.join()
+        one.wait()
+    except (OSError, SeraiError) as error:
+        news.put(error)
+    news.put("end")
 
 
 def _signal(one: Job, number: int) -> None:
@@ -125,10 +145,13 @@ def _signal(one: Job, number: int) -> None:
         return
 
 
-def _copy(one: Job, name: str, stream: object) -> None:
-    for piece in one.read(name, follow=True):
-        stream.write(piece)  # type: ignore[attr-defined]
-        stream.flush()  # type: ignore[attr-defined]
+def _copy(one: Job, name: str, stream: BinaryIO, news: queue.SimpleQueue[BaseException | str]) -> None:
+    try:
+        for piece in one.read(name, follow=True):
+            stream.write(piece)
+            stream.flush()
+    except (OSError, SeraiError) as error:
+        news.put(error)
 
 
 def _feed(one: Job) -> None:

@@ -137,7 +137,7 @@ _PORTER = (
     "processes",
     *_of("porter", ("calls", "surroundings", "drafts", "files", "trees")),
     *_COPYING,
-    *_of("porter", ("tree", "records", "keeper", "waiting", "jobs", "serve")),
+    *_of("porter", ("lineage", "records", "keeper", "waiting", "jobs", "serve")),
 )
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
 

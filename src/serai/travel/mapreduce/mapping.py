@@ -12,6 +12,7 @@ import importlib.util
 import itertools
 import re
 import struct
+import sys
 
 from .commands import in_pieces, run_filter
 from .gathering import Counts, Groups, Sums, combined_by
@@ -89,7 +90,7 @@ def count_words(blocks: Iterable[bytes], is_text: bool, into: Counts) -> None:
         is_text: words are text, and what is white space Unicode's to say.
         into: what collects.
     """
-    natively = None
+    natively = Words.if_there(into, is_text) if "pyarrow" in sys.modules else None  # an earlier split imported it
     seen = 0
     for block in blocks:
         seen += len(block)

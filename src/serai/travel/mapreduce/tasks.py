@@ -140,6 +140,7 @@ class Tasks:
                 times.phase("map")
             else:
                 map_with_function(job.mapper, times.timed(blocks, "read", "map"), job.records, into)
+                times.phase("map")
             index = into.finish(path)
             times.phase("sort")
         except BaseException:

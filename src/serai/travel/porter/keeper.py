@@ -22,7 +22,7 @@ import time
 from ..frames import Reader, pack, unpack
 from ..frames import write as write_all
 from ..processes import Starter, adopt_orphans, cannot_start, find_prctl, signal_group
-from . import records, tree
+from . import lineage, records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def nursery(orders: int, begun: int) -> NoReturn:
         begun: where the number of an order is written when its keeper has started the command, or could not.
     """
     find_prctl()  # once here, and not in every keeper
-    tree.boot()
+    lineage.boot()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are on their own: nobody need collect them
     gc.disable()
     gc.freeze()  # a collector would touch, and so copy, the pages that keepers share
@@ -134,10 +134,10 @@ def keep(order: dict[str, Any], number: int, begun: int) -> None:
     if not canceled:
         main, error = _start(order, writer, pump)
     if main:
-        mine, its = tree.look(me), tree.look(main)
+        mine, its = lineage.look(me), lineage.look(main)
         started = {
             "pid": main, "start": its and its.start, "keeper": me, "keeper_start": mine and mine.start,
-            "boot": tree.boot(), "time": time.time(),
+            "boot": lineage.boot(), "time": time.time(),
         }  # fmt: skip
         try:
             records.write(room, "started", started)
@@ -179,7 +179,7 @@ def _start(order: dict[str, Any], writer: list[int], pump: _Pump | None) -> tupl
         if error.filename in {None, where}:
             return 0, cannot_start(order["argv"], where, error)
         return 0, "cannot open %s: %s" % (error.filename, os.strerror(error.errno or 0))
-    environment = {**os.environ, **order["environment"], tree.VARIABLE: order["id"]}
+    environment = {**os.environ, **order["environment"], lineage.VARIABLE: order["id"]}
     starter = Starter([(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)])
     try:
         return starter.start(order["argv"], environment), None
@@ -228,12 +228,12 @@ def _wait(order: dict[str, Any], main: int, started: dict[str, Any]) -> tuple[in
 
     def over(_number: int, _frame: Any) -> None:
         if said:
-            tree.kill(order["id"], started)
+            lineage.kill(order["id"], started)
             return
         said.append("it ran longer than %g s and was ended" % order["limit_s"])
-        found = tree.of_job(order["id"], started)
-        tree.send(found, signal.SIGTERM)
-        tree.send(found, signal.SIGCONT)
+        found = lineage.of_job(order["id"], started)
+        lineage.send(found, signal.SIGTERM)
+        lineage.send(found, signal.SIGCONT)
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
 
     if order["limit_s"]:

@@ -24,7 +24,7 @@ import re
 import time
 
 from .calls import Trouble
-from .tree import boot, is_stopped, look
+from .lineage import boot, is_stopped, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ..copying import looks, lots, peers
 from ..frames import Reader, peek, write
 from . import files, jobs, trees
 from .calls import BYE, Switchboard
-from .tree import boot
+from .lineage import boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
