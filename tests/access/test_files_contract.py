@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from serai.testing.files import Lose
     from tests.access.conftest import Sshd
+
+    from serai.testing.files import Lose
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -50,7 +50,10 @@ def furnish(root: Path) -> None:
 
 
 def tree(root: Path, *, times: bool) -> dict[str, Any]:
-    """What is there: kinds, permissions, contents, where links lead, and times."""
+    """What is there: kinds, permissions, contents, where links lead, and times.
+
+    A directory that was there before has a time of its own: cp writes into a file, and we put another in its place.
+    """
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
@@ -58,7 +61,8 @@ def tree(root: Path, *, times: bool) -> dict[str, Any]:
         what: Any = path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None
         kind = stat.S_IFMT(facts.st_mode)
         mode = 0 if path.is_symlink() else stat.S_IMODE(facts.st_mode)
-        mtime = int(facts.st_mtime) if times and not path.is_symlink() else 0
+        old = path.is_dir() and (root.parent / "model" / name).is_dir()
+        mtime = int(facts.st_mtime) if times and not path.is_symlink() and not old else 0
         found[name] = (kind, mode, mtime, what)
     return found
 

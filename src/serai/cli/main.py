@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "run": ("serai.cli.run", "run", "Run a command over files, lines or numbers."),
     "resume": ("serai.cli.run", "resume", "Take up a run where it was left."),
+    "mapreduce": ("serai.cli.mapreduce", "mapreduce", "Run a MapReduce session: MRDL, or TOML."),
     "status": ("serai.cli.look", "status", "Show what a run does."),
     "explain": ("serai.cli.look", "explain", "Say why a task is where it is, or why nowhere."),
     "logs": ("serai.cli.look", "logs", "Print what a task printed."),
@@ -37,6 +38,8 @@ COMMANDS = {
     "stat": ("serai.cli.filing.files", "stat", "Show what is known of files."),
     "du": ("serai.cli.filing.files", "du", "Sum up the sizes of files."),
     "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
+    "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
+    "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 

@@ -137,9 +137,34 @@ _PORTER = (
     "processes",
     *_of("porter", ("calls", "surroundings", "drafts", "files", "trees")),
     *_COPYING,
-    *_of("porter", ("tree", "records", "keeper", "waiting", "jobs", "serve")),
+    *_of("porter", ("lineage", "records", "keeper", "waiting", "jobs", "serve")),
 )
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
 
 _SHUTTLE = _of("copying", ("lots", "shuttle"))
 SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
+
+STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames", "processes", "steward"))
+
+_MAPREDUCE = (
+    "keys",
+    "splits",
+    "runs",
+    "gathering",
+    "commands",
+    "mapping",
+    "shuffle",
+    "fetching",
+    "outputs",
+    "reducing",
+    "tasks",
+    "worker",
+)
+_WORKER = (
+    "frames",
+    "processes",
+    "gateway",
+    *_of("executor", ("wire", "functions")),
+    *_of("mapreduce", _MAPREDUCE),
+)
+WORKER = Traveller(modules=_WORKER, first=_WORKER)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from serai.access.filesystems.offers import HostFacts
     from serai.session.url import Url
 
-__all__ = ["Chooser", "Way"]
+__all__ = ["Chooser", "Way", "forget_all"]
 
 PROBE_S = 5.0  # for a look at a local file: a mount whose server is gone hangs
 LOGIN_S = 45.0  # for a connection and a porter
@@ -215,6 +215,13 @@ class Chooser:
         with _lock:
             for key in [one for one in _ways if one[:-1] == self._key("")[:-1]]:
                 del _ways[key]
+
+
+def forget_all() -> None:
+    """Forget every decision and what hosts said of themselves."""
+    with _lock:
+        _ways.clear()
+        _known.clear()
 
 
 def _within(deadline_s: float, act: Callable[[], Any]) -> Any:

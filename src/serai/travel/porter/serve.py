@@ -12,7 +12,7 @@ from ..copying import looks, lots, peers
 from ..frames import Reader, peek, write
 from . import files, jobs, trees
 from .calls import BYE, Switchboard
-from .tree import boot
+from .lineage import boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     jobs.begin()  # before there are threads
     lock = threading.Lock()
 
-    def send(frame: bytes) -> None:
+    def send(frame: bytes, body: bytes | memoryview = b"") -> None:
         with lock:
-            write(fd_out, frame)
+            write(fd_out, frame, body)
 
     handlers = {"who": _who}
     for room in (files, trees, looks, lots, peers, jobs):
