@@ -134,7 +134,7 @@ def explain(task: str) -> None:
     TASK is its number in the newest run, or RUN:NUMBER, or a URL any://HOST/PATH.
     """
     if task.startswith("any:"):
-        from serai.cli.explain_url import explain_url  # noqa: PLC0415 - `serai --help` does without
+        from serai.cli.filing.explain_url import explain_url  # noqa: PLC0415 - `serai --help` does without
 
         explain_url(task, _width())
         return
