@@ -63,7 +63,6 @@ class SshFileSystem(HostedFileSystem):
         if not host:
             raise UsageError("which host?", hint="write ssh://HOST/PATH, or give host=")
         url = Url("ssh", user, host, None if port is None else int(port))
-        target = target_of(url, os.environ, ssh_config)
         super().__init__(
             auto_mkdir=auto_mkdir,
             listings_expiry_time=listings_expiry_time,
@@ -71,24 +70,30 @@ class SshFileSystem(HostedFileSystem):
             **storage_options,
         )
         self._url = url
-        self._target, self._python = target, python
-        self._far: PorterFiles | SftpFiles | None = None
+        self._ssh_config, self._python = ssh_config, python
+        self._far: tuple[Target, PorterFiles | SftpFiles] | None = None
         if listings_expiry_time is not None:  # threads have instances of their own, and should see each other's changes
-            key = (target, listings_expiry_time, self.dircache.use_listings_cache)
+            key = (self._target, listings_expiry_time, self.dircache.use_listings_cache)
             self.dircache = _listings.setdefault(key, self.dircache)
+
+    @property
+    def _target(self) -> Target:
+        # fsspec gives an instance again for the same arguments, whatever the environment says by then.
+        return target_of(self._url, os.environ, self._ssh_config)
 
     @property
     def far(self) -> PorterFiles | SftpFiles:
         """The host's files through its porter; by SFTP where none can run."""
-        if self._far is None:
+        target = self._target
+        if self._far is None or self._far[0] != target:
             try:
-                shared_porter(self._target, PURPOSE, self._python)
-                self._far = PorterFiles(self._target, self._python)
+                shared_porter(target, PURPOSE, self._python)
+                self._far = target, PorterFiles(target, self._python)
             except NoPython as error:
                 from serai.access.filesystems.sftp import SftpFiles  # noqa: PLC0415 - rarely needed
 
-                self._far = SftpFiles(self._target, error)
-        return self._far
+                self._far = target, SftpFiles(target, error)
+        return self._far[1]
 
     @property
     def fsid(self) -> str:
