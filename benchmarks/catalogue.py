@@ -135,6 +135,74 @@ DASK_ENGINE = Study(
 
 RATES = {study.name: study for study in (FUNCTIONS, COMMANDS, SSH_FUNCTIONS, SSH_COMMANDS, DASK_ENGINE)}
 
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """One peer's part in the study of word counts, as a whole process.
+
+    Attributes:
+        peer: as for `Run`, and so are kind, env, alone and note.
+        words: the arguments of the environment's Python, or of the program; {peers}, {out} and {scratch} are filled in,
+            and the files follow.
+        program: compiled from peers/<program>.c; empty for Python.
+        most_mb: larger texts are not given to it.
+        once: whether it takes part in the first round only.
+    """
+
+    peer: str
+    kind: str
+    words: tuple[str, ...]
+    env: str = ""
+    program: str = ""
+    alone: bool = True
+    most_mb: int = 1_000_000
+    once: bool = False
+    note: str = ""
+
+
+def _script(name: str, variant: str) -> tuple[str, ...]:
+    return (f"{{peers}}/{name}", variant, "{out}", "{scratch}")
+
+
+STREAMING = ("-r", "local", "--num-cores", "2", "--no-cat-output", "--output-dir", "{out}/counts")
+BY_WORD = "mapper emits each word; combiner"
+COUNTS = (
+    Count("C, 1 thread", "limit", ("1", "{out}/counts"), program="wordcount", note="one pass, one hash table, qsort"),
+    Count("C, 2 threads", "limit", ("2", "{out}/counts"), program="wordcount", note="the same, tables merged"),
+    Count("serai, str.split", "serai", _script("serai_mapreduce.py", "split"), note="the fast form"),
+    Count("serai, functions", "serai", _script("serai_mapreduce.py", "functions"), note=BY_WORD),
+    Count("dask bag", "peer", _script("words_dask.py", "processes"), "dask", note="its own default, two processes"),
+    Count(
+        "dask bag, distributed",
+        "peer",
+        _script("words_dask.py", "distributed"),
+        "dask",
+        most_mb=200,
+        once=True,
+        note="LocalCluster of two workers",
+    ),
+    Count("ray data, arrow", "peer", _script("words_ray.py", "arrow"), "ray-data", note="map_batches by pyarrow"),
+    Count("ray data, Counter", "peer", _script("words_ray.py", "counter"), "ray-data", note="map_batches in Python"),
+    Count("pyspark, DataFrame", "peer", _script("words_spark.py", "dataframe"), "pyspark", note="no Python in it"),
+    Count("pyspark, RDD", "peer", _script("words_spark.py", "rdd"), "pyspark", note="flatMap, reduceByKey in Python"),
+    Count(
+        "mrjob, counted within",
+        "peer",
+        ("{peers}/words_mrjob.py", "--within", *STREAMING),
+        "mrjob",
+        note="as Hadoop streaming; each mapper counts within itself",
+    ),
+    Count(
+        "mrjob",
+        "peer",
+        ("{peers}/words_mrjob.py", *STREAMING),
+        "mrjob",
+        most_mb=200,
+        once=True,
+        note=f"as Hadoop streaming; {BY_WORD}",
+    ),
+)
+
 LEFT_OUT = {
     "TaskVine": "on neither PyPI nor in Debian 12, whose coop-computing-tools has Work Queue only, and no Python part",
     "hyperqueue, functions": "it starts a Python interpreter for each function: about six a second",

@@ -1,5 +1,7 @@
 """One virtual environment per peer, under benchmarks/.envs/, from the exact pins in peers/<peer>.txt.
 
+Peers in C are compiled there, too, from peers/<name>.c.
+
 `python benchmarks/envs.py` makes them all; a run makes those it needs.
 """
 
@@ -38,6 +40,25 @@ def python_of(name: str) -> Path:
             raise RuntimeError(f"pip could not install {os.path.relpath(pins)}: {done.stderr.strip()[-500:]}")
         stamp.write_text(wanted, encoding="ascii")
     return env / "bin" / "python"
+
+
+def program_of(name: str) -> Path:
+    """Return a program compiled from peers/<name>.c, made anew when its source has changed.
+
+    Raises:
+        RuntimeError: it could not be compiled.
+    """
+    source = PINS / f"{name}.c"
+    program = ENVS / "programs" / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        made = program.with_suffix(".part")
+        words = ["cc", "-O2", "-pthread", "-o", str(made), str(source)]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=INSTALL_DEADLINE_S)
+        if done.returncode:
+            raise RuntimeError(f"cc could not compile {os.path.relpath(source)}: {done.stderr.strip()[-500:]}")
+        made.rename(program)
+    return program
 
 
 def names() -> list[str]:

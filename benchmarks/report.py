@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sections
 from summary import RATES, Row, rows_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ TITLES = {
     "cold": "A command from nothing (whole process)",
     "hosts16": "Many hosts at once",
     "queued": "Millions of queued tasks",
+    "wordcount": "Word count of English-like text, whole processes on two cores",
+    "workers10": "Word count by ten workers on ssh hosts, their start included",
+    "jobstarts": "Job starts of `/bin/true` on one ssh host, until all are done",
+    "copying": "Copies to and between laboratory hosts, whole processes",
 }
 WIDE = 20
 COLOURS = {"serai": "#c2410c", "peer": "#64748b", "limit": "#cbd5e1"}
@@ -47,10 +52,17 @@ def write(out: Path) -> str:
     """Write benchmarks.md and summary.json into the folder; return the text of the former."""
     every = load(out)
     text = "\n".join(section(results) for results in every)
-    rows = {results["study"]: [asdict(row) for row in rows_of(results)] for results in every}
+    rows = {results["study"]: rows_in(results) for results in every}
     (out / "benchmarks.md").write_text(text, encoding="utf-8")
     (out / "summary.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return text
+
+
+def rows_in(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of one study as plain values."""
+    if results["study"] in sections.TABLES:
+        return sections.summary(results)
+    return [asdict(row) for row in rows_of(results)]
 
 
 def section(results: dict[str, Any]) -> str:
@@ -60,7 +72,7 @@ def section(results: dict[str, Any]) -> str:
     where = f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['system']}"
     what = f"Linux {facts['kernel']}, Python {facts['python']}; load before {facts['load_before']}"
     lines = [f"### {TITLES[study]}", "", f"{results['date']}; {where}, {what}.{quick}", ""]
-    lines += queued_table(results) if study == "queued" else table(results)
+    lines += sections.TABLES.get(study, queued_table if study == "queued" else table)(results)
     lines += [f"\nLeft out: {what}: {why}." for what, why in results["left_out"].items()]
     return "\n".join([*lines, ""])
 
@@ -129,17 +141,33 @@ def queued_table(results: dict[str, Any]) -> list[str]:
 
 
 def page(out: Path, target: Path) -> None:
-    """Put the tables between the page's marks, and the plot beside the page."""
+    """Put the tables between the page's marks; those of studies that the folder lacks stay as they are.
+
+    The plot goes beside the page when it shows everything that the page has.
+    """
     before, begin, rest = target.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{target} lacks the marks {BEGIN} and {END}")
-    body = write(out)
-    plot = out / "benchmarks.svg"
-    if plot.exists():
-        shutil.copy(plot, target.with_suffix(".svg"))
-        body = f"![Serai beside its peers]({target.with_suffix('.svg').name})\n\n{body}"
+    write(out)
+    new = {TITLES[results["study"]]: section(results) for results in load(out)}
+    kept = {title: text for title, text in sections_of(old).items() if title not in new}
+    plot, beside = out / "benchmarks.svg", target.with_suffix(".svg")
+    if plot.exists() and not kept:
+        shutil.copy(plot, beside)
+    every = new | kept
+    texts = [f"![Serai beside its peers]({beside.name})\n"] if beside.exists() else []
+    texts += [
+        every[title].strip() + "\n" for title in [*TITLES.values(), *every.keys() - TITLES.values()] if title in every
+    ]
+    body = "\n".join(texts)
     target.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after}", encoding="utf-8")
+
+
+def sections_of(body: str) -> dict[str, str]:
+    """Return the sections of a page by their titles."""
+    texts = [f"### {text}" for text in f"\n{body}".split("\n### ")[1:]]
+    return {text.splitlines()[0].removeprefix("### "): text for text in texts}
 
 
 def plot(out: Path) -> None:
@@ -170,6 +198,8 @@ def plot(out: Path) -> None:
 
 def drawable(results: dict[str, Any]) -> bool:
     """Tell whether a study has any figure to draw."""
+    if results["study"] in sections.TABLES:
+        return False
     if results["study"] == "queued":
         return any(figure.get("windows") for figure in results["figures"])
     return any(row.values for row in rows_of(results))

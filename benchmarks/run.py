@@ -22,7 +22,7 @@ import report
 from catalogue import LEFT_OUT, RATES
 from peers.proctree import adopt_orphans
 from processes import end_descendants
-from studies import cold, hosts16, queued, rates
+from studies import cold, copying, hosts16, jobstarts, queued, rates, wordcount, workers10
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,10 @@ OTHERS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "cold": cold.study,
     "hosts16": hosts16.study,
     "queued": queued.study,
+    "wordcount": wordcount.study,
+    "copying": copying.study,
+    "jobstarts": jobstarts.study,
+    "workers10": workers10.study,
 }
 
 
@@ -51,6 +55,11 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--date", default=dt.datetime.now(tz=dt.UTC).date().isoformat())
     parser.add_argument("--tasks", type=int, default=2_000_000, help="queued: how many tasks (default: 2,000,000)")
     parser.add_argument("--kill", action="store_true", help="queued: kill -9 in the middle, then `serai resume`")
+    parser.add_argument("--megabytes", default="200,1000", help="wordcount: sizes of the text (default: 200,1000)")
+    parser.add_argument("--seed", type=int, default=1, help="wordcount: of the text (default: 1)")
+    parser.add_argument("--large-mb", type=int, default=1000, help="copying: size of the large file (default: 1000)")
+    parser.add_argument("--small-files", type=int, default=10_000, help="copying: how many (default: 10,000)")
+    parser.add_argument("--jobs", type=int, default=100, help="jobstarts: how many (default: 100)")
     parser.add_argument("--deadline-s", type=float, default=600, help="of one peer in one round (default: 600)")
     return parser.parse_args()
 

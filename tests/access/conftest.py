@@ -120,6 +120,21 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def start_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Sshd]]:
+    """Starts servers with further lines in their sshd_config."""
+    _need_sshd()
+    made: list[Sshd] = []
+
+    def start(extra: str) -> Sshd:
+        made.append(Sshd(tmp_path_factory.mktemp("sshd"), extra=extra))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
+
+
 @pytest.fixture
 def control_dir() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))  # short: pytest's own are too long for a socket

@@ -261,35 +261,35 @@ class Connection:
         return done
 
     def forward_back(self, there: str, here: str) -> None:
-        """Let processes on the host reach a unix socket of this machine by one of theirs, through the connection.
+        """Let processes on the host reach this machine by a unix socket of theirs, as long as the connection lives.
 
         Args:
             there: the socket's path on the host; nothing may be there yet. It is the login's own (mode 0600).
-            here: the path of the socket here that is connected to.
+            here: what it leads to: the path of a unix socket of this machine, or ``address:port`` as it is known here.
 
         Raises:
             AccessError: the host does not allow it, or the path cannot be used.
         """
-        self._forward("forward", f"{there}:{here}")
+        self._ask_master("forward", f"{there}:{here}")
 
     def end_forward_back(self, there: str, here: str) -> None:
         """End what `forward_back` began; no error if it ended already."""
         with contextlib.suppress(AccessError):
-            self._forward("cancel", f"{there}:{here}")
+            self._ask_master("cancel", f"{there}:{here}")
 
-    def _forward(self, what: str, pair: str) -> None:
+    def _ask_master(self, what: str, forward: str) -> None:
         if self._socket is None:
             raise UsageError("the connection is not open", host=self.target.host)
-        # Not `argv`: ClearAllForwardings, which it may say, would clear this one too.
-        words = ["ssh", *self._via(self._socket), "-o", "BatchMode=yes", "-O", what, "-R", pair, self.target.host]
-        done = self._local(words)
-        if done is None or done.returncode != 0:
-            said = "" if done is None else done.stderr.decode(errors="replace").strip()
+        # Without the user's configuration: its own forwardings would be asked for as well.
+        words = ["ssh", "-F", "none", "-S", self._socket.replace("%", "%%"), "-O", what, "-R", forward]
+        done = self._local([*words, self.target.host])
+        if done is None or done.returncode:
+            said = "it took too long" if done is None else done.stderr.decode(errors="replace").strip()
             raise AccessError(
-                f"a socket cannot be forwarded: {said.rpartition(chr(10))[2] or 'no answer'}",
+                f"no way back through the connection: {said or 'ssh said nothing'}",
                 host=self.target.host,
-                command=shlex.join(words),
-                hint="its sshd must allow it: AllowStreamLocalForwarding yes (the default)",
+                command=shlex.join([*words[:3], *words[5:], self.target.host]),
+                hint="its sshd must allow AllowStreamLocalForwarding (the default)",
             )
 
     def alive(self, *, grace_s: float = 0.0) -> bool:

@@ -23,6 +23,8 @@ from serai.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from serai.session.context import Context
+
 # Settings of a user's config that would break a session, the values that do not, and what is said against the others.
 # Only then is the option named: an ssh too old to know it does not print it either.
 _IN_THE_WAY: tuple[tuple[str, frozenset[str], str], ...] = (
@@ -59,25 +61,31 @@ class Target:
         user: overrides the config's user.
         port: overrides the config's port.
         config: a file to read instead of the user's ssh_config (``ssh -F``).
+        context: of type ssh: the key and the certificate to use, and whom to log in as where ``user`` says nothing.
     """
 
     host: str
     user: str | None = None
     port: int | None = None
     config: str | None = None
+    context: Context | None = None
 
     def __post_init__(self) -> None:
         if not self.host or self.host.startswith("-") or re.search(r"[\s\x00-\x1f]", self.host):
             raise UsageError(f"{self.host!r} is not the name of a host")
         if self.user is not None and (not self.user or self.user.startswith("-")):
             raise UsageError(f"{self.user!r} is not the name of a user", host=self.host)
+        if self.context is not None:
+            self.context.ssh_options()  # says so now when it is of another type
 
     def words(self) -> list[str]:
         """The arguments of ssh that stand before the host."""
         words = ["-F", self.config] if self.config is not None else []
-        words += ["-l", self.user] if self.user is not None else []
+        user = self.user if self.user is not None or self.context is None else self.context.user
+        words += ["-l", user] if user is not None else []
         words += ["-p", str(self.port)] if self.port is not None else []
-        return words
+        options = () if self.context is None else self.context.ssh_options()
+        return words + [word for option in options for word in ("-o", option)]
 
 
 def read_settings(text: str) -> dict[str, str]:

@@ -23,10 +23,23 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "run": ("serai.cli.run", "run", "Run a command over files, lines or numbers."),
     "resume": ("serai.cli.run", "resume", "Take up a run where it was left."),
+    "mapreduce": ("serai.cli.mapreduce", "mapreduce", "Run a MapReduce session: MRDL, or TOML."),
     "status": ("serai.cli.look", "status", "Show what a run does."),
     "explain": ("serai.cli.look", "explain", "Say why a task is where it is, or why nowhere."),
     "logs": ("serai.cli.look", "logs", "Print what a task printed."),
     "runs": ("serai.cli.look", "runs", "List runs."),
+    "ls": ("serai.cli.files", "ls", "List files anywhere."),
+    "cp": ("serai.cli.copying", "cp", "Copy files from anywhere to anywhere."),
+    "mv": ("serai.cli.copying", "mv", "Move files."),
+    "sync": ("serai.cli.copying", "sync", "Make a directory hold what another holds."),
+    "cat": ("serai.cli.files", "cat", "Print files."),
+    "rm": ("serai.cli.files", "rm", "Remove files."),
+    "mkdir": ("serai.cli.files", "mkdir", "Make directories."),
+    "stat": ("serai.cli.files", "stat", "Show what is known of files."),
+    "du": ("serai.cli.files", "du", "Sum up the sizes of files."),
+    "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
+    "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
+    "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 

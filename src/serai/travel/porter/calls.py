@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     Send = Callable[..., None]  # takes a frame, or its beginning and its body
-    Handler = Callable[["Call"], Optional["tuple[Mapping[str, Any], bytes]"]]
+    Answer = Optional["tuple[Mapping[str, Any], bytes]"]
+    Handler = Callable[["Call"], Answer]
 
 CALL = 1  # {"do", …}, body
 DATA = 2  # body: a piece, in either direction
@@ -36,6 +37,9 @@ PIECE = 256 << 10  # bytes in a frame
 PULSE_S = 2.0  # how often a long call gives a sign of life
 MOST_THREADS = 64  # calls that run at once; more wait for their turn
 MOST_WAITING = 10000  # calls; a caller that asks for more is refused
+
+
+LATER: Answer = ({}, b"later")  # a handler returns this very object when `Call.end` will be called with the answer
 
 
 class Cancelled(Exception):
@@ -64,11 +68,11 @@ class Call:
         body: the bytes that came with it.
     """
 
-    def __init__(self, number: int, head: dict[str, Any], body: bytes, send: Send) -> None:
+    def __init__(self, number: int, head: dict[str, Any], body: bytes, board: Switchboard) -> None:
         self.number = number
         self.head = head
         self.body = body
-        self._send = send
+        self._board = board
         self._ready = threading.Condition()
         self._pieces: collections.deque[bytes] = collections.deque()
         self._ended = False
@@ -89,13 +93,15 @@ class Call:
         view = memoryview(data)
         while view:
             with self._ready:
-                while not self._room and not self._cancelled:
-                    self._ready.wait()
+                if not self._room and not self._cancelled:
+                    with self.aside():
+                        while not self._room and not self._cancelled:
+                            self._ready.wait()
                 if self._cancelled:
                     raise Cancelled
                 size = min(len(view), self._room, PIECE)
                 self._room -= size
-            self._send(data_header(DATA, self.number, size), view[:size])
+            self._board.send(data_header(DATA, self.number, size), view[:size])
             view = view[size:]
 
     def pieces(self) -> Iterator[bytes]:
@@ -106,15 +112,17 @@ class Call:
         """
         while True:
             with self._ready:
-                while not (self._pieces or self._ended or self._cancelled):
-                    self._ready.wait()
+                if not (self._pieces or self._ended or self._cancelled):
+                    with self.aside():
+                        while not (self._pieces or self._ended or self._cancelled):
+                            self._ready.wait()
                 if self._cancelled:
                     raise Cancelled
                 if not self._pieces:
                     return
                 piece = self._pieces.popleft()
             yield piece
-            self._send(pack(TAKEN, 0, self.number, {"bytes": len(piece)}))
+            self._board.send(pack(TAKEN, 0, self.number, {"bytes": len(piece)}))
 
     def wait(self, deadline_s: float) -> None:
         """Sleep, or wake when the call is cancelled.
@@ -127,6 +135,23 @@ class Call:
                 self._ready.wait(deadline_s)
             if self._cancelled:
                 raise Cancelled
+
+    def end(self, make: Callable[[], Answer]) -> None:
+        """End a call whose handler returned LATER.
+
+        Args:
+            make: returns the answer, or raises what a handler would.
+        """
+        self._board.finish(self, make)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """While a handler waits for something that may be long in coming, its thread does not count."""
+        self._board.go_aside()
+        try:
+            yield
+        finally:
+            self._board.come_back()
 
     def heed(self, op: int, head: Mapping[str, Any], body: bytes) -> None:
         """Take a frame that belongs to this call."""
@@ -176,7 +201,7 @@ class Switchboard:
 
     def __init__(self, handlers: Mapping[str, Handler], send: Send) -> None:
         self._handlers = handlers
-        self._send = send
+        self.send = send
         self._lock = threading.Lock()
         self._calls: dict[int, Call] = {}
         self._queue: queue.Queue[Call] = queue.Queue(MOST_WAITING)
@@ -191,7 +216,7 @@ class Switchboard:
             if call is not None:
                 call.heed(op, head, body)
             return
-        call = Call(number, head, body, self._send)
+        call = Call(number, head, body, self)
         with self._lock:
             self._calls[number] = call
             more = self._idle <= self._queue.qsize() and self._threads < MOST_THREADS
@@ -210,6 +235,20 @@ class Switchboard:
         for call in calls:
             call.heed(CANCEL, {}, b"")
 
+    def go_aside(self) -> None:
+        """A thread waits for its caller: another may run in its place."""
+        with self._lock:
+            self._threads -= 1
+            more = self._idle < self._queue.qsize()
+            self._threads += more
+        if more:
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def come_back(self) -> None:
+        """It goes on."""
+        with self._lock:
+            self._threads += 1
+
     def _work(self) -> None:
         while True:
             with self._lock:
@@ -220,10 +259,19 @@ class Switchboard:
             self._run(call)
 
     def _run(self, call: Call) -> None:
-        try:
+        def handle() -> Answer:
             call.wait(0)
-            handler = self._handlers.get(str(call.head.get("do")), _nobody)
-            head, body = handler(call) or ({}, b"")
+            return self._handlers.get(str(call.head.get("do")), _nobody)(call)
+
+        self.finish(call, handle)
+
+    def finish(self, call: Call, make: Callable[[], Answer]) -> None:
+        """End a call with what ``make`` returns or raises."""
+        try:
+            answer = make()
+            if answer is LATER:
+                return
+            head, body = answer or ({}, b"")
             self._end(call, ANSWER, head, body)
         except Cancelled:
             self._end(call, FAILED, {"kind": "cancelled", "what": "it was cancelled"})
@@ -239,10 +287,10 @@ class Switchboard:
         with self._lock:
             self._calls.pop(call.number, None)
         with contextlib.suppress(OSError):  # the caller has gone
-            self._send(pack(op, 0, call.number, head, body))
+            self.send(pack(op, 0, call.number, head, body))
 
 
-def _nobody(call: Call) -> None:
+def _nobody(call: Call) -> Answer:
     raise Trouble("usage", "nothing here does %s" % call.head.get("do"))
 
 

@@ -8,9 +8,11 @@ import platform
 import sys
 import threading
 
+from ..copying import looks, lots, peers
 from ..frames import Reader, peek, write
 from . import files, jobs, trees
 from .calls import BYE, Switchboard
+from .lineage import boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,31 +41,25 @@ def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
     return who(), b""
 
 
-def boot() -> str:
-    """What differs from machine to machine and from start to start of it; empty where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:
+def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     """Serve calls behind a pair of pipes, until the caller is gone or says bye.
 
     Args:
         fd_in: where calls come from.
         fd_out: where answers go.
-        sources: the text of the porter's own modules.
+        _sources: the text of the porter's own modules.
     """
-    jobs.SOURCES.update(sources)
+    jobs.begin()  # before there are threads
     lock = threading.Lock()
 
     def send(frame: bytes, body: bytes | memoryview = b"") -> None:
         with lock:
             write(fd_out, frame, body)
 
-    board = Switchboard({"who": _who, **files.HANDLERS, **trees.HANDLERS, **jobs.HANDLERS}, send)
+    handlers = {"who": _who}
+    for room in (files, trees, looks, lots, peers, jobs):
+        handlers.update(room.HANDLERS)
+    board = Switchboard(handlers, send)
     reader = Reader(fd_in)
     while True:
         frames = reader.read()
