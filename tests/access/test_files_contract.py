@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serai.access import connections, porter
-from serai.access.filesystems import sftp
+from serai.access.filesystems import sftp, sftp_session
 from serai.access.filesystems.anywhere import AnyFileSystem
 from serai.access.filesystems.far import PorterFiles
 from serai.access.filesystems.local import LocalFiles
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module", autouse=True)
 def _ends() -> Iterator[None]:
     yield
-    sftp.close_all()
+    sftp_session.close_all()
     porter.close_all()
     connections.close_all()
 

@@ -13,16 +13,13 @@ import errno
 import hashlib
 import os
 import posixpath
-import select
-import socket
 import stat
 import subprocess
 import tempfile
-import threading
 from typing import TYPE_CHECKING, Any
 
-from serai.access.connections import shared
 from serai.access.filesystems.far import read_receipt
+from serai.access.filesystems.sftp_session import drop, session
 from serai.describe.host import HostFacts
 from serai.errors import AccessError, HostUnreachable
 from serai.travel.porter.calls import Pulse
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from serai.access.openssh import Target
 
 BLOCK = 1 << 20
-ANSWER_S = 600.0  # for one answer of the server
 AT_ONCE = 16  # blocks that are asked for before the first has come
 
 
@@ -65,39 +61,26 @@ class SftpFiles:
                 hint="pip install 'serai[sftp]'; or name an interpreter: python=/path/to/python3",
             ) from why
         self._home = ""
-        self._client()
-
-    def _client(self) -> paramiko.SFTPClient:
-        with _lock:
-            client = _clients.get(self._target)
-            if client is None:
-                client = _clients[self._target] = _connect(self._target)
-        return client
+        session(target)
 
     @contextlib.contextmanager
     def _asking(self, path: str) -> Iterator[paramiko.SFTPClient]:
         """Ask the server; a session that is lost is forgotten, and errors name the path."""
-        client = self._client()
+        client = session(self._target)
         try:
             with client.sock.lock:
                 yield client
         except UnicodeDecodeError as error:
             raise OSError(errno.EILSEQ, "a name in it is no UTF-8, and SFTP's client reads no others", path) from error
         except (EOFError, ConnectionError, TimeoutError) as error:
-            self._lost(client)
+            drop(self._target, client)
             raise HostUnreachable("the SFTP session was lost", host=self._target.host) from error
         except OSError as error:
             if error.errno is None and str(error) in {"Socket is closed", "Server connection dropped: "}:
-                self._lost(client)
+                drop(self._target, client)
                 raise HostUnreachable("the SFTP session was lost", host=self._target.host) from error
             number = error.errno or errno.EIO
             raise OSError(number, os.strerror(number) if error.errno else str(error), path) from None
-
-    def _lost(self, client: paramiko.SFTPClient) -> None:
-        with _lock:
-            if _clients.get(self._target) is client:
-                del _clients[self._target]
-        client.close()
 
     def _at(self, path: str) -> bytes:
         """A path as the server has it."""
@@ -511,76 +494,3 @@ def _facts(found: paramiko.SFTPAttributes) -> dict[str, Any]:
         "ctime_ns": mtime * 10**9,
         "islink": stat.S_ISLNK(mode),
     }
-
-
-class _Stream:
-    """A socket in the shape of paramiko's channels; its own reading of sockets looks ten times a second."""
-
-    def __init__(self, ours: socket.socket, process: subprocess.Popen[bytes]) -> None:
-        self._socket = ours
-        self._process = process
-        self.send = ours.send
-        self.recv = ours.recv
-        self.lock = threading.RLock()  # paramiko loses answers when two threads ask
-
-    def recv_ready(self) -> bool:
-        """Whether an answer has come."""
-        look = select.poll()
-        look.register(self._socket, select.POLLIN)
-        return bool(look.poll(0))
-
-    def get_name(self) -> str:
-        """For paramiko's log."""
-        return "sftp"
-
-    def close(self) -> None:
-        """End the session."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-
-
-_lock = threading.Lock()
-_clients: dict[Target, paramiko.SFTPClient] = {}
-
-
-def _connect(target: Target) -> paramiko.SFTPClient:
-    import paramiko  # noqa: PLC0415 - an extra, and slow to import
-
-    connection = shared(target)
-    ours, theirs = socket.socketpair()
-    with theirs, tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [*connection.argv(), "-s", "sftp"],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is the front end's to act on
-        )
-        theirs.close()
-        ours.settimeout(ANSWER_S)
-        stream = _Stream(ours, process)
-        try:
-            return paramiko.SFTPClient(stream)
-        except (EOFError, OSError, paramiko.SSHException) as caught:
-            error = caught
-        stream.close()
-        log.seek(0)
-        said = log.read()
-        last = said.decode(errors="replace").strip().rpartition("\n")[2]
-        raise AccessError(
-            f"it has no SFTP: {last or error or 'its session ended'}",
-            host=target.host,
-            hint="name an interpreter for the porter: python=/path/to/python3",
-        ) from error
-
-
-def close_all() -> None:
-    """End every session."""
-    with _lock:
-        clients = list(_clients.values())
-        _clients.clear()
-    for client in clients:
-        client.close()
