@@ -126,3 +126,10 @@ def test_a_file_that_was_removed_under_a_watch_is_no_endless_loop(tmp_path: Path
         began = time.process_time()
         assert not adverts.watch("/", 0, 0.5).changes
         assert time.process_time() - began < 0.3
+
+
+@pytest.mark.parametrize("slashes", ["", "//", "///"])
+def test_a_path_with_any_number_of_slashes_is_absolute(tmp_path: Path, slashes: str) -> None:
+    with open_adverts(f"sqlite:{slashes}{tmp_path}/a.db") as adverts:
+        adverts.put("/x", {})
+    assert (tmp_path / "a.db").exists()

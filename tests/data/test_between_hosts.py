@@ -86,7 +86,7 @@ def test_a_name_that_leads_elsewhere_there_is_not_followed(hosts: Lab) -> None:
     furnish(one)
     key = shell(one, "cat ~/.ssh/id_ed25519.pub")
     three.run(["sh", "-c", "cat >> /home/user/.ssh/authorized_keys"], user="user", input_text=key)
-    config = f"Host node2 {two.address}\\n  HostName node3\\n  HostKeyAlias node3\\n"
+    config = f"Host node2* {two.address}\\n  HostName node3\\n  HostKeyAlias node3\\n"
     shell(one, f"printf '{config}' > ~/.ssh/config; chmod 600 ~/.ssh/config")
     try:
         (note,) = copied(hosts, 0, 1)
@@ -147,7 +147,9 @@ def test_a_full_disk_is_named_for_each_file_and_the_small_ones_fit(hosts: Lab, d
         outcome = copy([f"ssh://{one.name}/tmp/d"], f"ssh://{two.name}/tmp/e", R)
     finally:
         two.free_disk()
-    assert outcome.complaints == [f"error writing 'ssh://{two.name}/tmp/e/alone': No space left on device"]
+    name = f"error writing 'ssh://{two.name}/tmp/e/%s': No space left on device"
+    assert name % "alone" in outcome.complaints
+    assert set(outcome.complaints) <= {name % "alone", name % "large"}  # the two share what is left
     assert shell(two, "ls /tmp/e/sub | wc -l").strip() == "300"
     copied(hosts, *direction, wishes=Wishes(recursive=True, as_file=True))
 
@@ -180,21 +182,21 @@ def in_the_middle(meddle: Callable[[], Any]) -> Tally:
     return Meddler()
 
 
-@pytest.mark.parametrize("who", ["source", "target"])
-def test_a_host_that_dies_in_the_middle_is_named_once_and_its_file_is_resumed(
-    lab_factory: Any, monkeypatch: pytest.MonkeyPatch, who: str
+@pytest.mark.parametrize("how", ["its process", "its power"])
+def test_a_host_that_dies_in_the_middle_is_named_and_its_file_is_resumed(
+    lab_factory: Any, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """The front end relays."""
-    with lab_factory(2, prefix=f"dying{who}", disk_bytes=256 << 20) as lab:
+    with lab_factory(2, prefix=f"dying{len(how)}n", disk_bytes=256 << 20) as lab:
         monkeypatch.setenv("SERAI_SSH_CONFIG", str(lab.ssh_config))
         one, two = lab.hosts
         shell(one, "mkdir /tmp/d; head -c 100000000 /dev/urandom > /tmp/d/large; echo x > /tmp/d/small")
-        victim = one if who == "source" else two
-        tally = in_the_middle(victim.kill)
+        end = "kill -9 $(ps -u user -o pid=,comm= | grep python3 | cut -c1-8)"
+        tally = in_the_middle(two.kill if how == "its power" else lambda: shell(two, end))
         outcome = copy([f"ssh://{one.name}/tmp/d"], f"ssh://{two.name}/tmp/e", R, tally=tally)
         assert len(outcome.complaints) in {1, 2}, outcome.complaints
         forget_hosts()
-        victim.start()
+        if how == "its power":
+            two.start()
         notes: list[str] = []
         again = Wishes(recursive=True, as_file=True)
         assert copy([f"ssh://{one.name}/tmp/d"], f"ssh://{two.name}/tmp/e", again, tally=Tally(notes.append)).ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 
+from serai.data.copying.ends import Tree, sort_tree
 from serai.data.transfer import Tally, Wishes, copy, move, store_stream, sync
 from serai.errors import HostUnknown, HostUnreachable, UsageError
 
@@ -88,7 +90,7 @@ def test_a_large_file_goes_on_where_it_stopped(ends: tuple[str, str], tmp_path: 
     data = os.urandom(BIG)
     (tmp_path / "a").write_bytes(data)
     (tmp_path / "b.serai-partial").write_bytes(data[: BIG // 2])
-    tally, notes = Tally(), []
+    notes: list[str] = []
     tally = Tally(notes.append)
     assert copy([f"{source}{tmp_path}/a"], f"{target}{tmp_path}/b", tally=tally).ok
     assert any(f"goes on after {BIG // 2} bytes" in note for note in notes), notes
@@ -143,8 +145,6 @@ def test_an_interrupt_ends_it_soon_and_leaves_the_partial_file_only(ssh: str, tm
 
 
 def test_two_copies_to_one_place_do_not_mix(tmp_path: Path) -> None:
-    import fcntl
-
     (tmp_path / "a").write_bytes(bytes(2 << 20))
     with (tmp_path / "b.serai-partial").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -327,6 +327,19 @@ def test_a_stream_becomes_a_file(ends: tuple[str, str], tmp_path: Path) -> None:
         store_stream(iter(pieces), f"{target}{tmp_path}")
     with pytest.raises(FileNotFoundError):
         store_stream(iter(pieces), f"{target}{tmp_path}/no/such")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["../x"], ["a", "a/../../x"], ["/etc/x"], ["link", "link/x"], ["a", "a", "a"], ["x/y"], ["a/", "a//b"], ["a\0b"]],
+)
+def test_names_that_lead_out_of_a_tree_are_not_believed(names: list[str]) -> None:
+    tree: Tree = {}, {}
+    facts = {"a": "directory", "link": "link", "": "directory"}
+    rows = [[name, [facts.get(name, "file"), 1, 0o644, 1, None, None, 1, 1]] for name in ["", *names]]
+    sort_tree(rows, tree)
+    assert set(tree[0]) <= {"", "a", "link"}
+    assert names[-1] in tree[1]
 
 
 def test_a_host_that_is_not_there_is_said_once_and_the_rest_goes_on(ssh: str, tmp_path: Path) -> None:

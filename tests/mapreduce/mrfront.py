@@ -102,7 +102,7 @@ class Front:
 
     def __enter__(self) -> Self:
         self.stack = contextlib.ExitStack()
-        self.adverts = self.stack.enter_context(contextlib.closing(open_adverts(f"sqlite:///{self.room}/adverts.db")))
+        self.adverts = self.stack.enter_context(contextlib.closing(open_adverts(f"sqlite://{self.room}/adverts.db")))
         own = {name.replace("_", "."): getattr(self, name) for name in dir(self) if name.startswith(("work_", "file_"))}
         handlers = {**advert_handlers(self.adverts), **own, "peer.read": self.peer_read}
         self.gateway = self.stack.enter_context(Gateway(handlers, self.room / "gw"))

@@ -56,7 +56,9 @@ def from_url(url: str, environment: Mapping[str, str]) -> SqliteAdverts:
     parsed.options(frozenset())
     if parsed.host is not None:
         raise UsageError(f"{url} names a host", hint="three slashes: sqlite:///path")
-    path = parsed.path.removeprefix("//")  # "sqlite:///a": nobody between the second slash and the third
+    path = parsed.path
+    if path.startswith("/"):  # three slashes or, as some write it, four: both are absolute
+        path = "/" + path.lstrip("/")
     return SqliteAdverts(Path(path) if path else default_path(environment), SystemClock())
 
 

@@ -314,7 +314,9 @@ class _Planner:
     def _take_over(self, job: Job, there: Fact, shown: str) -> None:
         """Take what would replace something."""
         kind = job.fact.kind
-        if self._wishes.keep:
+        if kind == "file" and there.kind == "link" and there.behind is None:
+            self._refuse(f"not writing through dangling symlink {quoted(self._shown(job.target))}")
+        elif self._wishes.keep:
             self._kept += 1
         elif self._is_same(job, there):
             self._refuse(f"{quoted(shown)} and {quoted(self._shown(job.target))} are the same file")
@@ -322,8 +324,6 @@ class _Planner:
             self._refuse(f"cannot overwrite directory {quoted(self._shown(job.target))} with non-directory")
         elif self._wishes.update and _is_not_older(there, job.fact):
             self._kept += 1
-        elif kind == "file" and there.kind == "link" and there.behind is None:
-            self._refuse(f"not writing through dangling symlink {quoted(self._shown(job.target))}")
         else:
             self._put(replace(job, over=True))
 

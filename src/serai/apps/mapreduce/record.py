@@ -26,7 +26,7 @@ class Record:
         self._clock = clock
         self._began = clock.now()
         self._lock = threading.Lock()
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", buffering=1)  # whole lines, also when we are killed
         self.events: list[dict[str, Any]] = []
 
     @property

@@ -305,8 +305,9 @@ class Running:
                 self.desk.banished.add(worker)
                 self._trouble(f"{self.label(worker)}: {why}")
                 raise UsageError(why)
+            what = self._job.head_for(place)
             self._silent.discard(worker)
             self.desk.join(worker, dict(entry.attributes), place)
             self._tell_expecting()
         facts = {"run": self.name, "partitions": self.work.partitions, "shuffle": self._shuffle.facts}
-        return {**facts, **self._job.head_for(place)}, self._job.body
+        return {**facts, **what}, self._job.body

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from serai.access.openssh import Target
     from serai.access.porter import Porter
 
-__all__ = ["End", "HostEnd", "LocalEnd", "Tree", "fact_of"]
+__all__ = ["End", "HostEnd", "LocalEnd", "Tree", "fact_of", "sort_tree"]
 
 SLOWEST_DIGEST = 20 << 20  # bytes a second: a disk that reads slower has missed its deadline
 START_S = 30.0
@@ -135,11 +135,20 @@ def _look_of(row: Any) -> Look:
     return OSError(*row) if len(row) == 2 else fact_of(row)
 
 
-def _sort(rows: Iterable[Any], tree: Tree) -> None:
+def sort_tree(rows: Iterable[Any], tree: Tree) -> None:
+    """Take what `looks.walk` gave. A host is not believed: what it names is written to elsewhere, by that name.
+
+    A name that leads out of the tree, or through what is no directory of it (a link that was made before), is trouble.
+    """
     facts, troubles = tree
     for name, row in rows:
+        parts = name.split("/")
+        parent = facts.get("/".join(parts[:-1])) if name else None
+        odd = name and (any(part in {"", ".", ".."} for part in parts) or parent is None or parent.kind != "directory")
         if len(row) == 2:
             troubles[name] = row[1]
+        elif odd or "\0" in name or name in facts:
+            troubles[name] = "the host names what cannot be in a directory: not copied"
         else:
             facts[name] = fact_of(row)
 
@@ -163,7 +172,7 @@ class LocalEnd:
     def walk(self, path: str, *, follow: bool = False, within: Sequence[str] | None = None) -> Tree:
         """See `End`."""
         tree: Tree = {}, {}
-        _sort(looks.walk(path, follow, within), tree)
+        sort_tree(looks.walk(path, follow, within), tree)
         return tree
 
     def details(self, path: str, *, inside: bool) -> list[Detail]:
@@ -301,7 +310,7 @@ class HostEnd:
         for piece in call.pieces(PATIENCE_S):
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
-                _sort(json.loads(line), tree)
+                sort_tree(json.loads(line), tree)
         call.result(PATIENCE_S)
         return tree
 

@@ -57,9 +57,9 @@ def move_found(
 
 
 def _as_move(what: str) -> str:
-    return what.replace("cannot copy a directory", "cannot move", 1).replace(
-        ", into itself", " to a subdirectory of itself", 1
-    )
+    if not what.startswith("cannot copy a directory, "):
+        return what
+    return what.replace("copy a directory,", "move", 1).replace(", into itself,", " to a subdirectory of itself,", 1)
 
 
 def _is_empty(known: Destination, goal: str) -> bool:

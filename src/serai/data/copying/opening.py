@@ -9,7 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from serai.access.connections import target_of
+from serai.access.filesystems.naming import path_of, place_of
 from serai.data.copying.ends import End, HostEnd, LocalEnd
+from serai.errors import UsageError
+from serai.session.url import Url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +63,15 @@ def open_place(url: str, ssh_config: str | None = None) -> Place:
         AccessError: the host cannot be reached.
     """
     slash = url.endswith("/")
-    if _is_plain(url):  # without fsspec, which takes a while to import
+    # Without fsspec, which takes a while to import, as long as it can be done without.
+    if _is_plain(url):
         return Place(url, LocalEnd(), _trimmed(url), slash)
+    if url.startswith("ssh://") and "::" not in url:
+        where = place_of(url, "ssh")
+        if not where.get("host"):
+            raise UsageError(f"{url!r} names no host", hint="write ssh://HOST/PATH")
+        end = _host_end(target_of(Url("ssh", **where), os.environ, ssh_config), None)
+        return Place(url, end, _below_home(path_of(url, "ssh"), end), slash)
     from serai.access.files import filesystem_for  # noqa: PLC0415 - slow to import
 
     filesystem, path = filesystem_for(url, ssh_config)
@@ -104,10 +115,14 @@ def _end_of(filesystem: Any, path: str) -> tuple[End, str]:
     far = getattr(filesystem, "far", None)
     if far is not None:
         end = _host_end(far._target, far._python)  # noqa: SLF001 - whose files they are
-        return end, end.home + path[1:] if path.startswith("~") else _trimmed(path)
+        return end, _below_home(path, end)
     from serai.data.copying.stores import StoreEnd  # noqa: PLC0415 - seldom
 
     return StoreEnd(filesystem), _trimmed(path)
+
+
+def _below_home(path: str, end: HostEnd) -> str:
+    return end.home + path[1:] if path.startswith("~") else _trimmed(path)
 
 
 def _host_end(target: Target, python: str | None) -> HostEnd:
