@@ -173,3 +173,22 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     )
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def files_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A server that lets a login have its files and nothing else."""
+    _need_sshd()
+    extra = "Subsystem sftp internal-sftp\nForceCommand internal-sftp\n"
+    server = Sshd(tmp_path_factory.mktemp("files-only"), extra=extra)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def with_sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A server that has the subsystem that most have."""
+    _need_sshd()
+    server = Sshd(tmp_path_factory.mktemp("with-sftp"), extra="Subsystem sftp internal-sftp\n")
+    yield server
+    server.stop()

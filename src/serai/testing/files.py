@@ -43,13 +43,16 @@ ODD_NAMES = [
     "a%20b", "query?x=1", "hash#tag", "star*", "[a]", "{a,b}", "~", "é", "日本", "bad\udcffbytes", ":", "x" * 255,
 ]  # fmt: skip
 OUTSIDE = "/serai-must-not-write-this"
-MANY = 10_000
 BIG = 9_000_003  # bytes: more than two blocks and no multiple of anything
 COUNT_PER_THREAD = 20
 
 
 class FilesContract:
-    """Every test has a directory of its own, ``room``."""
+    """Every test has a directory of its own, ``room``; ``many`` is how many files a full directory tree has."""
+
+    many = 10_000
+    utf8_only = False  # whether directories with other names cannot be listed, which is then told
+    another_version = b"two"  # of the same size and moment as the first; where times are coarse, of another size
 
     @pytest.fixture
     def lose(self) -> Lose:
@@ -210,6 +213,10 @@ class FilesContract:
         fs.pipe_file(path, b"it")
         assert fs.cat_file(path) == b"it"
         assert fs.info(path)["name"] == path
+        if self.utf8_only and not is_utf8(name):
+            with pytest.raises(OSError, match="UTF-8"):
+                fs.ls(room)
+            return
         assert fs.ls(room, detail=False) == [path]
         assert fs.find(room) == [path]
         fs.mkdir(f"{room}/below")
@@ -285,25 +292,25 @@ class FilesContract:
         fs.pipe_file(f"{room}/file", b"one")
         before = fs.checksum(f"{room}/file"), fs.ukey(f"{room}/file")
         assert before == (fs.checksum(f"{room}/file"), fs.ukey(f"{room}/file"))
-        fs.pipe_file(f"{room}/file", b"two")
+        fs.pipe_file(f"{room}/file", self.another_version)
         assert before[0] != fs.checksum(f"{room}/file")
         assert before[1] != fs.ukey(f"{room}/file")
         assert abs((fs.modified(f"{room}/file") - fs.created(f"{room}/file")).total_seconds()) < 60
         fs.touch(f"{room}/file", truncate=False)
-        assert fs.cat_file(f"{room}/file") == b"two"
+        assert fs.cat_file(f"{room}/file") == self.another_version
         fs.touch(f"{room}/file")
         assert fs.size(f"{room}/file") == 0
 
     # ---- many, at once, and again
 
     def test_ten_thousand_entries(self, fs: Any, room: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-        tree = [["f", f"d{n % 10}/{n:05d}", 0o644, 0, 2] for n in range(MANY)]
+        tree = [["f", f"d{n % 10}/{n:05d}", 0o644, 0, 2] for n in range(self.many)]
         receipt = fs.receive_tree(f"{room}/t", [stream_of([(head, b"hi") for head in tree])])
-        assert (receipt.files, receipt.size, receipt.failed) == (MANY, 2 * MANY, 0)
-        assert len(fs.find(f"{room}/t")) == MANY
-        assert len(fs.ls(f"{room}/t/d3")) == MANY // 10
-        assert len(fs.glob(f"{room}/t/*/*7")) == MANY // 10
-        assert fs.du(f"{room}/t") == 2 * MANY
+        assert (receipt.files, receipt.size, receipt.failed) == (self.many, 2 * self.many, 0)
+        assert len(fs.find(f"{room}/t")) == self.many
+        assert len(fs.ls(f"{room}/t/d3")) == self.many // 10
+        assert len(fs.glob(f"{room}/t/*/*7")) == self.many // 10
+        assert fs.du(f"{room}/t") == 2 * self.many
         fs.rm(f"{room}/t", recursive=True)
         assert not fs.exists(f"{room}/t")
 
@@ -339,7 +346,8 @@ class FilesContract:
     def test_a_tree_travels_as_it_is(self, fs: Any, room: str) -> None:
         fs.makedirs(f"{room}/from/dir/deep")
         fs.makedirs(f"{room}/from/empty")
-        for name in ODD_NAMES:
+        names = [name for name in ODD_NAMES if is_utf8(name) or not self.utf8_only]
+        for name in names:
             fs.pipe_file(f"{room}/from/dir/{name}", name.encode("utf-8", "surrogateescape"))
         fs.pipe_file(f"{room}/from/dir/deep/big", b"b" * 3_000_000)
         fs.chmod(f"{room}/from/dir/deep/big", 0o750)
@@ -349,17 +357,17 @@ class FilesContract:
             fs.stamp(f"{room}/from/{path}", mtime_ns=1_600_000_000_000_000_000)
         told: list[tuple[int, int]] = []
         receipt = fs.receive_tree(f"{room}/to", fs.send_tree(f"{room}/from"), lambda *now: told.append(now))
-        assert (receipt.files, receipt.troubles, receipt.failed) == (len(ODD_NAMES) + 1, (), 0)
+        assert (receipt.files, receipt.troubles, receipt.failed) == (len(names) + 1, (), 0)
         assert told[-1][1] == receipt.files
         for path in ("dir/deep/big", "dir", "link", "empty"):
             one, other = fs.info(f"{room}/from/{path}"), fs.info(f"{room}/to/{path}")
             for key in ("type", "mode", "islink", "size"):
                 assert one[key] == other[key], (path, key)
         assert fs.modified(f"{room}/to/dir") == fs.modified(f"{room}/from/dir")
-        names = [path.removeprefix(f"{room}/from") for path in fs.find(f"{room}/from")]
-        assert names == [path.removeprefix(f"{room}/to") for path in fs.find(f"{room}/to")]
+        found = [path.removeprefix(f"{room}/from") for path in fs.find(f"{room}/from")]
+        assert found == [path.removeprefix(f"{room}/to") for path in fs.find(f"{room}/to")]
         before, after = (
-            fs.digest([f"{room}/{where}{name}" for name in names if name != "/link"]) for where in ("from", "to")
+            fs.digest([f"{room}/{where}{name}" for name in found if name != "/link"]) for where in ("from", "to")
         )
         assert list(before.values()) == list(after.values())
         some = fs.receive_tree(f"{room}/some", fs.send_tree(f"{room}/from", ["dir/deep/big", "link", "no"]))
@@ -402,6 +410,15 @@ class FilesContract:
         assert facts.host
         assert facts.home.startswith("/")
         assert fs.isdir(facts.home)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether it is text and not only bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def stream_of(records: list[tuple[list[Any], bytes | None]]) -> bytes:

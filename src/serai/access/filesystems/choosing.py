@@ -73,6 +73,15 @@ class Way:
         return found
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Known:
+    """What was chosen for a mount of the host, until when, and the device of the mount here that it goes by."""
+
+    chosen: Candidate
+    until: float
+    device: int | None
+
+
 class Chooser:
     """Finds ways to the files of a host.
 
@@ -115,7 +124,7 @@ class Chooser:
         if chosen is not None:
             point = "" if there is None or (mount := mount_of(asked.path, there.mounts)) is None else mount.point
             with _lock:
-                _ways[self._key(point)] = (_clock.now() + REMEMBERED_S, decision)
+                _ways[self._key(point)] = _Known(chosen, _clock.now() + REMEMBERED_S, _device(chosen.here))
                 _known[self._key("")] = there
         return decision
 
@@ -198,9 +207,12 @@ class Chooser:
         with _lock:
             facts = _known.get(key)
             mount = None if facts is None else mount_of(self._asked(path, facts).path, facts.mounts)
-            until, decision = _ways.get(self._key("" if mount is None else mount.point), (0.0, None))
-        if decision is None or decision.chosen is None or until < _clock.now():
-            decision = self.decide(path)
+            known = _ways.get(self._key("" if mount is None else mount.point))
+        if known is not None and known.until > _clock.now():
+            if _device(known.chosen.here) == known.device:
+                return known.chosen
+            self.forget()
+        decision = self.decide(path)
         if decision.chosen is None:
             raise HostUnreachable(
                 f"no way leads to {decision.url}",
@@ -215,6 +227,16 @@ class Chooser:
         with _lock:
             for key in [one for one in _ways if one[:-1] == self._key("")[:-1]]:
                 del _ways[key]
+
+
+def _device(path: str) -> int | None:
+    """What tells a mount from the directory that it covers."""
+    if not path:
+        return None
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return -1
 
 
 def forget_all() -> None:
@@ -252,7 +274,7 @@ def _within(deadline_s: float, act: Callable[[], Any]) -> Any:
 
 
 _lock = threading.Lock()
-_ways: dict[tuple[Any, ...], tuple[float, Decision]] = {}
+_ways: dict[tuple[Any, ...], _Known] = {}
 _known: dict[tuple[Any, ...], HostFacts | None] = {}  # what hosts said of themselves
 _probes = threading.BoundedSemaphore(MOST_PROBES)
 _clock = SystemClock()

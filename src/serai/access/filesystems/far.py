@@ -148,6 +148,10 @@ class PorterFiles:
             for call in calls:
                 call.cancel()
 
+    def ahead(self, path: str, start: int, stop: int) -> Call | None:
+        """Ask for bytes that will be wanted; None where that cannot be."""
+        return self.submit("files.read", {"path": path, "start": start, "stop": stop})
+
     # ---- writing
 
     def put(self, path: str, data: bytes | memoryview, how: str, *, parents: bool) -> None:

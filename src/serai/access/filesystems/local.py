@@ -10,7 +10,7 @@ from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 from serai.access.filesystems.far import read_receipt
 from serai.access.filesystems.offers import HostFacts, Mount
 from serai.travel.porter.calls import Pulse
-from serai.travel.porter.drafts import Draft, copy, native, put_in_place, stamp, write_at
+from serai.travel.porter.drafts import Draft, copy, encoded, native, put_in_place, stamp, write_at
 from serai.travel.porter.files import blocks, digest
 from serai.travel.porter.serve import who
 from serai.travel.porter.surroundings import addresses, mounts
@@ -106,7 +106,7 @@ class LocalFiles(LocalFileSystem):
 
     def symlink(self, destination: str, path: str) -> None:
         """See `HostFiles.symlink`."""
-        os.symlink(destination.encode("utf-8", "surrogateescape"), native(self._strip_protocol(path)))
+        os.symlink(encoded(destination), native(self._strip_protocol(path)))
 
     def copy_within(self, source: str, target: str, *, keep_times: bool = False) -> None:
         """See `HostFiles.copy_within`."""
