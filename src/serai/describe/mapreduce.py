@@ -184,8 +184,8 @@ def worker_site(text: str) -> SiteSpec:
 def adverts_url(text: str, home: str = "") -> str:
     """Reads the URL of an advert service: a database.
 
-    ``sqlite:`` is the user's own, ``sqlite:PATH`` and ``postgresql://…`` are what they say; ``advert://HOST/…`` and a bare host name, the published
-    forms, mean the PostgreSQL database ``serai`` there.
+    ``sqlite:`` is the user's own, ``sqlite:PATH`` and ``postgresql://…`` are what they say; ``advert://HOST/…`` and a
+    bare host name, the published forms, mean the PostgreSQL database ``serai`` there.
 
     Args:
         text: the URL.
