@@ -170,6 +170,7 @@ COUNTS = (
     Count("C, 1 thread", "limit", ("1", "{out}/counts"), program="wordcount", note="one pass, one hash table, qsort"),
     Count("C, 2 threads", "limit", ("2", "{out}/counts"), program="wordcount", note="the same, tables merged"),
     Count("serai, str.split", "serai", _script("serai_mapreduce.py", "split"), note="the fast form"),
+    Count("serai, mapper and sum", "serai", _script("serai_mapreduce.py", "sum"), note="mapper emits each word; sum"),
     Count("serai, functions", "serai", _script("serai_mapreduce.py", "functions"), note=BY_WORD),
     Count("dask bag", "peer", _script("words_dask.py", "processes"), "dask", note="its own default, two processes"),
     Count(
