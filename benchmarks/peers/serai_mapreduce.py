@@ -1,4 +1,7 @@
-"""Word count by Serai with two slots on this machine: variant `split`, the fast form, `sum`, a user's mapper, or `functions`, all a user's own."""
+"""Word count by Serai with two slots on this machine.
+
+Variants: `split`, the fast form; `sum`, a mapper of the user's; `functions`, mapper, combiner and reducer of the user's.
+"""
 
 from __future__ import annotations
 
