@@ -28,6 +28,7 @@ COMMANDS = {
     "logs": ("serai.cli.look", "logs", "Print what a task printed."),
     "runs": ("serai.cli.look", "runs", "List runs."),
     "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
+    "store": ("serai.cli.store", "store", "Serve a directory as a storage appliance; its lots and tokens."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 
