@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serai.access.stores.wire import Wire
 
 DEFAULT_PORT = 9094  # that of Chirp, NeST's descendant
@@ -30,7 +32,9 @@ def store() -> None:
 
 @store.command()
 @click.argument("directory", type=click.Path(file_okay=False))
-@click.option("--listen", default=f"127.0.0.1:{DEFAULT_PORT}", show_default=True, help="HOST:PORT; port 0 is a free one.")
+@click.option(
+    "--listen", default=f"127.0.0.1:{DEFAULT_PORT}", show_default=True, help="HOST:PORT; port 0 is a free one."
+)
 @click.option("--size", help="What all files may have, such as 100GB; default: what the disk has.")
 @click.option("--name", default="", help="The store's name in its ad.")
 @click.option("--dataset", "datasets", multiple=True, help="A directory to name in the ad; default: those at the top.")
@@ -69,7 +73,7 @@ def serve(directory: str, listen: str, size: str | None, attributes: tuple[str, 
         attributes=dict(map(_attribute, attributes)),
         adverts="" if options["no_ad"] else options["adverts"],
     )
-    asyncio.run(run(settings, SystemClock(), lambda line: click.echo(line), os.environ))
+    asyncio.run(run(settings, SystemClock(), click.echo, os.environ))
 
 
 @store.command()
@@ -78,7 +82,9 @@ def serve(directory: str, listen: str, size: str | None, attributes: tuple[str, 
 @click.option("--path", default="/", show_default=True, help="Where it holds, with all below.")
 @click.option("--rights", default="r", show_default=True, help="r (read and list), w (write), l (list), a (all).")
 @click.option("--expires", default="7d", show_default=True, help="How long it lives.")
-@click.option("--to", "file", type=click.Path(dir_okay=False), help="Write it to this file (mode 0600); default: print it.")
+@click.option(
+    "--to", "file", type=click.Path(dir_okay=False), help="Write it to this file (mode 0600); default: print it."
+)
 def token(directory: str, user: str, path: str, rights: str, expires: str, file: str | None) -> None:
     """Make a token for what is served from DIRECTORY. It is told once: only a digest is kept."""
     from serai.access.stores.trust import save_token  # noqa: PLC0415 - `serai --help` does without
@@ -274,7 +280,7 @@ def _when(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
     for row in [head, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cryptography import x509
+
 __all__ = ["ensure_certificate", "fingerprint_of_file", "normal_fingerprint", "server_context"]
 
 YEARS = 5
@@ -63,7 +65,7 @@ def _make(cert: str, key: str, names: Sequence[str], now: dt.datetime) -> None:
             file.write(data)
 
 
-def _general_name(name: str) -> object:
+def _general_name(name: str) -> x509.GeneralName:
     from cryptography import x509  # noqa: PLC0415 - see `_make`
 
     try:

@@ -1,4 +1,4 @@
-"""HTTP to a storage appliance: one pool of connections for each server, its certificate checked, errors as the system's own."""
+"""HTTP to a storage appliance: a pool of connections for each, its certificate checked, errors as the system's own."""
 
 from __future__ import annotations
 
@@ -149,6 +149,7 @@ class Wire:
         body: Any = None,
         *,
         again: bool = False,
+        fine: tuple[int, ...] = (),
     ) -> BaseHTTPResponse:
         """Ask, and return the answer with its body still to be read (`release` it, or read it all).
 
@@ -158,6 +159,7 @@ class Wire:
             headers: further ones.
             body: bytes, or an iterable of bytes.
             again: whether it may be asked twice, because it changes nothing.
+            fine: statuses that are no errors though HTTP's classes say so.
 
         Raises:
             OSError: what the appliance says: `FileNotFoundError`, `PermissionError` and so on.
@@ -177,7 +179,7 @@ class Wire:
                 if last or not again or not lost:
                     raise self._unreachable(error) from error
         assert response is not None  # noqa: S101 - either it is there, or an error was raised
-        if response.status >= 300:  # noqa: PLR2004 - HTTP's classes
+        if response.status >= 300 and response.status not in fine:
             self._raise(response, target)
         return response
 
@@ -203,7 +205,9 @@ class Wire:
             with self.reading():
                 yield from response.stream(size, decode_content=False)
         finally:
-            response.close() if not response.isclosed() else response.release_conn()
+            if not response.closed:
+                response.close()
+            response.release_conn()
 
     def _unreachable(self, error: HTTPError) -> AccessError:
         where, seen = self.server.where, error
@@ -231,16 +235,20 @@ class Wire:
             what = str(json.loads(data)["error"])
         except (ValueError, KeyError, TypeError):
             what = response.reason or "no reason given"
-        if response.status == 401:  # noqa: PLR2004 - HTTP's
+        if response.status == 401:
             raise LoginRefused(
                 f"the store accepts no token: {what}",
                 host=self.server.where,
                 hint=f"put one into {token_path(self.server.host, self.server.port, self._environment)} (mode 0600)",
             )
         number = getattr(errno, response.headers.get("Serai-Errno", ""), 0)
-        number = number or {403: errno.EACCES, 404: errno.ENOENT, 412: errno.EEXIST, 507: errno.ENOSPC}.get(
-            response.status, 0
-        )
+        number = number or {
+            301: errno.EISDIR,
+            403: errno.EACCES,
+            404: errno.ENOENT,
+            412: errno.EEXIST,
+            507: errno.ENOSPC,
+        }.get(response.status, 0)
         if number:
             raise OSError(number, what, target)
         raise AccessError(f"the store answers {response.status}: {what}", host=self.server.where)

@@ -78,7 +78,9 @@ class Book:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_TABLES)
         lots = [Lot(*row) for row in self._db.execute("SELECT name, user, size, until FROM lots")]
-        used = {(u, lot): s for u, lot, s in self._db.execute("SELECT user, lot, SUM(size) FROM files GROUP BY user, lot")}
+        used = {
+            (u, lot): s for u, lot, s in self._db.execute("SELECT user, lot, SUM(size) FROM files GROUP BY user, lot")
+        }
         self.ledger = Ledger(lots, used)
 
     def close(self) -> None:

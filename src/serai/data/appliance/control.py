@@ -16,7 +16,7 @@ from aiohttp import web
 
 from serai.data.appliance.paths import parts_of_text, text_of
 from serai.data.appliance.rights import ADMIN, WRITE, letters
-from serai.data.appliance.uploads import copy_file
+from serai.data.appliance.uploads import Upload, copy_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,20 +53,21 @@ class Control:
         _, _, *names = path.split("/")
         match request.method, names:
             case "GET", ["status"]:
-                return web.json_response(await self._transfers.run(self.status, who))
+                found: Any = await self._transfers.run(self.status, who)
             case "GET", ["lots"]:
-                return web.json_response(await self._transfers.run(self.lots, who))
+                found = await self._transfers.run(self.lots, who)
             case "POST", ["lots"]:
-                return await self._reserve(await self._said(request), who)
+                found = await self._reserve(await self._said(request), who)
             case "POST", ["lots", name]:
-                return await self._renew(name, await self._said(request), who)
+                found = await self._renew(name, await self._said(request), who)
             case "DELETE", ["lots", name]:
                 self._own(name, who)
-                lot = await self._transfers.run(self._book.release, name)
-                return web.json_response(self._told(lot, 0))
+                found = self._told(await self._transfers.run(self._book.release, name))
             case "POST", ["files"]:
                 return await self._call(request, await self._said(request), who)
-        return web.json_response({"error": "there is no such address"}, status=404)
+            case _:
+                raise FileNotFoundError(errno.ENOENT, "there is no such address")
+        return web.json_response(found)
 
     async def _said(self, request: web.BaseRequest) -> dict[str, Any]:
         body = b""
@@ -93,40 +94,36 @@ class Control:
 
     def lots(self, who: Identity) -> list[dict[str, Any]]:
         """One's own lots; for administrators all."""
-        return [
-            self._told(lot, used)
-            for lot, used in self._book.lots()
-            if ADMIN in who.rights or lot.user == who.user
-        ]
+        return [self._told(lot) for lot, _ in self._book.lots() if ADMIN in who.rights or lot.user == who.user]
 
-    def _told(self, lot: Lot, used: int) -> dict[str, Any]:
-        live = lot.live(self._clock.wall())
+    def _told(self, lot: Lot) -> dict[str, Any]:
+        live, used = lot.live(self._clock.wall()), self._book.ledger.in_lot(lot.name)
         return {"name": lot.name, "user": lot.user, "size": lot.size, "until": lot.until, "used": used, "live": live}
 
-    async def _reserve(self, said: Mapping[str, Any], who: Identity) -> web.Response:
+    async def _reserve(self, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
         user = str(said.get("user") or who.user)
         if WRITE not in who.rights or (user != who.user and ADMIN not in who.rights):
-            raise PermissionError(errno.EACCES, "no lot without the right to write, and for others only as administrator")
+            raise PermissionError(
+                errno.EACCES, "no lot without the right to write, and for others only as administrator"
+            )
         until = self._clock.wall() + _number(said, "life_s")
         name = secrets.token_hex(6)
         lot = await self._transfers.run(self._book.reserve, name, user, int(_number(said, "size")), until)
-        return web.json_response(self._told(lot, 0), status=201)
+        return self._told(lot)
 
-    async def _renew(self, name: str, said: Mapping[str, Any], who: Identity) -> web.Response:
+    async def _renew(self, name: str, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
         self._own(name, who)
         lot = await self._transfers.run(self._book.renew, name, self._clock.wall() + _number(said, "life_s"))
-        return web.json_response(self._told(lot, self._book.ledger.in_lot(name)))
+        return self._told(lot)
 
     def _own(self, name: str, who: Identity) -> None:
         lot = self._book.ledger.lots.get(name)
         if lot is None or (lot.user != who.user and ADMIN not in who.rights):
-            raise KeyError(name)
+            raise KeyError(f"there is no lot {name} of yours")
 
     # ---- files
 
-    async def _call(
-        self, request: web.BaseRequest, said: dict[str, Any], who: Identity
-    ) -> web.StreamResponse:
+    async def _call(self, request: web.BaseRequest, said: dict[str, Any], who: Identity) -> web.StreamResponse:
         do = said.pop("do", None)
         if do == "rows":
             assert self.answers is not None  # noqa: S101 - set where both are made
@@ -134,6 +131,7 @@ class Control:
             return await self.answers.stream(request, stream, self._rows(said, who))
         calls: dict[str, Callable[[dict[str, Any], Identity], Any]] = {
             "stat": self._stat,
+            "check": self._check,
             "mkdir": self._mkdir,
             "remove": self._remove,
             "move": self._move,
@@ -159,6 +157,12 @@ class Control:
 
     def _stat(self, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
         return self._files.info(who, parts_of_text(said["path"]), follow=bool(said.get("follow", True)))
+
+    def _check(self, said: Mapping[str, Any], who: Identity) -> None:
+        """Whether a file could be written there now."""
+        exclusive, parents = bool(said.get("exclusive")), bool(said.get("parents"))
+        with Upload(self._files, who, parts_of_text(said["path"]), 0, exclusive=exclusive, parents=parents):
+            pass
 
     def _mkdir(self, said: Mapping[str, Any], who: Identity) -> None:
         parents, exist_ok = bool(said.get("parents")), bool(said.get("exist_ok"))

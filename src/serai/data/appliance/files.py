@@ -1,6 +1,6 @@
 """What may be done with the files: each operation for somebody, at a path, checked and accounted for.
 
-Everything here may block, and is called in threads. Errors are the system's own (`OSError`); `NoRoom` and `Unmet` besides.
+Everything here may block, and is called in threads. Errors are the system's own (`OSError`), `NoRoom` and `Unmet`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLOCK = 1 << 20
 MOST_DEEP = 128
 
 
-class Unmet(Exception):  # noqa: N818 - named for what happened
+class Unmet(Exception):
     """A condition of the request does not hold."""
 
 
@@ -301,8 +301,8 @@ class Files:
                 if mode is not None:
                     os.fchmod(fd, mode & 0o777)
                 if mtime_ns is not None:
-                    times = None if mtime_ns < 0 else (mtime_ns, mtime_ns)
-                    os.utime(place.name, ns=times, dir_fd=place.fd, follow_symlinks=False)
+                    now = {} if mtime_ns < 0 else {"ns": (mtime_ns, mtime_ns)}
+                    os.utime(place.name, dir_fd=place.fd, follow_symlinks=False, **now)
                 if known and row is not None:
                     self.book.refresh(place.parts, os.fstat(fd), row.sha256)
             finally:

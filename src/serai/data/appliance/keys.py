@@ -1,4 +1,4 @@
-"""Who may come in: users, access lists and tokens, in one file (mode 0600) that commands change beside a running server.
+"""Who may come in: users, access lists and tokens, in a file (mode 0600) that commands change beside the server.
 
 Of a token only a digest is kept. A token is 32 random bytes, so that a plain digest cannot be searched.
 """

@@ -1,8 +1,8 @@
 """Guaranteed space: pure accounting of lots, of what is used and of what is being written.
 
-A *lot* is space that is guaranteed to a user until a time. A file is charged to one lot, or to none. When a lot ends its
-files stay, but are best effort: they are removed, those of the lot that ended first, when space is needed. Files that were
-never in a lot are never removed. After NeST's storage guarantees (Bent et al., HPDC 2002, section 5).
+A *lot* is space that is guaranteed to a user until a time. A file is charged to one lot, or to none. When a lot ends
+its files stay, but are best effort: they are removed, those of the lot that ended first, when space is needed. Files
+that were never in a lot are never removed. After NeST's storage guarantees (Bent et al., HPDC 2002, section 5).
 """
 
 from __future__ import annotations
@@ -204,9 +204,9 @@ class Ledger:
             lot = max(able, key=lambda one: (one.until, one.name)).name if able else NO_LOT
         evict = 0
         if lot:
-            found = self.lots[lot]
-            if found.user != user or not found.live(now):
-                raise KeyError(lot)
+            found = self.lots.get(lot)
+            if found is None or found.user != user or not found.live(now):
+                raise KeyError(f"there is no lot {lot} of {user} that holds")
             if self.in_lot(lot) + size > found.size:
                 raise NoRoom(f"the lot {lot} has {found.size - self.in_lot(lot)} bytes left")
         else:

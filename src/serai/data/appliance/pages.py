@@ -93,11 +93,11 @@ def multistatus(
     """
     yield _HEAD
     for href, facts in rows:
-        values = _values(href, facts)
+        values, missing = _values(href, facts), list[str]()
         if names:
-            found, missing = [f"<D:{name}/>" for name in (*values, *QUOTA)], []
+            found = [f"<D:{name}/>" for name in (*values, *QUOTA)]
         elif wanted is None:
-            found, missing = [f"<D:{name}>{value}</D:{name}>" for name, value in values.items()], []
+            found = [f"<D:{name}>{value}</D:{name}>" for name, value in values.items()]
         else:
             values |= {QUOTA[0]: str(sums["free"]), QUOTA[1]: str(sums["stored"])}
             found = [f"<D:{name}>{values[name]}</D:{name}>" for space, name in wanted if _has(space, name, values)]

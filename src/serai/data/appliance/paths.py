@@ -1,7 +1,7 @@
 """Paths that a peer names, and what they lead to below one directory, never outside of it.
 
-A path is a tuple of names in bytes. It is followed name by name from the directory's own descriptor, so that nothing that
-is renamed or linked meanwhile leads elsewhere; a symbolic link is followed where it stays inside.
+A path is a tuple of names in bytes. It is followed name by name from the directory's own descriptor, so that nothing
+that is renamed or linked meanwhile leads elsewhere; a symbolic link is followed where it stays inside.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*", re.ASCII)
 _PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class BadTarget(ValueError):  # noqa: N818 - named for what happened
+class BadTarget(ValueError):
     """A request names a path that cannot be one."""
 
 
@@ -181,8 +181,6 @@ class Root:
                     raise _leads_out(parts)
                 os.close(fds.pop())
                 names.pop()
-                if not ahead:
-                    return self._up(fds, names)
                 continue
             if not names and name.lower() == RESERVED:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), text_of(parts))
@@ -196,19 +194,13 @@ class Root:
                     while names:
                         os.close(fds.pop())
                         names.pop()
-                below = [one for one in target.split(b"/") if one not in {b"", b"."}]
-                if not below and not ahead:
-                    return self._up(fds, names)
-                ahead += reversed(below)
+                ahead += reversed([one for one in target.split(b"/") if one not in {b"", b"."}])
                 continue
             if not ahead:
                 return name
-            try:
-                fds.append(os.open(name, _PATH_ONLY, dir_fd=fds[-1]))
-            except OSError as error:
-                raise type(error)(error.errno, error.strerror, text_of(parts)) from None
+            _enter(name, fds, parts)
             names.append(name)
-        return b"."
+        return self._up(fds, names)
 
     @staticmethod
     def _up(fds: list[int], names: list[bytes]) -> bytes:
@@ -224,6 +216,13 @@ class Root:
         if not target.startswith(prefix):
             raise _leads_out(parts)
         return target[len(prefix) :]
+
+
+def _enter(name: bytes, fds: list[int], parts: Parts) -> None:
+    try:
+        fds.append(os.open(name, _PATH_ONLY, dir_fd=fds[-1]))
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, text_of(parts)) from None
 
 
 def _link(name: bytes, fd: int) -> bytes | None:

@@ -133,7 +133,7 @@ class _Server(web.Server):
         )
         self.most, self.head_s = most, head_s
 
-    def __call__(self) -> web.RequestHandler[Any]:
+    def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
@@ -241,7 +241,7 @@ class Appliance:
             trust.save_token(trust.token_path(host, port, environment), text)
             if self.fingerprint:
                 trust.remember(host, port, self.fingerprint, environment)
-        return trust.token_path(sorted(hosts - {""})[0], port, environment)
+        return trust.token_path(min(hosts - {""}), port, environment)
 
 
 def _answers(port: int) -> bool:
@@ -278,8 +278,10 @@ async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], 
         control = Control(transfers, clock, appliance.facts(port))
         control.answers = Answers(transfers, control, clock, host_only=is_loopback(settings.host))
         server = _Server(control.answers, settings.connections, settings.head_s)
-        handshake = {"ssl_handshake_timeout": settings.head_s} if appliance.context is not None else {}
-        listener = await loop.create_server(server, sock=listening, ssl=appliance.context, backlog=256, **handshake)
+        handshake_s = settings.head_s if appliance.context is not None else None
+        listener = await loop.create_server(
+            server, sock=listening, ssl=appliance.context, backlog=256, ssl_handshake_timeout=handshake_s
+        )
         token = appliance.owner_token(port, environment)
         for line in _greeting(appliance, port, token):
             say(line)

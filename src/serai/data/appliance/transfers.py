@@ -118,7 +118,7 @@ class Transfers:
             os.close(answer.fd)
         return stream
 
-    def _prepare(self, headers: Mapping[str, str], bare: bool, who: Identity, parts: Parts) -> _Answer:  # noqa: FBT001 - passed on by run()
+    def _prepare(self, headers: Mapping[str, str], bare: bool, who: Identity, parts: Parts) -> _Answer:
         fd, found, row = self.files.open(who, parts)
         keep = False
         try:
@@ -312,7 +312,7 @@ def _date(text: str | None) -> float | None:
 
 
 def _range(headers: Mapping[str, str], etag: str, changed: str, size: int) -> tuple[int, int, bool] | None:
-    """Which bytes are wanted, and whether that is a part; None where there are no such. Several parts are sent whole."""
+    """Which bytes are wanted, and whether that is a part; None where there are none. Of several parts all is sent."""
     text = headers.get("Range", "")
     unit, _, span = text.partition("=")
     if unit.strip().lower() != "bytes" or "," in span or headers.get("If-Range", etag) not in {etag, changed}:

@@ -69,7 +69,7 @@ class Upload:
         OSError, NoRoom, Unmet: it cannot be written.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a request says
+    def __init__(
         self,
         files: Files,
         who: Identity,
@@ -220,9 +220,7 @@ def write_at(files: Files, who: Identity, parts: Parts, start: int, length: int)
         row, real = files.book.row(place.parts), place.parts
         hold = files.book.hold(who.user, start + length, row.lot if row is not None and row.user == who.user else None)
         try:
-            fd = os.open(
-                place.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place.fd
-            )
+            fd = os.open(place.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place.fd)
         except BaseException:
             files.book.drop(hold)
             raise
@@ -241,9 +239,7 @@ def write_at(files: Files, who: Identity, parts: Parts, start: int, length: int)
 
 def no_space(error: BaseException) -> bool:
     """Whether it is for want of space that something failed."""
-    return isinstance(error, NoRoom) or (
-        isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    )
+    return isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT})
 
 
 def unmet(etags: str, *, none: bool) -> Callable[[str | None], None]:

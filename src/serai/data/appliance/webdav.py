@@ -1,4 +1,4 @@
-"""Requests: HTTP's methods and WebDAV's (class 1, RFC 4918) over the files, and one place where errors become answers."""
+"""Requests: HTTP's methods and WebDAV's (class 1, RFC 4918) over the files; here errors become answers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Answers:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        request.protocol.begun = True  # type: ignore[attr-defined]
+        request.protocol.begun = True  # type: ignore[attr-defined]  # our own connections have it
         try:
             who = self._files.keys.identify(request.headers.get("Authorization"), self._clock.wall())
             if who is None and "Authorization" not in request.headers and self._may_be_anybody(request):
@@ -68,15 +68,7 @@ class Answers:
             if request.method not in LOOKING and _foreign(request):
                 return _refusal(403, "another site's page may not change anything here")
             return await self._answer(request, who)
-        except Unmet as error:
-            return _refusal(412, str(error))
-        except (paths.BadTarget, ValueError) as error:
-            return _refusal(400, str(error))
-        except KeyError as error:
-            return _refusal(404, f"there is no such lot: {error.args[0]}")
-        except NoRoom as error:
-            return _refusal(507, str(error), errno.ENOSPC)
-        except OSError as error:
+        except (Unmet, ValueError, KeyError, NoRoom, OSError) as error:
             return _of_error(request.method, error)
 
     def _may_be_anybody(self, request: web.BaseRequest) -> bool:
@@ -220,9 +212,7 @@ class Answers:
         except FileNotFoundError as error:
             return _refusal(404, str(error), errno.ENOENT)
         if request.method == "MOVE":
-            there = await self._transfers.run(
-                lambda: self._files.move(who, parts, target, replace=replace, clear=True)
-            )
+            there = await self._transfers.run(lambda: self._files.move(who, parts, target, replace=replace, clear=True))
         else:
             shallow = request.headers.get("Depth", "infinity") == "0"
             there = await self._transfers.run(lambda: self._copy(who, parts, target, replace, shallow))
@@ -239,7 +229,7 @@ class Answers:
         path, _ = paths.split_target(text)
         return paths.parts_of(path)
 
-    def _copy(self, who: Identity, source: Parts, target: Parts, replace: bool, shallow: bool) -> bool:  # noqa: FBT001 - passed on by run()
+    def _copy(self, who: Identity, source: Parts, target: Parts, replace: bool, shallow: bool) -> bool:
         """Copy a file, or a directory with all below."""
         files = self._files
         if source == target or (target[: len(source)] == source and not shallow):
@@ -287,9 +277,12 @@ def _unauthorized() -> web.Response:
     return response
 
 
-def _of_error(method: str, error: OSError) -> web.Response:
+def _of_error(method: str, error: Exception) -> web.Response:
     if no_space(error):
-        return _refusal(507, "the disk is full", errno.ENOSPC)
+        return _refusal(507, str(error) if isinstance(error, NoRoom) else "the disk is full", errno.ENOSPC)
+    if not isinstance(error, OSError):
+        status = 412 if isinstance(error, Unmet) else 404 if isinstance(error, KeyError) else 400
+        return _refusal(status, str(error.args[0]) if error.args else "it cannot be understood")
     status = _STATUS.get(type(error), 500)
     if status == 404 and method in _NO_PARENT:
         status = 409
