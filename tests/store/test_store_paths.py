@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import string
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,6 +15,7 @@ from serai.data.appliance.paths import BadTarget, Root, parts_of, parts_of_text,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HOSTILE = [
     "..", "%2e%2e", ".%2E", "%2e.", "%252e%252e", "..%2f", "%2f", "%5c..", "..;", ".", "", "%00", "a%00b", "/etc",

@@ -41,6 +41,8 @@ __all__ = ["Settings", "is_loopback", "serve"]
 THREADS = 16  # for what a disk may keep waiting
 OWNER_S = 366 * 86400.0  # the life of the owner's token, which each start renews
 SSHD_PORT = 22
+LOOK_S = 0.05  # between looks whether transfers have ended
+LAST_S = 2.0  # for answers that are written already
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,12 @@ def is_loopback(host: str) -> bool:
 class _Connection(web.RequestHandler):
     """A connection, which ends when no request has come on it in time, or when there are too many."""
 
-    __slots__ = ("begun", "late", "owner")
+    __slots__ = ("begun", "busy", "late", "owner")
 
     def __init__(self, server: _Server, **options: Any) -> None:
         super().__init__(server, **options)
         self.owner = server
-        self.begun = False
+        self.begun = self.busy = False
         self.late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,6 +137,23 @@ class _Server(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
+
+    async def end(self, deadline_s: float) -> None:
+        """Close connections: idle ones now, others when their request is done, all at the deadline.
+
+        aiohttp's own `shutdown` drops what still comes, so that an upload could not finish.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_s
+        while loop.time() < end:
+            busy = [one for one in self.connections if isinstance(one, _Connection) and one.busy]
+            for one in self.connections:
+                if one not in busy:
+                    one.close()
+            if not busy:
+                break
+            await asyncio.sleep(LOOK_S)
+        await self.shutdown(LAST_S)
 
 
 class Appliance:
@@ -267,6 +286,7 @@ async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], 
     """
     appliance = Appliance(settings, clock)
     disk = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
+    listener: asyncio.Server | None = None
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -290,9 +310,11 @@ async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], 
         listener.close()
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
-        server.pre_shutdown()
-        await server.shutdown(settings.end_s)
+        control.answers.ending = True
+        await server.end(settings.end_s)
     finally:
+        if listener is not None:
+            listener.close()
         disk.shutdown(wait=True, cancel_futures=True)
         appliance.close()
 

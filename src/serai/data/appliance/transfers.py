@@ -100,10 +100,9 @@ class Transfers:
         """Answer GET and HEAD of a file."""
         answer = await self.run(self._prepare, request.headers, request.method == "HEAD", who, parts)
         if answer.fd < 0:
-            response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
-            if request.method == "HEAD":
-                response.content_length = answer.count
-            return response
+            if request.method == "HEAD" and answer.status < 300:
+                answer.headers["Content-Length"] = str(answer.count)
+            return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         try:
             stream = web.StreamResponse(status=answer.status, headers=answer.headers)
             stream.content_length = answer.count

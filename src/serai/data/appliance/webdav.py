@@ -55,10 +55,21 @@ class Answers:
     def __init__(self, transfers: Transfers, control: Control, clock: Clock, *, host_only: bool) -> None:
         self._transfers, self._control, self._clock, self._host_only = transfers, control, clock, host_only
         self._files = transfers.files
+        self.ending = False  # no connection is kept any more
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        request.protocol.begun = True  # type: ignore[attr-defined]  # our own connections have it
+        connection: Any = request.protocol  # our own kind
+        connection.begun = connection.busy = True
+        try:
+            response = await self._response(request)
+        finally:
+            connection.busy = False
+        if self.ending:
+            response.force_close()
+        return response
+
+    async def _response(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             who = self._files.keys.identify(request.headers.get("Authorization"), self._clock.wall())
             if who is None and "Authorization" not in request.headers and self._may_be_anybody(request):
