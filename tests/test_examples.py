@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -48,3 +49,20 @@ def test_the_two_commands_are_there() -> None:
         assert f"$ ./{name}" in text
         assert os.access(ROOT / name, os.X_OK)
     assert (ROOT / ".ci/run").read_text().split() == ["#!/bin/sh", "exec", "./test"]
+
+
+def test_the_words_of_the_example_are_counted(tmp_path: Path) -> None:
+    """With MRDL, as a clean clone has it; and every word is where it belongs."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples/texts").glob("*.txt"))]
+    words = Counter(re.findall(r"[a-z0-9']+", "\n".join(texts).lower()))
+    environment = {**os.environ, "SERAI_STATE": str(tmp_path / "state")}
+    command = [*SERAI, "mapreduce", "examples/wordcount.xml", "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    files = [Path(line) for line in done.stdout.splitlines()]
+    assert [file.name for file in files] == ["part-00000", "part-00001"]
+    lines = [line.split("\t") for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    assert {word: int(count) for word, count in lines} == words
+    for file in files:
+        keys = [line.partition("\t")[0] for line in file.read_text(encoding="utf-8").splitlines()]
+        assert keys == sorted(keys)

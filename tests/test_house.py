@@ -28,7 +28,21 @@ MOST_LINES = 600
 MOST_LINES_OF_FUNCTION = 70
 MOST_MODULES = 12
 NO_SUCH_NAMES = {"utils", "util", "helpers", "common", "manager", "core", "misc"}
-PUBLIC = ["Context", "Future", "Item", "Needs", "Options", "Outcome", "Pool", "Session", "__version__", "files"]
+PUBLIC = [
+    "Context",
+    "Description",
+    "Future",
+    "Item",
+    "JobService",
+    "MapReduceResult",
+    "Needs",
+    "Options",
+    "Outcome",
+    "Pool",
+    "Session",
+    "__version__",
+    "files",
+]
 AGENT = ROOT / "src/serai/travel/executor"
 
 

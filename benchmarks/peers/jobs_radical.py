@@ -35,10 +35,16 @@ class Jobs:
             self.free.put(service)
         return job
 
-    def finish(self, job: Any) -> bool:
-        """Wait for one."""
-        job.wait()
-        return job.state == rs.job.DONE
+    def finish(self, jobs: list[Any]) -> int:
+        """Wait for all, from as many threads: asking is a round trip, too."""
+        with ThreadPoolExecutor(self.free.qsize()) as pool:
+            return sum(pool.map(done, jobs))
+
+
+def done(job: Any) -> bool:
+    """Wait for one, and tell whether it is done."""
+    job.wait()
+    return bool(job.state == rs.job.DONE)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jobs_timing import main
+
 from serai.access.jobs import JobService
 from serai.describe.job import Description, State
 
@@ -28,10 +29,13 @@ class Jobs:
         """Start one."""
         return self.service.run_job(TRUE)
 
-    def finish(self, job: Job) -> bool:
-        """Wait for one."""
-        job.wait(DEADLINE_S)
-        return job.state is State.DONE
+    def start_all(self, count: int) -> list[Job]:
+        """Start all with one call."""
+        return self.service.run_jobs([TRUE] * count)
+
+    def finish(self, jobs: list[Job]) -> int:
+        """Wait for all."""
+        return sum(job.state is State.DONE for job in self.service.wait_jobs(jobs, DEADLINE_S))
 
 
 @contextmanager

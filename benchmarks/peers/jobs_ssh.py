@@ -20,14 +20,14 @@ class Shared:
     def __init__(self, host: str) -> None:
         self.host = host
 
-    def start(self) -> object:
+    def start(self) -> int:
         """Run one to its end: a session is all that ssh has."""
         words = ["ssh", "-S", "./master", "-o", "BatchMode=yes", self.host, "/bin/true"]
         return subprocess.run(words, stdin=subprocess.DEVNULL, timeout=DEADLINE_S, check=False).returncode
 
-    def finish(self, job: object) -> bool:
-        """It has ended."""
-        return job == 0
+    def finish(self, jobs: list[int]) -> int:
+        """All have ended."""
+        return jobs.count(0)
 
 
 @contextmanager

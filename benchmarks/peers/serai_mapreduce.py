@@ -17,9 +17,9 @@ def mapper(record: str) -> Iterator[tuple[str, int]]:
         yield word, 1
 
 
-def total(word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
+def total(_word: str, counts: Iterator[int]) -> int:
     """Sum up: both the combiner and the reducer."""
-    yield word, sum(counts)
+    return sum(counts)
 
 
 def main() -> None:
@@ -30,13 +30,12 @@ def main() -> None:
     parser.add_argument("scratch")
     parser.add_argument("files", nargs="+")
     asked = parser.parse_args()
+    options = {"partitions": 4, "output": f"{asked.out}/counts"}
     with serai.Pool("local:?slots=2") as pool:
         if asked.variant == "split":
-            pool.mapreduce(
-                str.split, "count", asked.files, combiner="count", partitions=4, output=f"{asked.out}/counts"
-            )
+            pool.mapreduce(str.split, "sum", asked.files, combiner="count", **options)
         else:
-            pool.mapreduce(mapper, total, asked.files, combiner=total, partitions=4, output=f"{asked.out}/counts")
+            pool.mapreduce(mapper, total, asked.files, combiner=total, **options)
 
 
 if __name__ == "__main__":

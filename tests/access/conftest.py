@@ -120,6 +120,21 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def start_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Sshd]]:
+    """Starts servers with further lines in their sshd_config."""
+    _need_sshd()
+    made: list[Sshd] = []
+
+    def start(extra: str) -> Sshd:
+        made.append(Sshd(tmp_path_factory.mktemp("sshd"), extra=extra))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
+
+
 @pytest.fixture
 def control_dir() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))  # short: pytest's own are too long for a socket
@@ -156,5 +171,24 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server = Sshd(
         tmp_path_factory.mktemp("second"), extra="MaxSessions 1\nMaxAuthTries 2\nCiphers aes256-gcm@openssh.com\n"
     )
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def files_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A server that lets a login have its files and nothing else."""
+    _need_sshd()
+    extra = "Subsystem sftp internal-sftp\nForceCommand internal-sftp\n"
+    server = Sshd(tmp_path_factory.mktemp("files-only"), extra=extra)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def with_sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A server that has the subsystem that most have."""
+    _need_sshd()
+    server = Sshd(tmp_path_factory.mktemp("with-sftp"), extra="Subsystem sftp internal-sftp\n")
     yield server
     server.stop()

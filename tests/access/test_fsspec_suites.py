@@ -9,6 +9,7 @@ import pytest
 from fsspec.tests import abstract
 
 from serai.access import connections, porter
+from serai.access.filesystems.anywhere import AnyFileSystem
 from serai.access.filesystems.local import LocalFiles
 from serai.access.filesystems.ssh import SshFileSystem
 
@@ -51,3 +52,9 @@ class TestSsh(Suites):
     @pytest.fixture
     def fs(self, lab: Sshd) -> Any:
         return SshFileSystem("lab", ssh_config=str(lab.config), auto_mkdir=True)
+
+
+class TestAny(Suites):
+    @pytest.fixture
+    def fs(self, lab: Sshd) -> Any:
+        return AnyFileSystem("lab", ssh_config=str(lab.config), auto_mkdir=True)

@@ -75,7 +75,7 @@ def test_files_go_both_ways_and_nothing_else_does(front: Front, home: Sshd, node
         assert line.startswith('restrict,expiry-time="20')
         assert ',from="127.0.0.1,::1",command="internal-sftp" ssh-ed25519 ' in line
         assert stat.S_IMODE(home.authorized.stat().st_mode) == 0o640
-        environment = calling.prepare(node)
+        environment = calling.prepare(node, sys.executable)
         assert environment["SERAI_HOME"] == "ssh://home"
         room = rooms("r1")[0]
         assert stat.S_IMODE(room.stat().st_mode) == 0o700
@@ -105,13 +105,16 @@ def test_files_go_both_ways_and_nothing_else_does(front: Front, home: Sshd, node
 
 def test_commands_where_they_were_asked_for(front: Front, home: Sshd, node: Connection, tmp_path: Path) -> None:
     with HomeCalling("r2", Mode.SHELL, state=tmp_path, clock=CLOCK, front=front) as calling:
-        environment = calling.prepare(node)
+        environment = calling.prepare(node, sys.executable)
         assert task(node, environment, "echo hello | ssh home cat").stdout == b"hello\n"
         done = task(node, environment, f"ssh -o ClearAllForwardings=no -W 127.0.0.1:{home.port} home </dev/null")
         assert b"administratively prohibited" in done.stderr, done
         done = task(node, environment, "ssh -tt home tty </dev/null")
         assert b"/dev/pts" not in done.stdout
         assert b"internal-sftp" not in home.authorized.read_bytes().splitlines()[-1]
+        subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path / "repo")], check=True, timeout=20)
+        done = task(node, environment, f"git clone -q home:{tmp_path}/repo {tmp_path}/clone")
+        assert (tmp_path / "clone/.git").is_dir(), done.stderr
         done = task(node, environment, "ssh -G elsewhere")
         assert b"hostname elsewhere" in done.stdout, "other names are the node's own business"
         assert b"serai-home" not in done.stdout
@@ -121,7 +124,7 @@ def test_an_address_is_tried_first_and_the_connection_after_it(front: Front, nod
     for run, address, through in (("d1", "127.0.0.1", False), ("d2", "127.0.0.77", True)):
         place = Front(address, front.port, getpass.getuser(), front.authorized_keys, front.host_keys)
         with HomeCalling(run, "shell", state=tmp_path, clock=CLOCK, front=place) as calling:
-            environment = calling.prepare(node)
+            environment = calling.prepare(node, sys.executable)
             assert task(node, environment, "ssh home echo yes").stdout == b"yes\n"
             assert [(room / "s").exists() for room in rooms(run)] == [through]
 
@@ -135,7 +138,7 @@ def test_a_front_that_is_not_the_one_known_gets_no_login(
         HomeCalling("r3", "files", state=tmp_path, clock=CLOCK, front=wrong) as calling,
         pytest.raises(AccessError, match="cannot call home") as refused,
     ):
-        calling.prepare(node)
+        calling.prepare(node, sys.executable)
     assert "through the connection: Host key verification failed." in refused.value.tried
     assert not rooms("r3")
 
@@ -145,7 +148,7 @@ def test_the_credential_ends_with_its_time(front: Front, node: Connection, tmp_p
         HomeCalling("r4", "files", state=tmp_path, clock=CLOCK, front=front, lifetime_s=-60) as calling,
         pytest.raises(AccessError) as refused,
     ):
-        calling.prepare(node)
+        calling.prepare(node, sys.executable)
     assert "Permission denied" in refused.value.tried[0]
 
 
@@ -161,7 +164,7 @@ connection.open()
 front = Front(port=int(port), authorized_keys=Path(authorized), host_keys=(Path(key).read_text(),))
 calling = HomeCalling("crashed", "files", state=Path(state), clock=SystemClock(), front=front)
 calling.open()
-calling.prepare(connection)
+calling.prepare(connection, sys.executable)
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -187,7 +190,7 @@ def test_after_a_crash_the_next_start_sweeps(
     assert rooms("crashed")
     with HomeCalling("next", "files", state=tmp_path, clock=CLOCK, front=front) as calling:
         assert b"serai-home-crashed" not in home.authorized.read_bytes()
-        calling.prepare(node)
+        calling.prepare(node, sys.executable)
         assert not rooms("crashed")
         assert len(rooms("next")) == 1
     assert not rooms("next")
@@ -197,11 +200,11 @@ def test_a_node_that_is_lost_holds_nothing_up(
     front: Front, node: Connection, connect: Callable[..., Connection], tmp_path: Path
 ) -> None:
     with HomeCalling("r5", "files", state=tmp_path, clock=CLOCK, front=front) as calling:
-        calling.prepare(node)
+        calling.prepare(node, sys.executable)
         node.close()
         again = connect()
         again.open()
-        calling.prepare(again)
+        calling.prepare(again, sys.executable)
         assert len(rooms("r5")) == 1, "what the lost connection made is gone"
         began = time.monotonic()
     assert time.monotonic() - began < 5

@@ -35,6 +35,25 @@ def test_a_longer_timeout_than_the_deadline_is_pointless(theirs: str, deadline_s
     assert f"ConnectTimeout={expected}" in said({"connecttimeout": theirs}, connect_deadline_s=deadline_s)
 
 
+FAST = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr"
+OWN = "chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr,aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+
+
+@pytest.mark.parametrize(
+    ("ciphers", "fast_aes", "expected"),
+    [
+        (OWN, True, {FAST}),
+        (OWN, False, set()),
+        ("aes256-ctr", True, set()),
+        ("chacha20-poly1305@openssh.com", True, set()),
+        ("", True, set()),
+    ],
+)  # fmt: skip
+def test_fast_ciphers_come_first_where_nobody_chose(ciphers: str, fast_aes: bool, expected: set[str]) -> None:
+    words = master_options(BARE | {"ciphers": ciphers}, interactive=True, connect_deadline_s=1, fast_aes=fast_aes)
+    assert {word.partition("=")[2] for word in words if word.startswith("Ciphers=")} == expected
+
+
 @pytest.mark.parametrize("word", ["no", "off", "false"])
 def test_host_keys_are_always_checked(word: str) -> None:
     assert "StrictHostKeyChecking=yes" in said({"stricthostkeychecking": word})

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,12 +18,12 @@ import pytest
 from serai.adverts.gateway import Gateway, Handler
 from serai.errors import HostUnreachable, UsageError
 from serai.travel import frames, gateway
+from serai.travel.boot import sources
 from serai.travel.gateway import LARGEST, MOST_CALLS, GatewayError
 from serai.travel.gateway import Gateway as Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SOON_S = 10.0
 
@@ -268,6 +273,26 @@ def test_the_socket_is_private_short_and_gone_at_the_end(tmp_path: Path) -> None
         assert not os.path.exists(directory)
 
 
+def test_what_a_killed_front_end_left_is_removed_and_nothing_else(server: Gateway, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from serai.adverts.gateway import Gateway\n"
+        "Gateway({}, Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    room = Path(server.address).parent.parent
+    before = set(room.glob("*gw-*"))
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = set(room.glob("*gw-*")) - before
+    bare = room / f"{left.name.rpartition('-')[0]}-abcdefgh"
+    bare.mkdir()
+    with Gateway({}, tmp_path):
+        assert not left.exists()
+        assert bare.exists(), "one that is being made"
+        with Client(server.address, server.token) as client:
+            assert client.call("echo", {"a": 1})[0] == {"a": 1}
+    bare.rmdir()
+
+
 def test_the_environment_names_the_gateway(server: Gateway, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{server.token}\n")
@@ -282,6 +307,42 @@ def test_the_environment_names_the_gateway(server: Gateway, tmp_path: Path) -> N
         Client.from_environment({})
     with pytest.raises(GatewayError, match="cannot be read"):
         Client.from_environment({**environment, "SERAI_GATEWAY_TOKEN_FILE": str(tmp_path / "none")})
+
+
+NODE = """
+import json, os, sys, threading
+parcel = json.loads(sys.stdin.readline())
+exec(parcel["loader"])
+gateway = load(parcel, ("frames", "gateway"))
+with gateway.Gateway.from_environment() as gate:
+    body = os.urandom(1 << 20)
+    assert gate.call("echo", {"a": [1, "ä"]}, body) == ({"a": [1, "ä"]}, body)
+    kinds = []
+    def call():
+        try:
+            gate.call("fail.claimed", deadline_s=10)
+        except gateway.GatewayError as error:
+            kinds.append(error.kind)
+    threads = [threading.Thread(target=call) for _ in range(30)]
+    for one in threads: one.start()
+    for one in threads: one.join()
+    print(kinds == ["claimed"] * 30)
+"""
+PYTHONS = {one.parent.parent.name: str(one) for one in Path.home().glob(".pyenv/versions/3.*/bin/python")}
+PYTHONS = {name: path for name, path in PYTHONS.items() if int(name.split(".")[1]) >= 8} | {"this": sys.executable}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_node_needs_python_alone(server: Gateway, tmp_path: Path, python: str) -> None:
+    token = tmp_path / "token"
+    token.touch(0o600)
+    token.write_text(server.token)
+    environment = {"SERAI_GATEWAY": server.address, "SERAI_GATEWAY_TOKEN_FILE": str(token), "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        [PYTHONS[python], "-I", "-c", NODE], input=json.dumps(sources(("frames", "gateway"))), env=environment,
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_many_nodes_at_once(server: Gateway) -> None:

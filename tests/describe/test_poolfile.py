@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serai.describe.poolfile import PoolFile, SiteSpec, read_pool_file, site_from_url, sites_from
+from serai.describe.poolfile import PoolFile, SiteSpec, read_pool_file, site_from_url, sites_from, with_home_calling
 from serai.describe.tomlplaces import places_of
 from serai.errors import PoolFileError, UsageError
 from serai.session.url import Url
@@ -284,3 +284,20 @@ def test_places_follow_whatever_is_toml(text: str) -> None:
     except tomllib.TOMLDecodeError:
         return
     assert {key[0] for key in places_of(text)} == set(data)
+
+
+def test_home_calling_is_of_sites_that_ssh_reaches(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text(
+        '[pool]\nhome_calling = "files"\n[[site]]\nurls = ["ssh://a", "local:", "ssh://b?home_calling=shell"]\n'
+        '[[site]]\nurl = "ssh://c"\nhome_calling = "shell"\n'
+    )
+    assert [site.home_calling for site in read_pool_file(str(path)).sites] == ["files", None, "shell", "shell"]
+    sites = with_home_calling(sites_from(["ssh://a", "local:", "ssh://b?home_calling=shell"]), "files")
+    assert [site.home_calling for site in sites] == ["files", None, "shell"]
+    for text in ("local:?home_calling=files", "ssh://a?home_calling=yes"):
+        with pytest.raises(UsageError):
+            site_from_url(text)
+    path.write_text('[[site]]\nurl = "local:"\nhome_calling = "files"\n')
+    with pytest.raises(PoolFileError, match="cannot call home"):
+        read_pool_file(str(path))

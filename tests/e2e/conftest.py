@@ -70,6 +70,7 @@ class Front:
         home: the directory.
         lab: the laboratory.
         timing, patience: of runs that are started from now on.
+        way_home: how nodes reach this machine, as of `serai.access.home_calling.Front`.
         remains: hosts on which a directory may be left, because nobody was there to remove it.
     """
 
@@ -82,6 +83,7 @@ class Front:
         self.timing = dict(TIMING)
         self.patience: dict[str, float] = dict(PATIENCE)
         self.remains: set[str] = set()
+        self.way_home: dict[str, Any] | None = None
         self._started: list[subprocess.Popen[str]] = []
 
     def on(self, *names: str, slots: int = 4, config: Path | None = None) -> list[str]:
@@ -91,7 +93,7 @@ class Front:
         return [word for name in names for word in ("--on", f"ssh://{name}{query}")]
 
     def environment(self) -> dict[str, str]:
-        times = json.dumps({"timing": self.timing, "patience": self.patience})
+        times = json.dumps({"timing": self.timing, "patience": self.patience, "front": self.way_home})
         here = str(Path(serai.__file__).parents[1])  # the same as is tested, wherever the command is started
         own = {"SERAI_TEST_TIMES": times, "SERAI_STATE": str(self.home / ".state"), "PYTHONPATH": here}
         return {**os.environ, **own}

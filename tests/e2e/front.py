@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
+from serai.access.home_calling import Front
 from serai.apps import command_run
 from serai.cli.main import main
 from serai.dispatch.carrier import Timing
@@ -15,5 +17,8 @@ from serai.pool.members import Patience
 if __name__ == "__main__":
     told = json.loads(os.environ["SERAI_TEST_TIMES"])
     settings = replace(Settings(), timing=Timing(**told["timing"]), patience=Patience(**told["patience"]))
+    if told["front"]:
+        told["front"]["authorized_keys"] = Path(told["front"]["authorized_keys"])
+        settings = replace(settings, front=Front(**told["front"]))
     command_run.settings_from = lambda on: settings  # noqa: ARG005 - as the real one
     main()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import functools
 import json
 import operator
 import pickle
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,33 +21,7 @@ if TYPE_CHECKING:
 
     from tests.executor.conftest import AgentHarness
 
-HERE = (sys.version_info.major, sys.version_info.minor)
-VERSIONS = sorted({(3, minor) for minor in range(8, 15)} | {HERE})
 LONGEST_ARGUMENT = 128 * 1024  # bytes, on Linux
-
-
-@functools.cache
-def interpreter(version: tuple[int, int]) -> str | None:
-    """Find an interpreter of a version: this one, those of pyenv, those on the PATH."""
-    if version == HERE:
-        return sys.executable
-    name = "{}.{}".format(*version)
-    places = [str(one) for one in Path.home().glob(f".pyenv/versions/{name}.*/bin/python")]
-    for place in [*sorted(places), shutil.which(f"python{name}")]:
-        if place:
-            words = [place, "-c", "import sys, ctypes; print('%d.%d' % sys.version_info[:2])"]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
-            if done.stdout.strip() == name:
-                return place
-    return None
-
-
-@pytest.fixture(params=VERSIONS, ids=lambda one: "{}.{}".format(*one))
-def python(request: pytest.FixtureRequest) -> str:
-    found = interpreter(request.param)
-    if found is None:
-        pytest.skip("there is no Python {}.{} here".format(*request.param))
-    return found
 
 
 def test_every_module_of_the_agent_travels() -> None:

@@ -452,6 +452,8 @@ class _Output(io.RawIOBase):
 
 
 class _Input(io.RawIOBase):
+    """Standard input as something to write to. Only `close` ends it: a job is not told that this was forgotten."""
+
     def __init__(self, mediator: Mediator, job: str) -> None:
         self._mediator = mediator
         self._job = job
@@ -463,6 +465,9 @@ class _Input(io.RawIOBase):
         if self.closed:
             raise ValueError("the job's standard input was closed")
         return self._mediator.write(self._job, memoryview(data).cast("B"))
+
+    def __del__(self) -> None:
+        """Instead of closing: a garbage collector must not wait for a host."""
 
     def close(self) -> None:
         if not self.closed:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from serai.access.connections import shared
 from serai.errors import AccessError, DeadlineExceeded, HostUnreachable, NoPython, SeraiError, UsageError
 from serai.travel.boot import PORTER
-from serai.travel.frames import pack, unpack
+from serai.travel.frames import data_header, pack, unpack
 from serai.travel.porter.calls import ANSWER, BYE, CALL, CANCEL, DATA, END, FAILED, PIECE, TAKEN, WINDOW
 from serai.travel.stream import PipeLink, StartFailed
 
@@ -36,6 +36,7 @@ __all__ = ["Call", "Porter", "close_all", "shared_porter"]
 
 START_S = 30.0
 CALL_S = 60.0
+LOST_S = 0.5  # a session may end this much before its connection is seen to have ended
 MOST_CALLS = 1000  # under way at a time; who asks for more waits
 
 
@@ -69,7 +70,7 @@ class Call:
                     raise AccessError(f"{self._what} ended before it had taken all", host=self._porter.host)
                 size = min(len(view), self._room, PIECE)
                 self._room -= size
-            self._porter.send(pack(DATA, 0, self._number, None, bytes(view[:size])))
+            self._porter.send(data_header(DATA, self._number, size), view[:size])
             view = view[size:]
 
     def finish(self) -> None:
@@ -131,6 +132,11 @@ class Call:
             with contextlib.suppress(OSError, SeraiError):
                 self._porter.send(pack(CANCEL, 0, self._number))
 
+    def let_go(self) -> None:
+        """Give it up some time soon. Takes no lock, so it may stand in what the garbage collector runs."""
+        if not self._ended:
+            self._porter.let_go.append(self._number)
+
     @property
     def _ended(self) -> bool:
         return self._answer is not None or self._error is not None
@@ -185,6 +191,7 @@ class Porter:
         self._calls: dict[int, Call] = {}
         self._slots = threading.BoundedSemaphore(MOST_CALLS)
         self._gone = False
+        self.let_go: collections.deque[int] = collections.deque()  # calls that nobody wants any more
         self._link = self._start_here(python) if target is None else self._start_there(target, python or "python3")
 
     def submit(self, do: str, head: Mapping[str, Any] | None = None, body: bytes = b"") -> Call:
@@ -198,6 +205,9 @@ class Porter:
         Raises:
             HostUnreachable: the connection was lost.
         """
+        while self.let_go:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self.send(pack(CANCEL, 0, self.let_go.popleft()))
         self._slots.acquire()
         with self._lock:
             number = next(self._numbers)
@@ -215,10 +225,10 @@ class Porter:
         """Ask, and wait for the answer; see `submit` and `Call.result`."""
         return self.submit(do, head, body).result(deadline_s)
 
-    def send(self, frame: bytes) -> None:
-        """Send a frame."""
+    def send(self, frame: bytes, body: bytes | memoryview = b"") -> None:
+        """Send a frame, or its beginning and its body."""
         try:
-            self._link.send(frame)
+            self._link.send(frame, body)
         except OSError:
             self._gone = True  # the next who asks for a porter gets another
             raise self._lost() from None
@@ -266,7 +276,7 @@ class Porter:
         if call is not None:
             call.heed(op, head, body)
 
-    def _start_there(self, target: Target, python: str) -> PipeLink:
+    def _start_there(self, target: Target, python: str, *, again: bool = True) -> PipeLink:
         connection = shared(target)
         words = PORTER.command(python)
         try:
@@ -278,6 +288,8 @@ class Porter:
                 f"it took the login and did not start {python} within {START_S:g} s", host=target.host
             ) from error
         except StartFailed as error:
+            if again and not connection.alive(grace_s=LOST_S):  # it was ending when it was asked
+                return self._start_there(target, python, again=False)
             raise connection.session_error(python, error.returncode) from error
         except OSError as error:
             raise HostUnreachable(f"the connection ended: {error}", host=target.host) from error

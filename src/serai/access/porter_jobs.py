@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 HONOURED = frozenset({
     "executable", "arguments", "environment", "working_directory", "input", "output", "error", "interactive",
-    "await_children", "wall_time_limit_s",
+    "await_children", "wall_time_limit_s", "output_limit_bytes",
 })  # fmt: skip
 START_S = 120.0
 POLL_S = 20.0  # of one wait on the host: short enough that a host which fell silent is noticed
@@ -141,7 +141,7 @@ class PorterJobs:
                 lost = True
             finally:
                 if call is not None:
-                    call.cancel()
+                    call.let_go()  # a generator may be ended by the garbage collector
 
     def write(self, job: str, data: bytes | memoryview) -> int:
         """Write to a job's standard input; returns when the host has handed all over.
@@ -207,6 +207,7 @@ def _orders(jobs: Sequence[tuple[str, Description, bytes | None]]) -> list[dict[
             "interactive": one.interactive,
             "await_children": one.await_children,
             "limit_s": one.wall_time_limit_s,
+            "output_limit": one.output_limit_bytes,
             "fed": None if fed is None else len(fed),
         }
         for job, one, fed in jobs

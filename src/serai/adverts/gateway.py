@@ -11,6 +11,7 @@ and not queued.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import secrets
 import shutil
@@ -116,8 +117,10 @@ class Gateway:
         self.address = str(self._directory / "g")
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._server.bind(self.address)
+            # It gets its name when it listens: who is refused by that name may take its directory away (`_sweep`).
+            self._server.bind(f"{self.address}~")
             self._server.listen(128)
+            os.rename(f"{self.address}~", self.address)
         except OSError:
             self.close()
             raise
@@ -331,6 +334,21 @@ def _private_directory(room: Path) -> Path:
     """A new directory of mode 0700."""
     room = room.absolute()
     room.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if len(str(room).encode()) + len("/gw-12345678/g") <= _SOCKET_PATH_BYTES:
-        return Path(tempfile.mkdtemp(prefix="gw-", dir=room))
-    return Path(tempfile.mkdtemp(prefix="serai-gw-", dir="/tmp"))
+    prefix = "gw-"
+    if len(str(room).encode()) + len("/gw-12345678/g~") > _SOCKET_PATH_BYTES:
+        room, prefix = Path("/tmp"), "serai-gw-"  # noqa: S108 - the name below it is drawn, and ours alone
+    _sweep(room, prefix)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=room))
+
+
+def _sweep(room: Path, prefix: str) -> None:
+    """Remove the directories of gateways of ours that were killed: nobody listens at their sockets."""
+    for directory in room.glob(f"{prefix}????????"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            if directory.lstat().st_uid != os.geteuid():
+                continue
+            sock.settimeout(0)
+            try:
+                sock.connect(str(directory / "g"))
+            except ConnectionRefusedError:
+                shutil.rmtree(directory, ignore_errors=True)

@@ -43,18 +43,19 @@ T = TypeVar("T")
 
 CONNECT_S = 10
 OPERATION_S = 20.0
+CLOSE_S = 5.0
 MOST_CONNECTIONS = 4  # of one process, besides the one that listens; writers take turns in any case
 LONGEST_PAUSE_S = 1.0  # between attempts to connect
 LISTEN_S = 1.0  # a look at whether to go on listening; `close` does not wait for it
-CHANNEL = "serai_adverts"
 MAKING = 7_240_981_355  # what those who make tables at the same time lock; any number that nobody else takes
 _MOST_TRIED = 5
 _NAME = re.compile(r":(\w+)")
 _AWAY = ("08", "57P")  # classes of errors: the connection, and a server that stops or starts
 _BUSY = frozenset({"57014", "55P03", "40001", "40P01", "53300"})
 _LOGIN = re.compile(r"authentication|password|pg_hba\.conf|role .* does not exist|certificate", re.IGNORECASE)
-_TURN = b"SELECT last, horizon FROM serai_adverts_turn "
-_NOW = b"SELECT extract(epoch FROM clock_timestamp())::double precision"
+_TURN = "SELECT last, horizon FROM serai_adverts_turn"
+_END = "UPDATE serai_adverts_turn SET last = %d; NOTIFY serai_adverts; COMMIT"
+_NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 _USE_PGPASS = "put it into ~/.pgpass (or $PGPASSFILE, or a service file): HOST:PORT:DATABASE:USER:PASSWORD"
 
 
@@ -104,7 +105,11 @@ class PostgresAdverts(TableAdverts):
             threading.Thread(target=work, name=f"adverts-{name}", daemon=True)
             for name, work in (("listen", self._listen), ("guard", self._guard))
         ]
-        self._operate(_make, again=lambda _: False)
+        try:
+            self._operate(_make, again=lambda _: False)
+        except SeraiError:
+            self.close()
+            raise
         for thread in self._threads:
             thread.start()
 
@@ -120,14 +125,14 @@ class PostgresAdverts(TableAdverts):
         for connection in busy:
             _cut(connection)
         for thread in self._threads:
-            thread.join(5.0)
+            if thread.is_alive():
+                thread.join(CLOSE_S)
 
     # ---- transactions
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         def read(connection: Connection, _: _Turn) -> T:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            done = work(_PostgresTransaction(connection, b""))
+            done = work(_PostgresTransaction(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ""))
             connection.execute("COMMIT")
             return done
 
@@ -135,16 +140,14 @@ class PostgresAdverts(TableAdverts):
 
     def _write(self, work: Callable[[Transaction], T], *, repeatable: bool = True) -> T:
         def write(connection: Connection, turn: _Turn) -> T:
-            connection.execute("BEGIN")
-            transaction = _PostgresTransaction(connection, b"FOR UPDATE")
+            transaction = _PostgresTransaction(connection, "BEGIN", "FOR UPDATE")
             before = transaction.last
             done = work(transaction)
-            if transaction.last != before:
-                transaction.execute("UPDATE serai_adverts_turn SET last = :last", last=transaction.last)
-                transaction.execute(f"NOTIFY {CHANNEL}")
+            changed = transaction.last != before
+            end = _END % transaction.last if changed else "COMMIT"
             turn.uncertain = True
-            connection.execute("COMMIT")
-            turn.changed = transaction.last != before
+            connection.execute(end.encode())
+            turn.changed = changed
             return done
 
         turn = _Turn()
@@ -257,7 +260,7 @@ class PostgresAdverts(TableAdverts):
         """Listen until the connection is lost, or this is closed."""
         with self._connect() as connection:
             with self._watched(connection):
-                connection.execute(f"LISTEN {CHANNEL}")
+                connection.execute("LISTEN serai_adverts")
             with self._lock:
                 self._listener = connection
             try:
@@ -303,12 +306,15 @@ class _Turn:
 
 
 class _PostgresTransaction:
-    """See `Transaction`."""
+    """See `Transaction`. Beginning it is one round trip, and so is ending it: they are most of what it costs."""
 
-    def __init__(self, connection: Connection, lock: bytes) -> None:
+    def __init__(self, connection: Connection, begin: str, lock: str) -> None:
         self._connection = connection
-        ((self.last, self.horizon),) = connection.execute(_TURN + lock).fetchall()
-        ((self.now,),) = connection.execute(_NOW).fetchall()  # after the wait for one's turn
+        cursor = connection.execute(f"{begin}; {_TURN} {lock}; {_NOW}".encode())
+        cursor.nextset()
+        ((self.last, self.horizon),) = cursor.fetchall()
+        cursor.nextset()
+        ((self.now,),) = cursor.fetchall()  # after the wait for one's turn
 
     def execute(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
         """See `Transaction.execute`."""

@@ -39,6 +39,8 @@ T = TypeVar("T")
 BUSY_S = 20.0  # how long to wait for one's turn
 SHORTEST_POLL_S = 0.002
 LONGEST_POLL_S = 0.02
+IDLE_S = 1.0  # how long to go on looking when nobody waits
+PAUSE_S = 0.5
 _TOO_NEW = "it was written by another version of Serai"
 
 
@@ -54,7 +56,9 @@ def from_url(url: str, environment: Mapping[str, str]) -> SqliteAdverts:
     parsed.options(frozenset())
     if parsed.host is not None:
         raise UsageError(f"{url} names a host", hint="three slashes: sqlite:///path")
-    path = parsed.path.removeprefix("//")  # "sqlite:///a": nobody between the second slash and the third
+    path = parsed.path
+    if path.startswith("/"):  # three slashes or, as some write it, four: both are absolute
+        path = "/" + path.lstrip("/")
     return SqliteAdverts(Path(path) if path else default_path(environment), SystemClock())
 
 
@@ -79,7 +83,7 @@ class _WalBell(Bell):
     def _look(self) -> None:
         step_s, seen, idle_s = SHORTEST_POLL_S, None, 0.0
         with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(self._path, "ro")) as connection:
-            while idle_s < 1.0:
+            while idle_s < IDLE_S:
                 (version,) = connection.execute("PRAGMA data_version").fetchone()
                 if version != seen:
                     seen, step_s = version, SHORTEST_POLL_S
@@ -87,6 +91,8 @@ class _WalBell(Bell):
                 threading.Event().wait(step_s)
                 step_s = min(step_s * 1.5, LONGEST_POLL_S)
                 idle_s = 0.0 if self.waiting else idle_s + step_s
+        if self.waiting:  # the file cannot be read: not so soon again
+            threading.Event().wait(PAUSE_S)
         with self._lock:
             self._looking = False
         self.ring()  # whoever came to wait meanwhile looks again, and starts another

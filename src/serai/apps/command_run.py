@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from serai.apps.bag import Bag
 from serai.apps.plan import Plan, decode
 from serai.data.landing import sweep
-from serai.describe.poolfile import read_pool_file, sites_from
+from serai.describe.poolfile import read_pool_file, sites_from, with_home_calling
 from serai.describe.sources import source_from
 from serai.describe.task import State
 from serai.dispatch.carrier import Timing
@@ -24,6 +24,7 @@ from serai.dispatch.front_end import front_end_facts
 from serai.dispatch.journal import Journal
 from serai.dispatch.run import JOURNAL, Run, Settings, new_name, token
 from serai.errors import JournalError, NoNodeLeft, SeraiError, UsageError
+from serai.session.url import Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,12 +46,16 @@ class Request:
         source: where its items come from.
         on: URLs and pool files.
         argv: the words of the command line, for people.
+        home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files``, ``shell``.
+        home_address: ``[USER@]HOST[:PORT]`` by which nodes reach this machine; None through their connections.
     """
 
     plan: Plan
     source: Source
     on: tuple[str, ...]
     argv: tuple[str, ...] = ()
+    home_calling: str | None = None
+    home_address: str | None = None
 
 
 class CommandRun:
@@ -82,9 +87,10 @@ class CommandRun:
         Raises:
             UsageError: the request is wrong somewhere; nothing was started.
         """
-        sites = sites_from(request.on)
+        sites = with_home_calling(sites_from(request.on), request.home_calling)
         directory = runs / new_name(clock.wall(), token())
-        run = Run(sites, directory, settings=settings_from(request.on), clock=clock)
+        settings = with_address(settings_from(request.on), request.home_address)
+        run = Run(sites, directory, settings=settings, clock=clock)
         lock = _take(directory)
         facts = {
             "kind": "command",
@@ -97,6 +103,8 @@ class CommandRun:
             "total": request.source.length,
             "began": clock.wall(),
             "complete": False,
+            "home_calling": request.home_calling,
+            "home_address": request.home_address,
         }
         run.journal.set_run(facts | front_end_facts())
         return cls(run, Bag(run, request.plan), request.source, 0, lock)
@@ -131,7 +139,7 @@ class CommandRun:
         work, _, description = works[0]
         plan = Plan.from_description(description)
         words = tuple(on) or tuple(facts["on"])
-        sites = sites_from(words)
+        sites = with_home_calling(sites_from(words), facts.get("home_calling"))
         half_written = _half_written(journal, plan, work)
         if not any(site.linger_s for site in sites):  # else executors may still write there
             sweep(directory.name, half_written)
@@ -139,7 +147,8 @@ class CommandRun:
         were_on = journal.on_nodes()
         journal.forget_bundles()
         journal.close()
-        run = Run(sites, directory, settings=settings_from(words), clock=clock, fresh=False)
+        settings = with_address(settings_from(words), facts.get("home_address"))
+        run = Run(sites, directory, settings=settings, clock=clock, fresh=False)
         run.journal.set_run(front_end_facts() | {"on": [_absolute(word) for word in words]})
         run.number_from(max((first + count for first, _, count in chunks), default=1))
         run.skip_works(work)
@@ -207,6 +216,20 @@ def settings_from(on: Sequence[str]) -> Settings:
             if beat is not None:
                 settings = replace(settings, timing=replace(Timing(), beat_s=beat, silence_s=max(15.0, 5 * beat)))
     return settings
+
+
+def with_address(settings: Settings, address: str | None) -> Settings:
+    """The settings, with how nodes reach this machine.
+
+    Raises:
+        UsageError: it is no ``[USER@]HOST[:PORT]``.
+    """
+    if address is None:
+        return settings
+    from serai.access.home_calling import Front  # noqa: PLC0415 - most runs do without
+
+    url = Url.parse(address if "://" in address else f"ssh://{address}")
+    return replace(settings, front=Front(url.host, url.port or 22, url.user))
 
 
 def _absolute(word: str) -> str:

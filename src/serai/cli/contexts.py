@@ -38,7 +38,8 @@ def contexts(host: str | None, ssh_config: str | None, *, instance: bool, as_jso
     from serai.session.finding import State, Surroundings, find  # noqa: PLC0415 - the same
 
     around = Surroundings.here(SystemClock(), ask_instance=instance)
-    words = ("-F", os.path.expanduser(ssh_config)) if ssh_config else ()
+    config = ssh_config or os.environ.get("SERAI_SSH_CONFIG")
+    words = ("-F", os.path.expanduser(config)) if config else ()
     found = find(None, around, ssh_words=words) if host is None else _for_host(host, words, around)
     if as_json:
         click.echo(json.dumps([as_object(one) for one in found], indent=2))

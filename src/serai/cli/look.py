@@ -129,10 +129,15 @@ def _watch_live(archive: Archive, name: str) -> None:
 @click.command()
 @click.argument("task")
 def explain(task: str) -> None:
-    """Say why a task is where it is.
+    """Say why a task is where it is, or which way is taken to files.
 
-    TASK is its number in the newest run, or RUN:NUMBER.
+    TASK is its number in the newest run, or RUN:NUMBER, or a URL any://HOST/PATH.
     """
+    if task.startswith("any:"):
+        from serai.cli.filing.explain_url import explain_url  # noqa: PLC0415 - `serai --help` does without
+
+        explain_url(task, _width())
+        return
     from serai.cli import sentences  # noqa: PLC0415 - `serai --help` does without
     from serai.dispatch.history.archive import parse_task  # noqa: PLC0415 - the same
 

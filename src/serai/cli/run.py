@@ -42,6 +42,14 @@ SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
 @click.option("--software", multiple=True, metavar="NAME", help="A program that the node must have.")
 @click.option("--fail-fast", is_flag=True, help="End everything at the first task that fails.")
 @click.option(
+    "--home-calling",
+    type=click.Choice(["files", "shell"]),
+    help="Let tasks on ssh hosts use this machine as the host home: scp home:data/x . (shell: commands too).",
+)
+@click.option(
+    "--home-address", metavar="HOST[:PORT]", help="Where nodes reach this machine; else through the connection."
+)
+@click.option(
     "--show", type=SHOW, default="auto", help="The view: live on a terminal, lines in a log, json for programs."
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --show json.")
@@ -118,7 +126,8 @@ def _request(given: dict[str, object]) -> Request:
     if not given["no_auto_send"]:
         more = tuple(path for path in auto_send(plan) if path not in plan.shared)
         plan = replace(plan, shared=plan.shared + more)
-    return Request(plan, source, on, tuple(sys.argv[1:]))
+    mode, address = (None if given[name] is None else str(given[name]) for name in ("home_calling", "home_address"))
+    return Request(plan, source, on, tuple(sys.argv[1:]), mode, address)
 
 
 def _words(value: object) -> tuple[str, ...]:

@@ -50,6 +50,8 @@ class Description:
         error: the same for standard error; may be the same file as ``output``.
         interactive: standard input is what is written to `Job.stdin`.
         await_children: the job ends when all that it started has ended, not when its command has.
+        output_limit_bytes: how much is kept of each stream that no file is named for; what it prints beyond that is
+            thrown away. None keeps all, for as long as the disk has room.
         wall_time_limit_s: the job is ended after so many seconds.
         total_cpu_count: processors, of a batch system.
         number_of_processes: of an MPI program, say; of a batch system.
@@ -69,6 +71,7 @@ class Description:
     error: str | None = None
     interactive: bool = False
     await_children: bool = False
+    output_limit_bytes: int | None = None
     wall_time_limit_s: float | None = None
     total_cpu_count: int | None = None
     number_of_processes: int | None = None
@@ -95,6 +98,8 @@ class Description:
         texts += [one for one in (self.working_directory, self.input, self.output, self.error) if one is not None]
         if any("\0" in text for text in texts):
             raise UsageError("no text of a job can hold a zero byte")
+        if self.output_limit_bytes is not None and self.output_limit_bytes < 0:
+            raise UsageError(f"output_limit_bytes: {self.output_limit_bytes!r} is no number of bytes")
         if self.wall_time_limit_s is not None and not self.wall_time_limit_s > 0:
             raise UsageError(f"wall_time_limit_s: {self.wall_time_limit_s!r} is no length of time")
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from serai.describe.tomlplaces import Key
 
-_POOL_KEYS = ("name", "scratch", "retries", "heartbeat")
-_SITE_KEYS = ("slots", "python", "scratch", "ssh_config", "memory", "linger")
+_POOL_KEYS = ("name", "scratch", "retries", "heartbeat", "home_calling")
+_SITE_KEYS = ("slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling")
+HOME_CALLING = ("files", "shell")  # what tasks may do at the front end's machine, where they may do anything there
 _QUERY_KEYS = frozenset(_SITE_KEYS)
 _TLS_KEYS = frozenset({"ca", "cert", "key"})
 _MOST_SITES = 10_000
@@ -38,6 +39,7 @@ class SiteSpec:
             file's directory. A leading ``~`` is left as it is.
         memory_bytes: memory that tasks may use on a node.
         linger_s: how long its executors outlive the front end's last sign of life.
+        home_calling: what its tasks may do at the front end's machine: ``files`` or ``shell``.
     """
 
     url: Url
@@ -47,6 +49,7 @@ class SiteSpec:
     ssh_config: str | None = None
     memory_bytes: int | None = None
     linger_s: float | None = None
+    home_calling: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ def site_from_url(text: str) -> SiteSpec:
                 f"{url} names two scratch directories", hint="say it in the path or as ?scratch=, not both"
             )
         settings["scratch"] = url.path
+    _check_home_calling(url, settings)
     return SiteSpec(url, **settings)
 
 
@@ -147,6 +151,14 @@ def sites_from(on: Sequence[str]) -> tuple[SiteSpec, ...]:
             meant = "local:" if word in {"local", "localhost"} else f"ssh://{word.removeprefix('ssh:')}"
             raise UsageError(f"{word!r} is neither a URL nor a file", hint=f"did you mean {meant}?")
     return tuple(sites)
+
+
+def with_home_calling(sites: Sequence[SiteSpec], mode: str | None) -> tuple[SiteSpec, ...]:
+    """The sites; those reached over ssh that say nothing about home-calling say this."""
+    return tuple(
+        replace(site, home_calling=mode) if site.home_calling is None and site.url.scheme == "ssh" else site
+        for site in sites
+    )
 
 
 def _text(value: object) -> str:
@@ -176,6 +188,17 @@ def _size(value: object) -> int:
     return bytes_of(value)
 
 
+def _check_home_calling(url: Url, settings: Mapping[str, Any]) -> None:
+    if settings.get("home_calling") and url.scheme != "ssh":
+        raise UsageError(f"{url}: its tasks cannot call home", hint="home_calling is for ssh:// sites")
+
+
+def _home_calling(value: object) -> str:
+    if value not in HOME_CALLING:
+        raise UsageError("expected files or shell", hint="files: SFTP and scp; shell: commands too")
+    return str(value)
+
+
 # For each key: the field it fills, and what reads its value.
 _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "slots": ("slots", _count(1)),
@@ -184,12 +207,14 @@ _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "ssh_config": ("ssh_config", _text),
     "memory": ("memory_bytes", _size),
     "linger": ("linger_s", _duration),
+    "home_calling": ("home_calling", _home_calling),
 }
 _POOL: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "name": ("name", _text),
     "scratch": ("scratch", _text),
     "retries": ("retries", _count(0)),
     "heartbeat": ("heartbeat_s", _duration),
+    "home_calling": ("home_calling", _home_calling),
 }
 
 
@@ -212,7 +237,7 @@ class _Reader:
             raise self._mistake(("site",), "expected a list of tables", "write [[site]], with two brackets")
         sites: list[SiteSpec] = []
         for index, table in enumerate(tables):
-            sites += self._sites(table, index, settings.get("scratch"))
+            sites += self._sites(table, index, settings)
             if len(sites) > _MOST_SITES:
                 raise self._mistake(("site", index), f"more than {_MOST_SITES} sites", "split the pool")
         if not sites:
@@ -226,7 +251,7 @@ class _Reader:
             sites=tuple(sites),
         )
 
-    def _sites(self, table: Mapping[str, object], index: int, scratch: str | None) -> list[SiteSpec]:
+    def _sites(self, table: Mapping[str, object], index: int, pool: Mapping[str, Any]) -> list[SiteSpec]:
         at: Key = ("site", index)
         self._known(table, ("url", "urls", *_SITE_KEYS), at)
         if ("url" in table) == ("urls" in table):
@@ -238,18 +263,21 @@ class _Reader:
             expected = "a text" if key == "url" else "a list of texts"
             raise self._mistake((*at, key), f"expected {expected}", 'url = "ssh://A", or urls = ["ssh://A", "ssh://B"]')
         settings = self._settings(table, _SITE, at)
-        return [self._site(cast("str", url), settings, scratch, (*at, key)) for url in urls]
+        return [self._site(cast("str", url), settings, pool, (*at, key)) for url in urls]
 
-    def _site(self, url: str, settings: Mapping[str, Any], scratch: str | None, at: Key) -> SiteSpec:
+    def _site(self, url: str, settings: Mapping[str, Any], pool: Mapping[str, Any], at: Key) -> SiteSpec:
         """Makes one site: what its URL says wins over its table, and its table over the pool's."""
         try:
             own = site_from_url(url)
+            _check_home_calling(own.url, settings)
         except UsageError as error:
             raise self._mistake(at, error.what, error.hint) from error
         left = {field: value for field, value in settings.items() if getattr(own, field) is None}
         site = replace(own, **left)
         if site.scratch is None:
-            site = replace(site, scratch=scratch)
+            site = replace(site, scratch=pool.get("scratch"))
+        if site.home_calling is None and site.url.scheme == "ssh":
+            site = replace(site, home_calling=pool.get("home_calling"))
         if site.ssh_config is None or site.ssh_config.startswith("~"):
             return site  # whose home ~ means is for the one to say who opens the file
         return replace(site, ssh_config=str(Path(self.path).parent / site.ssh_config))

@@ -26,6 +26,7 @@ class NodeSpec:
         in_place: it is this very machine and user, so files are where they are.
         by_reference: functions find their modules where this process does.
         linger_s: how long its executor goes on with what it has when the front end is gone.
+        home_calling: what its tasks may do at the front end's machine: ``files``, ``shell``, or None for nothing.
     """
 
     name: str
@@ -39,6 +40,7 @@ class NodeSpec:
     in_place: bool = False
     by_reference: bool = False
     linger_s: float = 0.0
+    home_calling: str | None = None
 
 
 class Link(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random as randomness
 import secrets
 import threading
@@ -22,11 +23,13 @@ from serai.dispatch.schedule.events import Limits
 from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.pool.members import Patience
+from serai.session.home import state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from serai.access.home_calling import Front, HomeCalling
     from serai.clock import Clock
     from serai.describe.poolfile import SiteSpec
     from serai.dispatch.ports import Engine, NodeSpec
@@ -44,6 +47,7 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     keep_bytes: int = KEEP
+    front: Front | None = None  # how nodes whose tasks may call home reach this machine
 
 
 def new_name(wall: float, token: str) -> str:
@@ -82,6 +86,7 @@ class Run:
         self.directory = directory
         self.name = directory.name
         nodes = expand(sites)
+        self._home = _home_of(self.name, nodes, settings.front, self.clock)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.journal = Journal(directory / JOURNAL, fresh=fresh)
         self.landing = Landing(self.name, directory / "streams")
@@ -107,7 +112,13 @@ class Run:
             self.journal.set_node(spec.name, spec.url, member.standing, self.clock.wall(), None)
 
     def start(self) -> None:
-        """Connect to the nodes and begin."""
+        """Connect to the nodes and begin.
+
+        Raises:
+            AccessError: tasks are to call home, and this machine has no sshd, or no ssh-keygen.
+        """
+        if self._home is not None:
+            self._home.open()
         self.dispatcher.start()
 
     def reserve(self, count: int) -> int:
@@ -132,7 +143,11 @@ class Run:
 
     def close(self, deadline_s: float = 15.0, *, finished: bool = False) -> None:
         """End everything the run has anywhere; says in the journal whether the run is finished."""
-        self.dispatcher.close(deadline_s)
+        try:
+            self.dispatcher.close(deadline_s)
+        finally:
+            if self._home is not None:
+                self._home.close()
         if finished:
             self.journal.set_run({ENDED: self.clock.wall()})
         self.journal.close()
@@ -155,6 +170,26 @@ def expand(sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_
     if not nodes:
         raise UsageError("the pool has no nodes", hint="--on local: is this machine, --on ssh://HOST another one")
     return nodes
+
+
+def _home_of(
+    run: str, nodes: Sequence[tuple[NodeSpec, Engine]], front: Front | None, clock: Clock
+) -> HomeCalling | None:
+    """What lets tasks call home, where some are to."""
+    modes = {spec.home_calling for spec, _ in nodes if spec.home_calling}
+    if not modes:
+        return None
+    if len(modes) > 1:
+        raise UsageError("some sites say home_calling = files and some shell", hint="a run has one credential: say one")
+    # Most runs do without.
+    from serai.access.home_calling import HomeCalling  # noqa: PLC0415 - see above
+    from serai.dispatch.engines.ssh import SshEngine  # noqa: PLC0415 - see above
+
+    home = HomeCalling(run, modes.pop() or "", state=state_directory(os.environ), clock=clock, front=front)
+    for _, engine in nodes:
+        if isinstance(engine, SshEngine):
+            engine.home = home
+    return home
 
 
 def token() -> str:

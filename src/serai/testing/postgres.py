@@ -139,11 +139,16 @@ class PostgresServer:
         return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A server for the whole session of tests."""
+def need_postgres() -> None:
+    """Skip the test, or with CI=true and as root fail it, where there is no PostgreSQL."""
     if programs() is None:
         fail = os.environ.get("CI") == "true" and os.geteuid() == 0
         (pytest.fail if fail else pytest.skip)(f"there is no PostgreSQL: apt-get install {PACKAGE}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for the whole session of tests."""
+    need_postgres()
     with PostgresServer() as server:
         yield server

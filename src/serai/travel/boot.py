@@ -131,13 +131,40 @@ EXECUTOR = Traveller(
     first=("frames", "processes", *_of("executor", _AGENT)),
 )
 
+_COPYING = _of("copying", ("looks", "lots", "shuttle", "peers"))
 _PORTER = (
     "frames",
     "processes",
-    *_of(
-        "porter",
-        ("calls", "surroundings", "drafts", "files", "trees", "tree", "records", "keeper", "waiting", "jobs", "serve"),
-    ),
+    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees")),
+    *_COPYING,
+    *_of("porter", ("lineage", "records", "keeper", "waiting", "jobs", "serve")),
 )
-
 PORTER = Traveller(modules=_PORTER, first=_PORTER)
+
+_SHUTTLE = _of("copying", ("lots", "shuttle"))
+SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
+
+STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames", "processes", "steward"))
+
+_MAPREDUCE = (
+    "keys",
+    "splits",
+    "runs",
+    "gathering",
+    "commands",
+    "mapping",
+    "shuffle",
+    "fetching",
+    "outputs",
+    "reducing",
+    "tasks",
+    "worker",
+)
+_WORKER = (
+    "frames",
+    "processes",
+    "gateway",
+    *_of("executor", ("wire", "functions")),
+    *_of("mapreduce", _MAPREDUCE),
+)
+WORKER = Traveller(modules=_WORKER, first=_WORKER)

@@ -20,6 +20,7 @@ HEADER = struct.Struct(
     ">BHQII"
 )  # operation, lane (or another small number), identifier, length of head, length of body
 CHUNK = 256 * 1024  # bytes of a file in one frame: small enough that a heartbeat waits little behind it on a slow link
+LONG = 64 * 1024  # bytes: such frames are read to where they stay
 LIMIT = 1 << 30  # bytes; a longer frame is a broken peer
 LONGEST = LIMIT - (1 << 24)  # bytes of one result; the rest is room for what travels in the same frame
 
@@ -57,19 +58,35 @@ class Reader:
         self._fd = fd
         self._buffer = bytearray()
         self._broken = False
+        self._rest = memoryview(b"")  # a long frame that is not whole yet …
+        self._filled = 0  # … and how much of it has come
 
     def read(self) -> list[bytes] | None:
         """Read once and return the frames that are whole now, or None at the end of the stream."""
         if self._broken:
             return None
         try:
+            if self._rest:
+                return self._read_on()
             data = os.read(self._fd, 1 << 18)
         except BlockingIOError:
             return []
         except OSError:
             return None
-        if not data:
+        return self._cut(data) if data else None
+
+    def _read_on(self) -> list[bytes] | None:
+        """Read more of a long frame, straight to where it is wanted."""
+        count = os.readv(self._fd, [self._rest[self._filled :]])
+        if not count:
             return None
+        self._filled += count
+        if self._filled < len(self._rest):
+            return []
+        whole, self._rest = bytes(self._rest), memoryview(b"")
+        return [whole]
+
+    def _cut(self, data: bytes) -> list[bytes] | None:
         buffer = self._buffer
         buffer += data
         frames: list[bytes] = []
@@ -81,6 +98,11 @@ class Reader:
                 return frames or None
             stop = start + HEADER.size + head_length + body_length
             if stop > len(buffer):
+                if stop - start > LONG:
+                    self._rest = memoryview(bytearray(stop - start))
+                    self._filled = len(buffer) - start
+                    self._rest[: self._filled] = buffer[start:]
+                    start = len(buffer)
                 break
             frames.append(bytes(buffer[start:stop]))
             start = stop
@@ -89,8 +111,17 @@ class Reader:
         return frames
 
 
-def write(fd: int, data: bytes) -> None:
-    """Write all of the bytes to a blocking file descriptor."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def write(fd: int, data: bytes, more: bytes | memoryview = b"") -> None:
+    """Write all of the bytes, and those of ``more`` after them, to a blocking file descriptor."""
+    if more:
+        sent = os.writev(fd, [data, more])
+        data, more = data[sent:], memoryview(more)[max(0, sent - len(data)) :]
+    for one in (data, more):
+        view = memoryview(one)
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+def data_header(op: int, ident: int, size: int) -> bytes:
+    """What stands before ``size`` bytes of body in a frame without a head."""
+    return HEADER.pack(op, 0, ident, 0, size)

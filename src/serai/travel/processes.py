@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
 LINUX = sys.platform.startswith("linux")
@@ -26,14 +27,22 @@ def adopt_orphans() -> bool:
     Returns whether that holds. It does on Linux with /proc; elsewhere a process that leaves its group outlives its
     task.
     """
+    prctl = find_prctl()
+    return prctl is not None and prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+@functools.lru_cache(maxsize=None)
+def find_prctl() -> Callable[..., int] | None:
+    """What sets attributes of a process, where orphans can be adopted and found; None elsewhere."""
     if not LINUX or not os.path.exists("/proc/self/stat"):
-        return False
+        return None
     try:
         import ctypes  # noqa: PLC0415 - slow to import, and some small interpreters lack it
 
-        return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        found: Callable[..., int] = ctypes.CDLL(None).prctl
     except (ImportError, OSError, AttributeError):
-        return False
+        return None
+    return found
 
 
 def children_of(pid: int) -> list[int]:

@@ -110,10 +110,15 @@ class PipeLink:
             self._socket.close()
         deliver(None)
 
-    def send(self, frame: bytes) -> None:
-        """See `Link.send`."""
+    def send(self, frame: bytes, body: bytes | memoryview = b"") -> None:
+        """See `Link.send`; ``body`` follows the frame's beginning, without being copied."""
         with self._send_lock:
-            self._socket.sendall(frame)
+            if body:
+                sent = self._socket.sendmsg([frame, body])
+                frame, body = frame[sent:], memoryview(body)[max(0, sent - len(frame)) :]
+            for one in (frame, body):
+                if one:
+                    self._socket.sendall(one)
 
     def close(self, grace_s: float = CLOSE_S) -> None:
         """See `Link.close`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any, Self
 
@@ -126,9 +127,9 @@ class PorterFiles:
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         """The bytes of a file, in one."""
         try:
-            return b"".join(self.read_from(path, start, stop))
+            return _joined(self.read_from(path, start, stop))
         except HostUnreachable:
-            return b"".join(self.read_from(path, start, stop))
+            return _joined(self.read_from(path, start, stop))
 
     def read_many(self, wanted: Sequence[tuple[str, int, int | None]]) -> Iterator[bytes | Exception]:
         """The bytes of many ranges, in order; so many are asked for before the first has come."""
@@ -146,6 +147,10 @@ class PorterFiles:
         finally:
             for call in calls:
                 call.cancel()
+
+    def ahead(self, path: str, start: int, stop: int) -> Call | None:
+        """Ask for bytes that will be wanted; None where that cannot be."""
+        return self.submit("files.read", {"path": path, "start": start, "stop": stop})
 
     # ---- writing
 
@@ -266,6 +271,14 @@ class PorterFiles:
         if progress is not None:
             progress(sent, receipt.files)
         return receipt
+
+
+def _joined(pieces: Iterable[bytes]) -> bytes:
+    """All of them, without holding them twice."""
+    whole = io.BytesIO()
+    for piece in pieces:
+        whole.write(piece)
+    return whole.getvalue()
 
 
 def read_receipt(head: Mapping[str, Any]) -> TreeReceipt:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from serai.access.filesystems.far import PorterFiles
     from serai.access.filesystems.offers import HostFacts, TreeReceipt
+    from serai.access.filesystems.sftp import SftpFiles
 
 _BLOCK = 4 << 20
 
@@ -32,7 +33,6 @@ class HostedFileSystem(AbstractFileSystem):
     """The files of a host.
 
     Args:
-        far: the host's files.
         auto_mkdir: whether writing makes missing directories.
         storage_options: fsspec's.
     """
@@ -41,10 +41,14 @@ class HostedFileSystem(AbstractFileSystem):
     root_marker = "/"
     dircache: DirCache
 
-    def __init__(self, far: PorterFiles, *, auto_mkdir: bool = False, **storage_options: Any) -> None:
+    def __init__(self, *, auto_mkdir: bool = False, **storage_options: Any) -> None:
         super().__init__(**storage_options)
-        self.far = far
         self.auto_mkdir = auto_mkdir
+
+    @property
+    def far(self) -> PorterFiles | SftpFiles:
+        """The host's files."""
+        raise NotImplementedError
 
     @classmethod
     def _parent(cls, path: str) -> str:

@@ -30,8 +30,8 @@ class HostedFile(AbstractBufferedFile):
             if mode == "ab":
                 self.loc = fs.info(path)["size"] if fs.exists(path) else 0
             keep = not self.autocommit and mode != "ab"
-            self._writing = fs.far.writing(path, _HOW[mode], parents=fs.auto_mkdir, keep=keep)
             try:
+                self._writing = fs.far.writing(path, _HOW[mode], parents=fs.auto_mkdir, keep=keep)
                 self._writing.begin()
             except BaseException:
                 self.closed = True
@@ -43,7 +43,7 @@ class HostedFile(AbstractBufferedFile):
         size = end - start
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == start:
-            data = self._bytes_of(ahead[2])
+            data = b"".join(ahead[2].pieces()) or ahead[2].result()[1]
             if len(data) < size and ahead[1] < end:
                 data += self.fs.far.read(self.path, start + len(data), end)
             self._look_ahead(max(end, ahead[1]))
@@ -60,12 +60,8 @@ class HostedFile(AbstractBufferedFile):
         """Ask for what comes next before it is wanted."""
         stop = min(start + self.blocksize, self.size)
         if stop > start:
-            call = self.fs.far.submit("files.read", {"path": self.path, "start": start, "stop": stop})
-            self._ahead = (start, stop, call)
-
-    @staticmethod
-    def _bytes_of(call: Call) -> bytes:
-        return b"".join(call.pieces()) or call.result()[1]
+            call = self.fs.far.ahead(self.path, start, stop)
+            self._ahead = None if call is None else (start, stop, call)
 
     # ---- writing
 

@@ -10,7 +10,7 @@ from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 from serai.access.filesystems.far import read_receipt
 from serai.access.filesystems.offers import HostFacts, Mount
 from serai.travel.porter.calls import Pulse
-from serai.travel.porter.drafts import Draft, copy, native, put_in_place, stamp, write_at
+from serai.travel.porter.drafts import Draft, copy, encoded, native, put_in_place, stamp, write_at
 from serai.travel.porter.files import blocks, digest
 from serai.travel.porter.serve import who
 from serai.travel.porter.surroundings import addresses, mounts
@@ -37,8 +37,15 @@ class LocalFiles(LocalFileSystem):
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any) -> Any:
         path = self._strip_protocol(path)
         if not set(mode) & set("wx") or "+" in mode:
-            return super()._open(path, mode, block_size, **kwargs)
+            file = super()._open(path, mode, block_size, **kwargs)
+            if "a" in mode:
+                file.seek(0, os.SEEK_END)
+            return file
         return _WholeFile(path, mode, fs=self, **kwargs)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        """The bytes of a file or of a part of it; see fsspec."""
+        return b"".join(blocks(native(self._strip_protocol(path)), start or 0, end))
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         """Write a whole file; see fsspec."""
@@ -47,7 +54,7 @@ class LocalFiles(LocalFileSystem):
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """Copy a file; of a directory, make one."""
-        self._copy(path1, path2, keep_times=False, parents=self.auto_mkdir)
+        self._copy(path1, path2, keep_times=False, parents=True)
 
     def _copy(self, source: str, target: str, *, keep_times: bool, parents: bool) -> None:
         pulse = Pulse(None)
@@ -99,7 +106,7 @@ class LocalFiles(LocalFileSystem):
 
     def symlink(self, destination: str, path: str) -> None:
         """See `HostFiles.symlink`."""
-        os.symlink(destination.encode("utf-8", "surrogateescape"), native(self._strip_protocol(path)))
+        os.symlink(encoded(destination), native(self._strip_protocol(path)))
 
     def copy_within(self, source: str, target: str, *, keep_times: bool = False) -> None:
         """See `HostFiles.copy_within`."""

@@ -11,30 +11,23 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from serai.access.connections import target_of
-from serai.access.filesystems.far import PorterFiles
+from serai.access.filesystems.far import PURPOSE, PorterFiles
 from serai.access.filesystems.hosted import HostedFileSystem
-from serai.errors import UsageError
+from serai.access.filesystems.naming import path_of, place_of, url_of
+from serai.access.porter import shared_porter
+from serai.errors import NoPython, UsageError
 from serai.session.url import Url
 
 if TYPE_CHECKING:
     from fsspec.dircache import DirCache
 
+    from serai.access.filesystems.sftp import SftpFiles
     from serai.access.openssh import Target
 
-__all__ = ["SshFileSystem", "authority_of"]
+__all__ = ["SshFileSystem"]
 
 EXPIRY_S = 2.0  # how old a listing may be that is used once more
 MOST_LISTINGS = 1000
-_PREFIX = "ssh://"
-
-
-def authority_of(text: str, scheme: str) -> tuple[Url | None, str]:
-    """Split a URL into who and where, and the path as it stands; no URL of the scheme is a path alone."""
-    prefix = f"{scheme}://"
-    if not text.startswith(prefix):
-        return None, text
-    authority, slash, below = text[len(prefix) :].partition("/")
-    return Url.parse(prefix + authority), slash + below
 
 
 class SshFileSystem(HostedFileSystem):
@@ -70,18 +63,37 @@ class SshFileSystem(HostedFileSystem):
         if not host:
             raise UsageError("which host?", hint="write ssh://HOST/PATH, or give host=")
         url = Url("ssh", user, host, None if port is None else int(port))
-        target = target_of(url, os.environ, ssh_config)
         super().__init__(
-            PorterFiles(target, python),
             auto_mkdir=auto_mkdir,
             listings_expiry_time=listings_expiry_time,
             max_paths=MOST_LISTINGS,
             **storage_options,
         )
         self._url = url
+        self._ssh_config, self._python = ssh_config, python
+        self._far: tuple[Target, PorterFiles | SftpFiles] | None = None
         if listings_expiry_time is not None:  # threads have instances of their own, and should see each other's changes
-            key = (target, listings_expiry_time, self.dircache.use_listings_cache)
+            key = (self._target, listings_expiry_time, self.dircache.use_listings_cache)
             self.dircache = _listings.setdefault(key, self.dircache)
+
+    @property
+    def _target(self) -> Target:
+        # fsspec gives an instance again for the same arguments, whatever the environment says by then.
+        return target_of(self._url, os.environ, self._ssh_config)
+
+    @property
+    def far(self) -> PorterFiles | SftpFiles:
+        """The host's files through its porter; by SFTP where none can run."""
+        target = self._target
+        if self._far is None or self._far[0] != target:
+            try:
+                shared_porter(target, PURPOSE, self._python)
+                self._far = target, PorterFiles(target, self._python)
+            except NoPython as error:
+                from serai.access.filesystems.sftp import SftpFiles  # noqa: PLC0415 - rarely needed
+
+                self._far = target, SftpFiles(target, error)
+        return self._far[1]
 
     @property
     def fsid(self) -> str:
@@ -90,27 +102,15 @@ class SshFileSystem(HostedFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        if isinstance(path, list):
-            return [cls._strip_protocol(one) for one in path]
-        url, path = authority_of(os.fspath(path), "ssh")
-        if url is not None and path.startswith("/~") and path[2:3] in {"", "/"}:
-            path = path[1:]
-        path = path.rstrip("/")
-        if not path or path == "~" or path.startswith(("/", "~/")):
-            return path or "/"
-        return f"~/{path}"
+        return path_of(path, "ssh")
 
     def unstrip_protocol(self, name: str) -> str:
         """The URL of a path."""
-        path: str = self._strip_protocol(name)
-        return str(self._url) + ("" if path.startswith("/") else "/") + path
+        return url_of(self._url, self._strip_protocol(name))
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
-        url, _ = authority_of(path, "ssh")
-        if url is None:
-            return {}
-        return {key: value for key in ("host", "user", "port") if (value := getattr(url, key)) is not None}
+        return place_of(path, "ssh")
 
 
 _listings: dict[tuple[Target, float, bool], DirCache] = {}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LIFETIME_S = 86400.0
 _LOOPBACK = "127.0.0.1"
 _DEADLINE_S = 20.0  # for each step on a node
-_END_S = 10.0  # for a node to remove what it has
+_END_S = 3.0  # for a node to remove what it has
 _AT_ONCE = 16
 _PRIVILEGED = 1024  # below it, only root can listen: who answers there is this machine's sshd
 _NAME = re.compile(r"[\w:.][\w:.@+-]*")
@@ -100,7 +100,8 @@ class HomeCalling:
         self._authorized = AuthorizedKeys(path, state / "home-calling")
         self._key: Secret | None = None
         self._host_keys: tuple[str, ...] = ()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._preparing = 0
         self._nodes: list[tuple[Connection, str, bool]] = []  # connection, directory, whether a socket leads home
 
     def __enter__(self) -> Self:
@@ -133,7 +134,7 @@ class HomeCalling:
 
         Args:
             connection: to the node; open. It must stay open, unless the node reaches the front's address.
-            python: the node's interpreter.
+            python: the node's interpreter, as text for its shell.
 
         Returns:
             What the environment of tasks there is to have: ``PATH``, with a directory before it in which ``ssh``,
@@ -142,6 +143,16 @@ class HomeCalling:
         Raises:
             AccessError: neither way home works; the error says what was tried.
         """
+        with self._lock:
+            self._preparing += 1
+        try:
+            return self._prepare(connection, python)
+        finally:
+            with self._lock:
+                self._preparing -= 1
+                self._lock.notify_all()
+
+    def _prepare(self, connection: Connection, python: str) -> dict[str, str]:
         ways = [WayHome(self._user(), self._front.address, self._front.port)] if self._front.address else []
         ways.append(WayHome(self._user(), None, self._front.port))
         tried: list[str] = []
@@ -183,6 +194,8 @@ class HomeCalling:
             self._authorized.change(lambda text: without_lines(text, self._run, self._clock.wall()))
         finally:
             with self._lock:
+                # A node that is just being prepared finds no credential any more, and is released by who prepares it.
+                self._lock.wait_for(lambda: not self._preparing, _END_S)
                 connections = list({id(one[0]): one[0] for one in self._nodes}.values())
             if connections:
                 with ThreadPoolExecutor(min(_AT_ONCE, len(connections)), "home-end") as threads:
@@ -193,21 +206,24 @@ class HomeCalling:
         return self._front.user or getpass.getuser()
 
     def _make(self, connection: Connection, way: WayHome, python: str) -> tuple[str, str]:
-        if self._key is None:
-            raise UsageError("home-calling has not begun, or has ended")
+        key = self._key
+        if key is None:
+            raise AccessError("home-calling has not begun, or has ended", host=connection.target.host)
         host = connection.target.host
         tag = hashlib.sha256(repr(connection.target).encode()).hexdigest()[:6]
         script = making(
             f"{self._name}-{tag}",
             config_text(way, python),
             known_hosts_text(self._host_keys),
-            self._key.reveal(),
+            key.reveal(),
             [comment_of(run) for run in self._records.dead()],
         )
         done = connection.run(["sh", "-s"], deadline_s=_DEADLINE_S, stdin=script.encode())
         directory, path = read_made(done.stdout.decode("utf-8", "surrogateescape"), host)
         with self._lock:
             self._nodes.append((connection, directory, way.host is None))
+        if self._key is None:
+            raise AccessError("home-calling has ended", host=host)
         if way.host is None:
             connection.forward_back(f"{directory}/s", f"{_LOOPBACK}:{way.port}")
         return directory, path

@@ -199,6 +199,7 @@ class Records:
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = os.open(self._state / f"{run}.json", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._held[run] = number
+        (self._state / f"{run}.dead").unlink(missing_ok=True)  # a run that was taken up again
         _try_lock(number)  # nobody else can have it: it was made just now
         facts = {"pid": os.getpid(), "boot": boot_id(), "host": platform.node(), "expires": expires}
         os.write(number, json.dumps(facts | {"authorized_keys": str(authorized)}).encode())

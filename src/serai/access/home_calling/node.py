@@ -73,9 +73,9 @@ def config_text(way: WayHome, python: str) -> str:
 
     Args:
         way: how home is reached.
-        python: the interpreter that joins the way through the connection.
+        python: the interpreter that joins the way through the connection, as text for the node's shell.
     """
-    proxy = "none" if way.host else f"{shlex.quote(python).replace('%', '%%')} {HERE}/join {HERE}/s"
+    proxy = "none" if way.host else f"{python.replace('%', '%%')} {HERE}/join {HERE}/s"
     lines = [
         f"Host {NAMES}",
         f"  HostName {way.host or 'localhost'}",

@@ -205,7 +205,7 @@ class Functions:
         import cloudpickle  # noqa: PLC0415 - slow to import, and many runs do without
 
         if not self._run.by_reference:
-            for module in _modules_of(value):
+            for module in modules_of(value):
                 self._send_by_value(module, cloudpickle)
         return bytes(cloudpickle.dumps(value, PROTOCOL))
 
@@ -357,7 +357,7 @@ def _plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return all(type(value) in PLAIN for value in args) and all(type(value) in PLAIN for value in kwargs.values())
 
 
-def _modules_of(value: Any) -> set[str]:
+def modules_of(value: Any) -> set[str]:
     """The modules of what is pickled, as far as a glance tells."""
     found: set[str] = set()
     stack, seen = [value], 0

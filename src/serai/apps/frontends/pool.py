@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from serai.apps.frontends.functions import Functions, Future
-from serai.describe.poolfile import sites_from
+from serai.describe.poolfile import sites_from, with_home_calling
 from serai.describe.task import Item, Needs
 from serai.dispatch.front_end import front_end_facts
 from serai.dispatch.run import Run, Settings, new_name, token
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serai.apps.bag import Bag, Outcome
+    from serai.apps.frontends.mapreduce import MapReduceResult
     from serai.dispatch.ports import Ended
     from serai.dispatch.schedule.events import Statistics
 
@@ -49,6 +50,8 @@ class Options:
         echo: show what functions print, here.
         runs: where runs are kept; None for the user's state directory.
         settings: how nodes are treated.
+        home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files`` (SFTP, scp),
+            ``shell`` (commands too), or None for nothing.
     """
 
     retries: int = 0
@@ -56,6 +59,7 @@ class Options:
     echo: bool = True
     runs: Path | None = None
     settings: Settings = field(default_factory=Settings)
+    home_calling: str | None = None
 
 
 class _Core:
@@ -63,9 +67,8 @@ class _Core:
 
     def __init__(self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options) -> None:
         runs = options.runs or runs_directory(os.environ)
-        self.run = Run(
-            sites_from(sites or ("local:",)), runs / new_name(time.time(), token()), settings=options.settings
-        )
+        self.sites = with_home_calling(sites_from(sites or ("local:",)), options.home_calling)
+        self.run = Run(self.sites, runs / new_name(time.time(), token()), settings=options.settings)
         facts = {"kind": "pool", "began": self.run.clock.wall(), "sites": list(sites), "argv": sys.argv[:1]}
         self.run.journal.set_run(facts | front_end_facts())
         self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))
@@ -78,7 +81,11 @@ class _Core:
         self._closing = threading.Lock()
         self._done = threading.Event()
         self.run.dispatcher.when_hopeless(self._hopeless)
-        self.run.start()
+        try:
+            self.run.start()
+        except BaseException:
+            self.run.close()
+            raise
         _living.add(self)
 
     def _hopeless(self, why: str) -> None:
@@ -272,6 +279,49 @@ class Pool(Executor):
             if self._core.broken_by is not None:
                 raise self._core.broken_by
         return run_commands(self._core.run, plan, items, self._core.bags)
+
+    def mapreduce(
+        self,
+        mapper: Callable[..., Any] | str,
+        reducer: Callable[..., Any] | str | None,
+        inputs: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+        combiner: Callable[..., Any] | str | None = None,
+        *,
+        partitions: int | None = None,
+        output: str | os.PathLike[str] | None = None,
+        records: str = "lines",
+        send: Sequence[str] = (),
+    ) -> MapReduceResult:
+        """Map files, and reduce what belongs together; returns when all is done.
+
+        Workers are processes of their own on the pool's hosts, one to a slot. They may die at any moment: what they had
+        is made again, and the outputs are the same byte for byte.
+
+        Args:
+            mapper: ``function(record) -> iterable of (key, value)``; or a command: lines in, ``key TAB value`` lines
+                out.
+            reducer: ``function(key, values) -> value``; a command, which gets lines sorted by key; ``"sum"`` or
+                ``"count"``; None to leave values as they are.
+            inputs: paths, directories, globs, or URLs of such.
+            combiner: like the reducer, on each map's own output; ``"count"``: the mapper gives keys alone, which are
+                counted; ``"sum"``: values are added.
+            partitions: how many outputs; None for as many as there are workers.
+            output: a directory for ``part-00000`` and so on, lines of text; None to have the pairs by `items`.
+            records: what the mapper gets: ``"lines"`` as text, or as ``"bytes"``.
+            send: files that commands need beside those that they name.
+
+        Raises:
+            UsageError: the request is wrong; the pool has a site that is neither this machine nor an ssh host.
+            TaskFailed: a map or a reduce failed again and again.
+            NoNodeLeft: no worker is left, or none could be started.
+        """
+        from serai.apps.frontends.mapreduce import Request, run_mapreduce  # noqa: PLC0415 - most pools do without
+
+        with self._lock:
+            if self._core.closed:
+                raise RuntimeError("cannot run MapReduce after shutdown")
+        request = Request(mapper, reducer, inputs, combiner, partitions, output, records, tuple(send))
+        return run_mapreduce(request, self._core.sites, self._core.options.runs)
 
     def look(self) -> Statistics:
         """What the pool does, as of now."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import threading
 from typing import TYPE_CHECKING
 
 from serai.access.openssh import Connection, Target
@@ -15,8 +17,9 @@ from serai.travel.executor import wire
 from serai.travel.stream import PipeLink, StartFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from serai.access.home_calling import HomeCalling
     from serai.describe.poolfile import SiteSpec
     from serai.dispatch.ports import Link
 
@@ -25,11 +28,13 @@ START_S = 30.0
 
 
 class SshLink:
-    """A link over a connection; ends both."""
+    """A link over a connection; ends both, and takes back what let tasks call home."""
 
-    def __init__(self, link: PipeLink, connection: Connection) -> None:
+    def __init__(self, link: PipeLink, connection: Connection, home: HomeCalling | None) -> None:
         self._link = link
         self._connection = connection
+        self._home = home
+        self._closing = threading.Lock()
 
     def send(self, frame: bytes) -> None:
         """See `Link.send`."""
@@ -37,12 +42,22 @@ class SshLink:
 
     def close(self) -> None:
         """See `Link.close`."""
-        self._link.close()
-        self._connection.close()
+        with self._closing:  # two may ask for it, and neither may end the connection while the other still needs it
+            self._link.close()
+            if self._home is not None:
+                self._home.release(self._connection)
+            self._connection.close()
 
 
 class SshEngine:
-    """Starts agents on hosts over ssh."""
+    """Starts agents on hosts over ssh.
+
+    Attributes:
+        home: lets the tasks of nodes that ask for it call home; the run sets it, opens it and closes it.
+    """
+
+    def __init__(self) -> None:
+        self.home: HomeCalling | None = None
 
     def nodes(self, site: SiteSpec) -> list[NodeSpec]:
         """See `Engine.nodes`."""
@@ -63,6 +78,7 @@ class SshEngine:
                 scratch=site.scratch,
                 ssh_config=site.ssh_config,
                 linger_s=site.linger_s or 0.0,
+                home_calling=site.home_calling,
             )
         ]
 
@@ -75,15 +91,26 @@ class SshEngine:
         target = Target(url.host or "", url.user, url.port, config)
         connection = Connection(target, control_dir=control_directory(os.environ), clock=SystemClock())
         connection.open()
+        home = self.home if spec.home_calling else None
         try:
-            return SshLink(self._start(connection, spec, deliver), connection)
+            environment = home.prepare(connection, spec.python or PYTHON) if home is not None else {}
+            return SshLink(self._start(connection, spec, deliver, environment), connection, home)
         except BaseException:
+            if home is not None:
+                home.release(connection)
             connection.close()
             raise
 
     @staticmethod
-    def _start(connection: Connection, spec: NodeSpec, deliver: Callable[[bytes | None], None]) -> PipeLink:
+    def _start(
+        connection: Connection,
+        spec: NodeSpec,
+        deliver: Callable[[bytes | None], None],
+        environment: Mapping[str, str],
+    ) -> PipeLink:
         host, python, lingers = connection.target.host, spec.python or PYTHON, spec.linger_s > 0
+        if environment:  # an executor's environment is its tasks'
+            python = shlex.join(["env", *(f"{name}={value}" for name, value in environment.items())]) + f" {python}"
         words, parcel = EXECUTOR.command(python, lingers=lingers), EXECUTOR.packed(lingers=lingers)
         farewell = wire.pack(wire.BYE) if lingers else None
         try:

@@ -12,13 +12,14 @@ import queue
 import threading
 import time
 
-from ..frames import pack, unpack
+from ..frames import data_header, pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Optional
 
+    Send = Callable[..., None]  # takes a frame, or its beginning and its body
     Answer = Optional["tuple[Mapping[str, Any], bytes]"]
     Handler = Callable[["Call"], Answer]
 
@@ -67,19 +68,11 @@ class Call:
         body: the bytes that came with it.
     """
 
-    def __init__(
-        self,
-        number: int,
-        head: dict[str, Any],
-        body: bytes,
-        send: Callable[[bytes], None],
-        over: Callable[[Call, Callable[[], Answer]], None],
-    ) -> None:
+    def __init__(self, number: int, head: dict[str, Any], body: bytes, board: Switchboard) -> None:
         self.number = number
         self.head = head
         self.body = body
-        self._send = send
-        self._over = over
+        self._board = board
         self._ready = threading.Condition()
         self._pieces: collections.deque[bytes] = collections.deque()
         self._ended = False
@@ -100,13 +93,15 @@ class Call:
         view = memoryview(data)
         while view:
             with self._ready:
-                while not self._room and not self._cancelled:
-                    self._ready.wait()
+                if not self._room and not self._cancelled:
+                    with self.aside():
+                        while not self._room and not self._cancelled:
+                            self._ready.wait()
                 if self._cancelled:
                     raise Cancelled
                 size = min(len(view), self._room, PIECE)
                 self._room -= size
-            self._send(pack(DATA, 0, self.number, None, bytes(view[:size])))
+            self._board.send(data_header(DATA, self.number, size), view[:size])
             view = view[size:]
 
     def pieces(self) -> Iterator[bytes]:
@@ -117,15 +112,17 @@ class Call:
         """
         while True:
             with self._ready:
-                while not (self._pieces or self._ended or self._cancelled):
-                    self._ready.wait()
+                if not (self._pieces or self._ended or self._cancelled):
+                    with self.aside():
+                        while not (self._pieces or self._ended or self._cancelled):
+                            self._ready.wait()
                 if self._cancelled:
                     raise Cancelled
                 if not self._pieces:
                     return
                 piece = self._pieces.popleft()
             yield piece
-            self._send(pack(TAKEN, 0, self.number, {"bytes": len(piece)}))
+            self._board.send(pack(TAKEN, 0, self.number, {"bytes": len(piece)}))
 
     def wait(self, deadline_s: float) -> None:
         """Sleep, or wake when the call is cancelled.
@@ -145,7 +142,16 @@ class Call:
         Args:
             make: returns the answer, or raises what a handler would.
         """
-        self._over(self, make)
+        self._board.finish(self, make)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """While a handler waits for something that may be long in coming, its thread does not count."""
+        self._board.go_aside()
+        try:
+            yield
+        finally:
+            self._board.come_back()
 
     def heed(self, op: int, head: Mapping[str, Any], body: bytes) -> None:
         """Take a frame that belongs to this call."""
@@ -193,9 +199,9 @@ class Switchboard:
         send: sends a frame; may be called from several threads.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], send: Callable[[bytes], None]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], send: Send) -> None:
         self._handlers = handlers
-        self._send = send
+        self.send = send
         self._lock = threading.Lock()
         self._calls: dict[int, Call] = {}
         self._queue: queue.Queue[Call] = queue.Queue(MOST_WAITING)
@@ -210,7 +216,7 @@ class Switchboard:
             if call is not None:
                 call.heed(op, head, body)
             return
-        call = Call(number, head, body, self._send, self._finish)
+        call = Call(number, head, body, self)
         with self._lock:
             self._calls[number] = call
             more = self._idle <= self._queue.qsize() and self._threads < MOST_THREADS
@@ -229,6 +235,20 @@ class Switchboard:
         for call in calls:
             call.heed(CANCEL, {}, b"")
 
+    def go_aside(self) -> None:
+        """A thread waits for its caller: another may run in its place."""
+        with self._lock:
+            self._threads -= 1
+            more = self._idle < self._queue.qsize()
+            self._threads += more
+        if more:
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def come_back(self) -> None:
+        """It goes on."""
+        with self._lock:
+            self._threads += 1
+
     def _work(self) -> None:
         while True:
             with self._lock:
@@ -243,9 +263,10 @@ class Switchboard:
             call.wait(0)
             return self._handlers.get(str(call.head.get("do")), _nobody)(call)
 
-        self._finish(call, handle)
+        self.finish(call, handle)
 
-    def _finish(self, call: Call, make: Callable[[], Answer]) -> None:
+    def finish(self, call: Call, make: Callable[[], Answer]) -> None:
+        """End a call with what ``make`` returns or raises."""
         try:
             answer = make()
             if answer is LATER:
@@ -266,7 +287,7 @@ class Switchboard:
         with self._lock:
             self._calls.pop(call.number, None)
         with contextlib.suppress(OSError):  # the caller has gone
-            self._send(pack(op, 0, call.number, head, body))
+            self.send(pack(op, 0, call.number, head, body))
 
 
 def _nobody(call: Call) -> Answer:

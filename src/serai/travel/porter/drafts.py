@@ -19,9 +19,14 @@ FICLONE = 0x40049409  # ioctl of Linux: share a file's blocks
 MARK = b".serai"  # ends the names of what is not whole yet
 
 
+def encoded(name: str) -> bytes:
+    """A name as the system has it."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 def native(path: str) -> bytes:
-    """A path as this system has it."""
-    raw = path.encode("utf-8", "surrogateescape")
+    """A path as this system has it, with ``~`` as the home directory."""
+    raw = encoded(path)
     if b"\0" in raw:
         raise OSError(errno.EINVAL, "no name holds a NUL", path)
     if raw == b"~" or raw.startswith(b"~/"):

@@ -12,7 +12,7 @@ import os
 import stat
 
 from .calls import Pulse
-from .drafts import BLOCK, Draft, copy, move, native, put_in_place, remove, stamp, text, write_at
+from .drafts import BLOCK, Draft, copy, encoded, move, native, put_in_place, remove, stamp, text, write_at
 from .surroundings import addresses, mounts
 
 TYPE_CHECKING = False
@@ -321,7 +321,7 @@ def do_link(call: Call) -> Answer:
     if call.head.get("hard"):
         os.link(native(destination), native(call.head["path"]))
     else:
-        os.symlink(destination.encode("utf-8", "surrogateescape"), native(call.head["path"]))
+        os.symlink(encoded(destination), native(call.head["path"]))
     return None
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import resource
 import select
 import shutil
 import signal
@@ -15,7 +16,7 @@ import time
 
 from ..frames import Reader, pack, unpack
 from ..frames import write as write_all
-from . import records, tree
+from . import lineage, records
 from .calls import LATER, Cancelled, Trouble
 from .keeper import nursery
 from .waiting import KEPT, LONGEST_S, Waiting
@@ -72,7 +73,7 @@ class _Nursery:
             try:
                 write_all(self._orders.fileno(), b"".join(frames))
             except OSError:
-                raise Trouble("broken", "the process that starts jobs was ended from outside") from None
+                os._exit(1)  # it was ended from outside: whoever called makes a new porter and asks again
         until = time.monotonic() + START_S
         for event in events:
             if not event.wait(max(0.0, until - time.monotonic())):
@@ -83,7 +84,7 @@ class _Nursery:
         while True:
             frames = reader.read()
             if frames is None:
-                return
+                os._exit(1)
             for frame in frames:
                 event = self._waiting.pop(unpack(frame)[2], None)
                 if event is not None:
@@ -113,6 +114,9 @@ _swept = threading.Event()
 def begin() -> None:
     """Be ready for jobs; before this process has a second thread."""
     _nursery.append(_Nursery())
+    with contextlib.suppress(OSError, ValueError):  # each job that is waited for takes a descriptor here
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # jobs have what the nursery has
 
 
 def do_start(call: Call) -> Answer:
@@ -162,7 +166,7 @@ def _prepare(order: dict[str, Any], fed: bytes) -> bool:
         if order[key] is not None:
             order[key] = os.path.join(order["cwd"], order[key])
     facts = {key: order[key] for key in ("id", "argv", "cwd", "output", "error", "interactive")}
-    records.write(room, "job", {**facts, "created": time.time(), "boot": tree.boot()})
+    records.write(room, "job", {**facts, "created": time.time(), "boot": lineage.boot()})
     return True
 
 
@@ -245,7 +249,8 @@ def do_write(call: Call) -> Answer:
                 try:
                     size = os.write(fd, view)
                 except BlockingIOError:
-                    poll.poll(250)
+                    with call.aside():
+                        poll.poll(250)
                     continue
                 total += size
                 view = view[size:]
@@ -257,7 +262,7 @@ def do_write(call: Call) -> Answer:
 def do_end_input(call: Call) -> Answer:
     """{"id"} -> {}: its standard input ends, after what was written to it."""
     started = records.read(records.room_of(call.head["id"]), "started")
-    seen = tree.look(started["keeper"]) if started else None
+    seen = lineage.look(started["keeper"]) if started else None
     if started and seen is not None and seen.start == started["keeper_start"]:
         os.kill(started["keeper"], signal.SIGUSR1)
     return None
@@ -280,22 +285,22 @@ def do_signal(call: Call) -> Answer:
     """{"id", "number", "main"} -> {}: to the job's command only, or to all that it started as well."""
     job, number = call.head["id"], int(call.head["number"])
     started = _started(job)
-    found = tree.of_job(job, started)
+    found = lineage.of_job(job, started)
     if call.head["main"]:
         found = {pid: seen for pid, seen in found.items() if pid == started["pid"]}
-    tree.send(found, number)
+    lineage.send(found, number)
     return None
 
 
 def do_suspend(call: Call) -> Answer:
     """{"id"} -> {"jobs": [status]}."""
-    tree.stop(call.head["id"], _started(call.head["id"]))
+    lineage.stop(call.head["id"], _started(call.head["id"]))
     return do_status(_one(call))
 
 
 def do_resume(call: Call) -> Answer:
     """{"id"} -> {"jobs": [status]}."""
-    tree.send(tree.of_job(call.head["id"], _started(call.head["id"])), signal.SIGCONT)
+    lineage.send(lineage.of_job(call.head["id"], _started(call.head["id"])), signal.SIGCONT)
     return do_status(_one(call))
 
 
@@ -321,19 +326,19 @@ def do_cancel(call: Call) -> Answer:
         if started is not None:
             known[job] = started
     for job, started in known.items():
-        found = tree.of_job(job, started)
-        tree.send(found, signal.SIGTERM)
-        tree.send(found, signal.SIGCONT)  # one that is suspended could not act on the other
+        found = lineage.of_job(job, started)
+        lineage.send(found, signal.SIGTERM)
+        lineage.send(found, signal.SIGCONT)  # one that is suspended could not act on the other
     until = time.monotonic() + float(call.head["grace_s"])
     pause = 0.002
     left = dict(known)
     while True:
-        left = {job: started for job, started in left.items() if tree.of_job(job, started)}
+        left = {job: started for job, started in left.items() if lineage.of_job(job, started)}
         if not left or time.monotonic() >= until:
             break
         call.wait(min(pause, max(0.0, until - time.monotonic())))
         pause = min(0.1, pause * 2)
-    strong = [job for job, started in left.items() if not tree.kill(job, started)]
+    strong = [job for job, started in left.items() if not lineage.kill(job, started)]
     if strong:
         raise Trouble("broken", "job %s has a process that cannot be ended (another user's?)" % ", ".join(strong))
     _await_records(call, known)
@@ -361,11 +366,15 @@ def do_remove(call: Call) -> Answer:
 def sweep(keep_s: float = KEEP_S) -> None:
     """Remove what is left of jobs that ended long ago."""
     for job in records.names():
-        with contextlib.suppress(Trouble, OSError):
-            status = records.status(job)
-            last = status.get("ended") or os.stat(records.room_of(job)).st_mtime
-            if status["state"] not in KEPT and time.time() - last > keep_s:
-                shutil.rmtree(records.room_of(job), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            room = records.room_of(job)
+            last = os.stat(room).st_mtime
+            try:
+                status = records.status(job)
+            except Trouble:  # it was being made when its porter was ended
+                status = {"state": "FAILED"}
+            if status["state"] not in KEPT and time.time() - status.get("ended", last) > keep_s:
+                shutil.rmtree(room, ignore_errors=True)
 
 
 HANDLERS: dict[str, Handler] = {

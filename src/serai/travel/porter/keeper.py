@@ -7,17 +7,22 @@ forked safely.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
+import fcntl
 import gc
 import os
+import select
 import signal
+import termios
+import threading
 import time
 
 from ..frames import Reader, pack, unpack
 from ..frames import write as write_all
-from ..processes import Starter, adopt_orphans, cannot_start
-from . import records, tree
+from ..processes import Starter, adopt_orphans, cannot_start, find_prctl, signal_group
+from . import lineage, records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +38,8 @@ def nursery(orders: int, begun: int) -> NoReturn:
         orders: where orders come from, in frames.
         begun: where the number of an order is written when its keeper has started the command, or could not.
     """
-    with contextlib.suppress(ImportError):
-        import ctypes  # noqa: F401, PLC0415 - once here, and not in every keeper
+    find_prctl()  # once here, and not in every keeper
+    lineage.boot()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are on their own: nobody need collect them
     gc.disable()
     gc.freeze()  # a collector would touch, and so copy, the pages that keepers share
@@ -59,6 +64,55 @@ def nursery(orders: int, begun: int) -> NoReturn:
                     os._exit(0)
 
 
+class _Pump:
+    """Takes what a job prints through pipes, so that no more than a limit of it is kept; the rest is thrown away."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._targets: dict[int, list[int]] = {}  # by where bytes come from: the file, and how many more it gets
+
+    def pipe(self, target: int) -> int:
+        """Where to write for a file."""
+        source, end = os.pipe()
+        self._targets[source] = [target, self._limit]
+        return end
+
+    def start(self) -> None:
+        """Begin, in a thread."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def drain(self) -> None:
+        """Wait until what was written before is in its files."""
+        while True:
+            with self._lock:
+                if not any(_waiting_bytes(source) for source in self._targets):
+                    return
+            time.sleep(0.001)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        for source in self._targets:
+            poll.register(source, select.POLLIN)
+        while self._targets:
+            for source, _ in poll.poll():
+                with self._lock:
+                    data = os.read(source, 1 << 16)
+                    target, left = self._targets[source]
+                    with contextlib.suppress(OSError):  # a full disk: the job goes on, as with the limit
+                        write_all(target, data[:left])
+                    self._targets[source][1] -= len(data[:left])
+                    if not data:
+                        poll.unregister(source)
+                        del self._targets[source]
+
+
+def _waiting_bytes(source: int) -> int:
+    size = array.array("i", [0])
+    fcntl.ioctl(source, termios.FIONREAD, size)
+    return size[0]
+
+
 def keep(order: dict[str, Any], number: int, begun: int) -> None:
     """Be the keeper of a job, until it and all that it left behind have ended."""
     os.setsid()
@@ -75,20 +129,29 @@ def keep(order: dict[str, Any], number: int, begun: int) -> None:
     signal.signal(signal.SIGUSR1, lambda _number, _frame: _close(writer))
     me = os.getpid()
     main, error = 0, None
+    pump = _Pump(order["output_limit"]) if order["output_limit"] is not None else None
     canceled = os.path.exists(os.path.join(room, "canceled"))  # before it began
     if not canceled:
-        main, error = _start(order, writer)
+        main, error = _start(order, writer, pump)
     if main:
-        mine, its = tree.look(me), tree.look(main)
+        mine, its = lineage.look(me), lineage.look(main)
         started = {
             "pid": main, "start": its and its.start, "keeper": me, "keeper_start": mine and mine.start,
-            "boot": tree.boot(), "time": time.time(),
+            "boot": lineage.boot(), "time": time.time(),
         }  # fmt: skip
-        records.write(room, "started", started)
+        try:
+            records.write(room, "started", started)
+        except OSError as trouble:  # what nobody could find again must not run
+            signal_group(main, signal.SIGKILL)
+            error = "nothing can be written down about it: %s" % trouble.strerror
         write_all(begun, pack(0, 0, number))
         os.close(begun)
-        code, error = _wait(order, main, started)
-        _write_end(room, code, error)
+        if pump is not None:
+            pump.start()
+        code, said = _wait(order, main, started)
+        if pump is not None:
+            pump.drain()
+        _write_end(room, code, error or said)
     else:
         _write_end(room, None, error)
         write_all(begun, pack(0, 0, number))
@@ -105,18 +168,18 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
-def _start(order: dict[str, Any], writer: list[int]) -> tuple[int, str | None]:
+def _start(order: dict[str, Any], writer: list[int], pump: _Pump | None) -> tuple[int, str | None]:
     """Start the command; returns its process, or what is in the way."""
     where = order["cwd"] or os.path.expanduser("~")
     opened: list[int] = []
     try:
         os.chdir(where)
-        streams = _streams(order, opened, writer)
+        streams = _streams(order, opened, writer, pump)
     except OSError as error:
         if error.filename in {None, where}:
             return 0, cannot_start(order["argv"], where, error)
         return 0, "cannot open %s: %s" % (error.filename, os.strerror(error.errno or 0))
-    environment = {**os.environ, **order["environment"], tree.VARIABLE: order["id"]}
+    environment = {**os.environ, **order["environment"], lineage.VARIABLE: order["id"]}
     starter = Starter([(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)])
     try:
         return starter.start(order["argv"], environment), None
@@ -128,7 +191,7 @@ def _start(order: dict[str, Any], writer: list[int]) -> tuple[int, str | None]:
         os.chdir("/")
 
 
-def _streams(order: dict[str, Any], opened: list[int], writer: list[int]) -> tuple[int, int, int]:
+def _streams(order: dict[str, Any], opened: list[int], writer: list[int], pump: _Pump | None) -> tuple[int, int, int]:
     """Open the three standard streams; what is to be closed again goes to ``opened``."""
     room = order["room"]
 
@@ -144,11 +207,18 @@ def _streams(order: dict[str, Any], opened: list[int], writer: list[int]) -> tup
         os.set_blocking(fd_in, True)
     else:
         fd_in = opening(order["input"] or (own_in if order["fed"] else os.devnull), os.O_RDONLY)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    out = order["output"] or os.path.join(room, "out")
-    err = order["error"] or os.path.join(room, "err")
-    fd_out = opening(out, flags)
-    return fd_in, fd_out, fd_out if out == err else opening(err, flags)
+
+    def printing(named: str | None, own: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        if named is not None or pump is None:
+            return opening(named or os.path.join(room, own), flags)
+        end = pump.pipe(os.open(os.path.join(room, own), flags, 0o666))
+        opened.append(end)
+        return end
+
+    fd_out = printing(order["output"], "out")
+    same = order["output"] is not None and order["output"] == order["error"]
+    return fd_in, fd_out, fd_out if same else printing(order["error"], "err")
 
 
 def _wait(order: dict[str, Any], main: int, started: dict[str, Any]) -> tuple[int | None, str | None]:
@@ -158,12 +228,12 @@ def _wait(order: dict[str, Any], main: int, started: dict[str, Any]) -> tuple[in
 
     def over(_number: int, _frame: Any) -> None:
         if said:
-            tree.kill(order["id"], started)
+            lineage.kill(order["id"], started)
             return
         said.append("it ran longer than %g s and was ended" % order["limit_s"])
-        found = tree.of_job(order["id"], started)
-        tree.send(found, signal.SIGTERM)
-        tree.send(found, signal.SIGCONT)
+        found = lineage.of_job(order["id"], started)
+        lineage.send(found, signal.SIGTERM)
+        lineage.send(found, signal.SIGCONT)
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
 
     if order["limit_s"]:

@@ -24,7 +24,7 @@ import re
 import time
 
 from .calls import Trouble
-from .tree import boot, look
+from .lineage import boot, is_stopped, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def read(room: str, name: str) -> dict[str, Any] | None:
         with open(os.path.join(room, name), "rb") as file:
             facts: dict[str, Any] = json.loads(file.read())
             return facts
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -72,7 +72,7 @@ def watch(room: str) -> int | None:
     """Open what ends with the keeper: a descriptor that is ready to be read when it has. None when it has already."""
     try:
         fd = os.open(os.path.join(room, "alive"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return None
     try:
         os.read(fd, 1)  # nothing is ever written to it
@@ -101,7 +101,7 @@ def status(job: str) -> dict[str, Any]:
     room = room_of(job)
     made = read(room, "job")
     if made is None:
-        raise Trouble("unknown", "there is no job %s here" % job)
+        raise Trouble("usage", "there is no job %s here" % job)
     facts = {key: made.get(key) for key in ("id", "argv", "cwd", "created")}
     facts["output"], facts["error_file"] = made.get("output"), made.get("error")
     started = read(room, "started") or {}
@@ -124,7 +124,7 @@ def _under_way(room: str, made: dict[str, Any], started: dict[str, Any]) -> dict
         return {"state": "FAILED", "error": "the host was started again while it ran"}
     seen = look(started["pid"]) if started else None
     if seen is not None and started and seen.start == started["start"] and seen.state not in "ZX":
-        return {"state": "SUSPENDED" if seen.state in "Tt" else "RUNNING"}
+        return {"state": "SUSPENDED" if is_stopped(started["pid"], seen) else "RUNNING"}
     if is_kept(room):
         return {"state": "RUNNING" if started else "NEW"}
     return _ended(room) or _unkept(room, made, started)  # its end may have come in the meantime

@@ -8,10 +8,11 @@ import platform
 import sys
 import threading
 
+from ..copying import looks, lots, peers
 from ..frames import Reader, peek, write
 from . import files, jobs, trees
 from .calls import BYE, Switchboard
-from .tree import boot
+from .lineage import boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,11 +52,14 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     jobs.begin()  # before there are threads
     lock = threading.Lock()
 
-    def send(frame: bytes) -> None:
+    def send(frame: bytes, body: bytes | memoryview = b"") -> None:
         with lock:
-            write(fd_out, frame)
+            write(fd_out, frame, body)
 
-    board = Switchboard({"who": _who, **files.HANDLERS, **trees.HANDLERS, **jobs.HANDLERS}, send)
+    handlers = {"who": _who}
+    for room in (files, trees, looks, lots, peers, jobs):
+        handlers.update(room.HANDLERS)
+    board = Switchboard(handlers, send)
     reader = Reader(fd_in)
     while True:
         frames = reader.read()

@@ -23,7 +23,7 @@ import stat
 import struct
 
 from .calls import Pulse, Trouble
-from .drafts import BLOCK, MARK, another_name, native, text, write
+from .drafts import BLOCK, MARK, another_name, encoded, native, text, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def native_name(name: str) -> bytes:
     Raises:
         OSError: it leads out of the root.
     """
-    raw = name.encode("utf-8", "surrogateescape")
+    raw = encoded(name)
     parts = raw.split(b"/")
     if b"\0" in raw or any(part in {b"", b".", b".."} for part in parts):
         raise OSError(errno.EINVAL, "not a name below the root of a tree", name)
@@ -305,7 +305,7 @@ class Unpacker:
                 made.update(part)
                 arrival.attempt(write, arrival.fd, part)
             if made.digest() != source.exactly(DIGEST_BYTES):
-                arrival.error = OSError(errno.EIO, "it arrived with another digest than it was sent with", name)
+                arrival.error = OSError(errno.EBADMSG, "it arrived with another digest than it was sent with", name)
             arrival.attempt(arrival.settle, mode, mtime_ns)
         finally:
             arrival.close()
@@ -328,7 +328,7 @@ class Unpacker:
     def _link(self, name: str, mtime_ns: int, destination: str) -> None:
         folder, last = self._inside(name)
         temporary = another_name(last)
-        os.symlink(destination.encode("utf-8", "surrogateescape"), temporary, dir_fd=folder)
+        os.symlink(encoded(destination), temporary, dir_fd=folder)
         try:
             with contextlib.suppress(NotImplementedError):
                 os.utime(temporary, ns=(mtime_ns, mtime_ns), dir_fd=folder, follow_symlinks=False)

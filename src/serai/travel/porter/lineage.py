@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ PROC = os.path.exists("/proc/self/stat")
 Seen = collections.namedtuple("Seen", "state parent group start")  # noqa: PYI024 - typing is slow to import
 
 
+@functools.lru_cache(maxsize=None)
 def boot() -> str:
     """What differs from machine to machine and from start to start of it; empty where the system does not say."""
     try:
@@ -43,6 +45,24 @@ def look(pid: int) -> Seen | None:
         return Seen(words[0].decode(), int(words[1]), int(words[2]), int(words[19]))
     except (OSError, IndexError, ValueError):
         return None
+
+
+def is_stopped(pid: int, seen: Seen) -> bool:
+    """Whether a process does nothing until it is told to go on.
+
+    One that has called vfork (shells do, and posix_spawn) does not stop while its child has not called exec. Where that
+    child was stopped, it cannot go on either, and the signal waits for it.
+    """
+    if seen.state in "Tt":
+        return True
+    if seen.state != "D" or not PROC:
+        return False
+    pending = 0
+    with contextlib.suppress(OSError, ValueError), open("/proc/%d/status" % pid) as file:
+        for line in file:
+            if line.startswith(("SigPnd:", "ShdPnd:")):
+                pending |= int(line.split()[1], 16)
+    return bool(pending >> (signal.SIGSTOP - 1) & 1)
 
 
 def processes() -> dict[int, Seen]:
@@ -126,7 +146,7 @@ def stop(job: str, started: Mapping[str, Any], deadline_s: float = 5.0) -> None:
     """Stop all of a job; looks again until nothing runs, for it may fork in the meantime."""
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
-        running = {pid: seen for pid, seen in of_job(job, started).items() if seen.state not in "Tt"}
+        running = {pid: seen for pid, seen in of_job(job, started).items() if not is_stopped(pid, seen)}
         if not running:
             return
         send(running, signal.SIGSTOP)

@@ -1,0 +1,1 @@
+"""MapReduce: splits, workers that come and go, and one set of sorted files."""

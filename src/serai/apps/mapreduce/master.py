@@ -1,0 +1,375 @@
+"""The master's decisions: events in, actions out; neither clock nor I/O.
+
+A task is in exactly one state: in a queue, running (one attempt, or two when the first is slow), or done. Reduces start
+when every map is done. What a worker made dies with it: its maps go back into the queue while a reduce needs them, and
+reduces that were given before may end or say what is missing. Of two attempts the first to end counts (Dean and
+Ghemawat, *MapReduce*, OSDI 2004, sections 3.3 and 3.6, whose rules these are).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serai.apps.mapreduce.events import (
+    MAP,
+    REDUCE,
+    Accept,
+    Action,
+    Asked,
+    Bar,
+    Cancel,
+    Discard,
+    Done,
+    Event,
+    Expecting,
+    Fail,
+    Failed,
+    Finish,
+    Give,
+    Gone,
+    Joined,
+    Order,
+    Reopen,
+    Tick,
+    Waited,
+)
+from serai.apps.mapreduce.tasks import Attempt, Durations, Queue, Task, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from serai.apps.mapreduce.plan import Split
+
+MOST_EXCUSED = 12  # failures of one task that were no fault of its own
+MOST_LOST = 12  # times that one map's output could not be got
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the master may be told.
+
+    Attributes:
+        retries: how often a task that failed is tried again.
+        faults: failures in a row after which a worker gets nothing more, if another one does well.
+        slow: a task is doubled when it takes so many times the median.
+        slow_least_s: but never before this.
+        alone_s: how long to wait for a silent worker when there is no other.
+    """
+
+    retries: int = 3
+    faults: int = 6
+    slow: float = 2.0
+    slow_least_s: float = 2.0
+    alone_s: float = 30.0
+
+
+class Master:
+    """The state of a run, and every decision about it.
+
+    Args:
+        splits: what is mapped.
+        partitions: how many reduces.
+        rules: limits.
+
+    Attributes:
+        maps: by their numbers.
+        reduces: by their numbers.
+        workers: all that ever registered, by id.
+        queues: by kind, tasks that nobody has.
+        running: by kind, the numbers of tasks that somebody has.
+        ended: there is nothing more to decide.
+    """
+
+    def __init__(self, splits: Sequence[Split], partitions: int, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules()
+        self.maps = [Task(MAP, number, split.host) for number, split in enumerate(splits)]
+        self.reduces = [Task(REDUCE, number) for number in range(partitions)]
+        self.workers: dict[str, Worker] = {}
+        self.maps_done = 0
+        self.reduces_done = 0
+        self.ended = False
+        self.queues = {MAP: Queue(), REDUCE: Queue()}
+        self._took = {MAP: Durations(), REDUCE: Durations()}
+        self.running: dict[str, set[int]] = {MAP: set(), REDUCE: set()}
+        self._expecting = Expecting(1)
+        self._alone_since: float | None = None
+        self._step = 0
+        self._now = 0.0
+        self._actions: list[Action] = []
+        for task in (*self.maps, *self.reduces):
+            self.queues[task.kind].add(task)
+
+    # ---- the one way in
+
+    def decide(self, event: Event, now: float) -> list[Action]:
+        """Takes an event and gives what is to be done about it, in order.
+
+        Args:
+            event: what happened.
+            now: seconds on a clock that never goes back.
+        """
+        self._step += 1
+        self._now = now
+        self._actions = []
+        if not self.ended:
+            self._take(event)
+        if not self.ended:
+            self._serve()
+        if not self.ended:
+            self._look_for_the_end()
+        return self._actions
+
+    @property
+    def phase(self) -> str:
+        """What is worked on: `MAP` or `REDUCE`."""
+        return MAP if self.maps_done < len(self.maps) else REDUCE
+
+    def task(self, order: Order) -> Task | None:
+        """The task of an order; None when a worker made it up."""
+        tasks = {MAP: self.maps, REDUCE: self.reduces}.get(order.kind, [])
+        return tasks[order.number] if 0 <= order.number < len(tasks) else None
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Joined():
+                worker = self._alive(event.worker)
+                worker.host = event.host
+            case Gone():
+                self._gone(event)
+            case Asked():
+                self._asked(self._alive(event.worker))
+            case Waited():
+                if event.worker in self.workers:
+                    self.workers[event.worker].waits = False
+            case Done():
+                self._done(event)
+            case Failed():
+                self._failed(event)
+            case Expecting():
+                self._expecting = event
+            case Tick():
+                pass
+
+    # ---- workers
+
+    def _alive(self, name: str) -> Worker:
+        """The worker that just gave a sign of life; one that was thought lost begins anew."""
+        worker = self.workers.get(name)
+        if worker is None:
+            worker = self.workers[name] = Worker(name)
+        worker.alive, worker.final = True, False
+        return worker
+
+    def _gone(self, event: Gone) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        worker.final = worker.final or event.final
+        if not worker.alive:
+            return
+        worker.alive = worker.waits = False
+        self._release(worker)
+        for number in sorted(worker.outputs):
+            self._reopen(self.maps[number], event.why)
+        worker.outputs.clear()
+
+    def _asked(self, worker: Worker) -> None:
+        self._release(worker)
+        worker.waits = True
+
+    def _release(self, worker: Worker) -> None:
+        """Takes from a worker what it has; the task goes back into its queue unless another attempt is under way."""
+        attempt, worker.current, worker.cancelled = worker.current, None, False
+        if attempt is None:
+            return
+        task = self.task(attempt.order)
+        if task is None or task.running.get(attempt.order.attempt) is not attempt:
+            return
+        del task.running[attempt.order.attempt]
+        if not task.running:
+            self.running[task.kind].discard(task.number)
+            if not task.done:
+                self.queues[task.kind].add(task)
+
+    def _blame(self, worker: Worker, what: str) -> None:
+        worker.faults += 1
+        others_do_well = any(one.usable and one.done and not one.faults for one in self.workers.values())
+        if worker.faults >= self.rules.faults and others_do_well and not worker.barred:
+            worker.barred = True
+            self._actions.append(Bar(worker.name, f"it failed {worker.faults} times in a row, last: {what}"))
+
+    # ---- tasks
+
+    def _done(self, event: Done) -> None:
+        worker = self._alive(event.worker)
+        task = self.task(event.order)
+        had = self._its_current(worker, event.order)
+        self._release_if(worker, event.order)
+        if task is None:
+            return
+        if task.done:
+            if (task.worker, task.accepted) != (event.worker, event.order.attempt):  # else it is said a second time
+                self._actions.append(Discard(event.worker, event.order, event.output))
+            return
+        worker.faults = 0
+        worker.done += 1
+        if had is not None:
+            self._took[task.kind].add(self._now - had.began)
+        task.output, task.worker, task.done_step = event.output, event.worker, self._step
+        task.accepted = event.order.attempt
+        self.queues[task.kind].remove(task)
+        self.running[task.kind].discard(task.number)
+        if task.kind == MAP:
+            self.maps_done += 1
+            worker.outputs.add(task.number)
+        else:
+            self.reduces_done += 1
+        self._actions.append(Accept(event.worker, event.order))
+        self._cancel_others(task)
+
+    def _cancel_others(self, task: Task) -> None:
+        for attempt in task.running.values():
+            self.workers[attempt.worker].cancelled = True
+            self._actions.append(Cancel(attempt.worker, attempt.order))
+        task.running.clear()
+
+    @staticmethod
+    def _its_current(worker: Worker, order: Order) -> Attempt | None:
+        current = worker.current
+        return current if current is not None and current.order == order else None
+
+    def _release_if(self, worker: Worker, order: Order) -> None:
+        if self._its_current(worker, order) is not None:
+            self._release(worker)
+
+    def _failed(self, event: Failed) -> None:
+        worker = self._alive(event.worker)
+        task = self.task(event.order)
+        attempt, cancelled = self._its_current(worker, event.order), worker.cancelled
+        excused = event.transient or bool(event.missing)
+        counts = task is not None and attempt is not None and not cancelled and not task.done
+        said = f"{worker.host + ': ' if worker.host else ''}{event.what}"
+        if task is not None and counts and not excused:
+            task.failures.append(said)
+            task.failed_on.add(worker.name)
+        self._release_if(worker, event.order)
+        if task is None or attempt is None or cancelled:
+            return  # it was withdrawn: how it ended is nobody's fault
+        for number in event.missing:
+            if 0 <= number < len(self.maps):
+                self._missing(self.maps[number], attempt, event.what)
+        if not counts:
+            return
+        self._blame(worker, event.what)
+        task.excused += excused
+        if task.excused > MOST_EXCUSED:
+            self._fail(f"{self._called(task)} failed {task.excused} times, last: {said}", of_task=False)
+        elif len(task.failures) > self.rules.retries:
+            self._fail(f"{self._called(task)} failed {len(task.failures)} times", tuple(task.failures), of_task=True)
+
+    def _missing(self, task: Task, attempt: Attempt, what: str) -> None:
+        """A reduce could not get a map's output; if that is the one that it was told of, it is made again."""
+        if not task.done or task.done_step > attempt.step:
+            return
+        holder = self.workers[task.worker]
+        holder.outputs.discard(task.number)
+        task.lost += 1
+        if task.lost > MOST_LOST:
+            self._fail(f"the output of {self._called(task)} could not be got {task.lost} times: {what}", of_task=False)
+            return
+        self._reopen(task, what)
+
+    def _reopen(self, task: Task, why: str) -> None:
+        """Have a map made again, which some reduce needs."""
+        task.output, task.worker = None, ""
+        self.maps_done -= 1
+        self.queues[MAP].add(task)
+        self._actions.append(Reopen(task.number, why))
+
+    @staticmethod
+    def _called(task: Task) -> str:
+        return f"the {task.kind} {task.number}"
+
+    # ---- giving
+
+    def _serve(self) -> None:
+        """Give waiting workers what there is."""
+        for worker in self.workers.values():
+            if worker.waits and worker.usable:
+                self._serve_one(worker)
+
+    def _serve_one(self, worker: Worker) -> None:
+        kind = self.phase
+        tasks = self.maps if kind == MAP else self.reduces
+        if len(self.queues[kind]):
+            hosts = {one.host for one in self.workers.values() if one.usable}
+            for number in self.queues[kind].for_host(worker.host, hosts):
+                if self.may_take(worker, tasks[number]):
+                    self._give(worker, tasks[number], again=False)
+                    return
+        slow = self._slowest(worker, kind)
+        if slow is not None:
+            self._give(worker, slow, again=True)
+
+    def may_take(self, worker: Worker, task: Task) -> bool:
+        """A task that failed on a worker goes to others, while there are any."""
+        if worker.name not in task.failed_on:
+            return True
+        return not any(other.usable and other.name not in task.failed_on for other in self.workers.values())
+
+    def _slowest(self, worker: Worker, kind: str) -> Task | None:
+        """The task that has taken longest, if that is too long and nobody else has it as well."""
+        median = self._took[kind].median()
+        if median is None:
+            return None
+        limit_s = max(self.rules.slow_least_s, self.rules.slow * median)
+        tasks = self.maps if kind == MAP else self.reduces
+        slow = [
+            (attempt.began, number)
+            for number in self.running[kind]
+            if len(tasks[number].running) == 1
+            for attempt in tasks[number].running.values()
+            if attempt.worker != worker.name
+            and self._now - attempt.began >= limit_s
+            and worker.name not in tasks[number].failed_on
+        ]
+        return tasks[min(slow)[1]] if slow else None
+
+    def _give(self, worker: Worker, task: Task, *, again: bool) -> None:
+        task.attempts += 1
+        order = Order(task.kind, task.number, task.attempts)
+        attempt = Attempt(order, worker.name, self._now, self._step)
+        self.queues[task.kind].remove(task)
+        self.running[task.kind].add(task.number)
+        task.running[order.attempt] = attempt
+        worker.current, worker.cancelled, worker.waits = attempt, False, False
+        self._actions.append(Give(worker.name, order, again))
+
+    # ---- the end
+
+    def _look_for_the_end(self) -> None:
+        if self.reduces_done == len(self.reduces):
+            self.ended = True
+            for task in (*self._unfinished(MAP), *self._unfinished(REDUCE)):
+                self._cancel_others(task)
+            self._actions.append(Finish())
+            return
+        if any(worker.usable for worker in self.workers.values()) or self._expecting.count:
+            self._alone_since = None
+            return
+        if self._alone_since is None:
+            self._alone_since = self._now
+        may_return = any(not worker.final and not worker.barred for worker in self.workers.values())
+        if not may_return or self._now - self._alone_since >= self.rules.alone_s:
+            what = "no worker is left" if self.workers else "no worker could be started"
+            self._fail(what, self._expecting.why, of_task=False)
+
+    def _unfinished(self, kind: str) -> list[Task]:
+        tasks = self.maps if kind == MAP else self.reduces
+        return [tasks[number] for number in self.running[kind]]
+
+    def _fail(self, what: str, tried: tuple[str, ...] = (), *, of_task: bool) -> None:
+        if not self.ended:
+            self.ended = True
+            self._actions.append(Fail(what, tried, of_task))

@@ -1,0 +1,99 @@
+"""How inputs become splits, and how many outputs there are. Pure.
+
+A split is a range of bytes of one input; its worker begins after the first end of a line at or behind its start, and
+ends with the line that its stop falls into, so that every line belongs to one split. What is compressed is one split.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TARGET_BYTES = 64 << 20
+SMALLEST_BYTES = 1 << 20  # below this a split's start costs more than its work
+SPLITS_PER_WORKER = 3  # so that workers of different speed end together
+MOST_SPLITS = 10_000  # every reduce is told where each one's output is
+MOST_PARTITIONS = 256  # that are chosen when none are asked for
+
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".lzma": "xz", ".zst": "zstd"}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file that is mapped.
+
+    Attributes:
+        url: how the front end reads it.
+        size: in bytes; None when nobody knows it, then it is not split.
+        host: where it lies: "" for this machine, a host's name as the sites have it, None for none of them.
+        path: its path there.
+        compression: as `COMPRESSIONS` names it; None for none.
+    """
+
+    url: str
+    size: int | None
+    host: str | None = ""
+    path: str | None = None
+    compression: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What one map task reads.
+
+    Attributes:
+        input: the number of its input.
+        start: the first byte.
+        stop: behind the last byte; None for the input's end.
+        host: as of its input.
+    """
+
+    input: int
+    start: int
+    stop: int | None
+    host: str | None = None
+
+
+def compression_of(name: str) -> str | None:
+    """How a file is compressed, by its name."""
+    return next((kind for suffix, kind in COMPRESSIONS.items() if name.lower().endswith(suffix)), None)
+
+
+def split_bytes(total: int, workers: int) -> int:
+    """How large a split should be: a third of a worker's share, within limits.
+
+    Args:
+        total: bytes of all inputs.
+        workers: how many are expected, at least 1.
+    """
+    share = -(-total // (max(1, workers) * SPLITS_PER_WORKER))
+    return max(min(TARGET_BYTES, max(SMALLEST_BYTES, share)), -(-total // MOST_SPLITS))
+
+
+def splits_of(inputs: Sequence[Input], workers: int, target: int | None = None) -> list[Split]:
+    """Cuts inputs into splits: in their order, together every byte once. Inputs without bytes have none.
+
+    Args:
+        inputs: all of them.
+        workers: how many are expected.
+        target: bytes of a split; None to choose.
+    """
+    target = target or split_bytes(sum(one.size or 0 for one in inputs), workers)
+    splits: list[Split] = []
+    for number, one in enumerate(inputs):
+        if one.size is None or (one.compression is not None and one.size):
+            splits.append(Split(number, 0, None, one.host))
+            continue
+        pieces = -(-one.size // target)
+        bounds = [one.size * piece // pieces for piece in range(pieces + 1)] if pieces else []
+        splits += [Split(number, start, stop, one.host) for start, stop in itertools.pairwise(bounds)]
+    return splits
+
+
+def partitions_for(asked: int | None, workers: int) -> int:
+    """How many outputs: what was asked for, or one for each worker that is."""
+    return asked if asked is not None else max(1, min(workers, MOST_PARTITIONS))

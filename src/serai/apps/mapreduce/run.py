@@ -1,0 +1,313 @@
+"""A MapReduce run put together: inputs, the gateway, the advert service, the launch of workers, and the desk between.
+
+A worker is known by its ad: it registers in the advert service, is used when it asks for the job, and is lost
+when its ad expires or its process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from serai.adverts.gateway import Gateway
+from serai.adverts.handlers import advert_handlers
+from serai.adverts.service import open_adverts
+from serai.apps.mapreduce import events as ev
+from serai.apps.mapreduce.desk import Desk, Work
+from serai.apps.mapreduce.files import Outputs, Relay
+from serai.apps.mapreduce.inputs import expand, host_key
+from serai.apps.mapreduce.job import Job, Shuffle
+from serai.apps.mapreduce.launch import Launch, Place
+from serai.apps.mapreduce.master import Rules
+from serai.apps.mapreduce.plan import partitions_for, splits_of
+from serai.apps.mapreduce.record import NAME, Record
+from serai.clock import SystemClock
+from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
+from serai.session.home import state_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from serai.clock import Clock
+    from serai.describe.mapreduce import Session
+
+TICK_S = 0.2
+LOOK_S = 1.0  # between two looks at the ads of workers
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run treats its workers.
+
+    Attributes:
+        rules: of the master.
+        join_s: for a worker that was started to register.
+        split_bytes: of a map's input; None to choose.
+    """
+
+    rules: Rules = field(default_factory=Rules)
+    join_s: float = 60.0
+    split_bytes: int | None = None
+
+
+def new_directory(environment: Mapping[str, str], wall: float, base: Path | None = None) -> Path:
+    """Make the directory of a new run; its last part is the run's name.
+
+    Args:
+        environment: says where the state directory is.
+        wall: seconds since the epoch.
+        base: another place than the state directory.
+    """
+    name = time.strftime("%m%d-%H%M%S", time.localtime(wall)) + "-" + secrets.token_hex(2)
+    directory = (base or state_directory(environment)) / "mapreduce" / name
+    directory.mkdir(parents=True, mode=0o700)
+    return directory
+
+
+class Running:
+    """A run that goes on. A context: at its end no worker is left, whatever happened.
+
+    Args:
+        session: what was asked for.
+        directory: the run's own, which is there; its last part is the run's name.
+        job: what workers run; made of the session's commands when None.
+        options: see there.
+        clock: tells the time.
+
+    Raises:
+        UsageError: an input is not there, or a file that must travel cannot be read.
+        AccessError: a host cannot be asked for its inputs.
+
+    Attributes:
+        desk: what workers are told, and what became of it.
+        gateway: where they call, from the start on.
+        record: what happened.
+        troubles: what did not work, in sentences, while the run goes on.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        directory: Path,
+        *,
+        job: Job | None = None,
+        options: Options | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.session = session
+        self.name = directory.name
+        self._options = options or Options()
+        self._clock = clock or SystemClock()
+        self._job = job or Job(session.program)
+        self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
+        self._directory = directory
+        inputs = expand(session.inputs, self._configs)
+        workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
+        splits = splits_of(inputs, workers, self._options.split_bytes)
+        self.work = Work(inputs, splits, partitions_for(session.partitions, workers))
+        output = session.output or str(directory / "out")
+        self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
+        self.record = Record(directory / NAME, self._clock)
+        self.desk = Desk(self.work, self._options.rules, self.outputs, self.record, self._clock, self._barred)
+        self.troubles: list[str] = []
+        self._shuffle = Shuffle(self._clock.wall())
+        self._places: dict[str, Place] = {}  # of workers that were started
+        self._starting: dict[str, float] = {}  # workers that have not registered, and until when they may
+        self._hosts_starting = 0
+        self._silent: set[str] = set()
+        self._closed = threading.Event()
+        self._stack = contextlib.ExitStack()
+        self._workers_at = f"/mapreduce/{self.name}/workers"
+
+    # ---- its life
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self._stack.callback(self.record.close)
+        self._stack.callback(self.outputs.close)
+        self.outputs.open(self.work.partitions)
+        self._adverts = self._stack.enter_context(open_adverts(self.session.adverts))
+        relay = Relay(self.work.inputs, self._configs, self.desk.holder_of)
+        self._stack.callback(relay.close)
+        handlers = {
+            **advert_handlers(self._adverts, f"/mapreduce/{self.name}"),
+            **self.desk.handlers(),
+            "work.job": self._on_job,
+            "file.read": relay.read_input,
+            "peer.read": relay.read_peer,
+            "file.write": self.outputs.write,
+            "file.commit": self.outputs.commit,
+        }
+        gateway = self.gateway = self._stack.enter_context(Gateway(handlers, self._directory / "gateway"))
+        launch = Launch(self.session.hosts, self._job.program, gateway.address, gateway.token, self)
+        self._adverts.put(f"/mapreduce/{self.name}", self._ad())
+        self._stack.callback(self._forget_ads)
+        size = sum(one.size or 0 for one in self.work.inputs)
+        work = {"inputs": len(self.work.inputs), "bytes": size, "splits": len(self.work.splits)}
+        facts = {"run": self.name, "session": self.session.name, **work, "partitions": self.work.partitions}
+        self.record.note("began", **facts)
+        self._hosts_starting = len(launch.places)
+        self._tell_expecting()
+        self._stack.callback(launch.close)
+        launch.start()
+        threading.Thread(target=self._watch, name="mapreduce", daemon=True).start()
+
+    def _ad(self) -> dict[str, Any]:
+        ad: dict[str, Any] = {"name": self.session.name, "output": self.session.output or ""}
+        ad |= {"splits": len(self.work.splits), "partitions": self.work.partitions}
+        return ad | dict(self.session.facts)
+
+    def _forget_ads(self) -> None:
+        with contextlib.suppress(SeraiError, OSError):
+            self._adverts.remove(f"/mapreduce/{self.name}", recursive=True)
+
+    def close(self) -> None:
+        """End the workers and remove what was not accepted; harmless when done twice."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self.desk.close()
+            self._stack.close()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has ended, well or badly; waits for that."""
+        with self.desk.changed:
+            return self.desk.changed.wait_for(lambda: self.desk.end is not None, timeout_s)
+
+    def files(self) -> list[str]:
+        """The outputs in order, once it has ended.
+
+        Raises:
+            TaskFailed: a map or a reduce failed for good.
+            NoNodeLeft: no worker is left.
+        """
+        end = self.desk.end
+        if isinstance(end, ev.Fail):
+            kind = TaskFailed if end.of_task else NoNodeLeft
+            raise kind(end.what, tried=tuple(dict.fromkeys(end.tried or tuple(self.troubles))))
+        if end is None:
+            raise DeadlineExceeded("the run has not ended")
+        return self.outputs.deliver(self.desk.finals[number] for number in range(self.work.partitions))
+
+    # ---- what the launch says (Crew)
+
+    def host_up(self, host: Place, workers: Sequence[str]) -> None:
+        """See `Crew.host_up`."""
+        with self.desk.changed:
+            self._hosts_starting -= 1
+            for worker in workers:
+                self._places[worker] = host
+                self._starting[worker] = self._clock.now() + self._options.join_s
+            self.record.note("host", host=host.name, workers=list(workers), facts=host.facts)
+            self._tell_expecting()
+
+    def host_failed(self, host: Place, why: str) -> None:
+        """See `Crew.host_failed`."""
+        with self.desk.changed:
+            its_own = [worker for worker, place in self._places.items() if place is host]
+            self._hosts_starting -= not its_own
+            for worker in its_own:
+                self._starting.pop(worker, None)
+            self._trouble(why)
+
+    def worker_ended(self, worker: str, why: str) -> None:
+        """See `Crew.worker_ended`."""
+        with self.desk.changed:
+            if self.desk.over:
+                return
+            self._starting.pop(worker, None)
+            wanted = worker not in self.desk.banished
+            self.desk.banished.add(worker)
+            self.desk.tell(ev.Gone(worker, why, final=True))
+            if wanted:
+                self._trouble(f"{self.label(worker)}: {why}")
+
+    def _trouble(self, words: str) -> None:
+        self.troubles.append(words)
+        self.record.note("trouble", why=words)
+        self._tell_expecting()
+
+    def _barred(self, worker: str, why: str) -> None:
+        self.troubles.append(f"{self.label(worker)} gets nothing more: {why}")  # the master knows: it is not told again
+
+    def _tell_expecting(self) -> None:
+        count = self._hosts_starting + len(self._starting)
+        self.desk.tell(ev.Expecting(count, tuple(self.troubles)))
+
+    def label(self, worker: str) -> str:
+        """A worker's name for people."""
+        place = self._places.get(worker)
+        return f"{place.name}/{worker}" if place is not None else worker
+
+    # ---- time, and signs of life
+
+    def _watch(self) -> None:
+        """Tick, and look which workers still renew their ads."""
+        looked = self._clock.now()
+        while not self._closed.wait(TICK_S) and not self.desk.over:
+            now = self._clock.now()
+            with self.desk.changed:
+                for worker in [one for one, until in self._starting.items() if now > until]:
+                    del self._starting[worker]
+                    self._trouble(f"{self.label(worker)} did not register within {self._options.join_s:g} s")
+                self.desk.tell(ev.Tick())
+            if now - looked >= LOOK_S:
+                looked = now
+                self._look_at_ads()
+
+    def _look_at_ads(self) -> None:
+        try:
+            living = {entry.path.rpartition("/")[2] for entry in self._adverts.list(self._workers_at)}
+        except (SeraiError, OSError) as error:
+            self.record.note("trouble", why=f"the adverts cannot be read: {error}")
+            return
+        with self.desk.changed:
+            for worker in sorted(set(self.desk.known) - self.desk.banished):
+                if worker in living:
+                    self._silent.discard(worker)
+                elif worker not in self._silent:
+                    self._silent.add(worker)
+                    self.desk.tell(ev.Gone(worker, "it gave no sign of life"))
+
+    # ---- registering
+
+    def _on_job(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        """``work.job``: {worker} -> what it will run; it has registered before."""
+        worker = str(head.get("worker"))
+        entry = None if "/" in worker else self._adverts.get(f"{self._workers_at}/{worker}")
+        if entry is None:
+            raise UsageError(f"worker {worker} has not registered")
+        with self.desk.changed:
+            if worker in self.desk.banished or self.desk.over:
+                raise UsageError(f"worker {worker} is not wanted any more")
+            place = self._places.get(worker)
+            self._starting.pop(worker, None)
+            why = self._job.why_not(entry.attributes)
+            if why:
+                self.desk.banished.add(worker)
+                self._trouble(f"{self.label(worker)}: {why}")
+                raise UsageError(why)
+            what = self._job.head_for(place)
+            self._silent.discard(worker)
+            self.desk.join(worker, dict(entry.attributes), place)
+            self._tell_expecting()
+        facts = {"run": self.name, "partitions": self.work.partitions, "shuffle": self._shuffle.facts}
+        return {**facts, **what}, self._job.body

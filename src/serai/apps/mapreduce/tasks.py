@@ -1,0 +1,166 @@
+"""The records that the master keeps of tasks and workers, and the order in which splits are given. Pure."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from serai.apps.mapreduce.events import Order
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An order that a worker has.
+
+    Attributes:
+        order: which.
+        worker: its id.
+        began: when it was given.
+        step: the master's count of steps then.
+    """
+
+    order: Order
+    worker: str
+    began: float
+    step: int
+
+
+@dataclass(slots=True)
+class Task:
+    """A split to be mapped, or a partition to be reduced.
+
+    Attributes:
+        kind: as of its orders.
+        number: its own.
+        host: where its input lies.
+        running: its attempts by their numbers.
+        attempts: how many were made.
+        output: of the attempt that was accepted; None until then.
+        worker: that made the output.
+        accepted: the number of the attempt that made it.
+        done_step: the master's count of steps then.
+        failures: what was said of it each time it failed.
+        excused: how often it failed for no fault of its own.
+        lost: how often its output could not be got.
+        failed_on: workers on which it failed.
+    """
+
+    kind: str
+    number: int
+    host: str | None = None
+    running: dict[int, Attempt] = field(default_factory=dict)
+    attempts: int = 0
+    output: dict[str, Any] | None = None
+    worker: str = ""
+    accepted: int = 0
+    done_step: int = 0
+    failures: list[str] = field(default_factory=list)
+    excused: int = 0
+    lost: int = 0
+    failed_on: set[str] = field(default_factory=set)
+
+    @property
+    def done(self) -> bool:
+        """Whether its output is there."""
+        return self.output is not None
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker that registered.
+
+    Attributes:
+        name: its id.
+        host: where it runs.
+        alive: it registered, and was not lost since.
+        final: it will not come back.
+        waits: it asked and has no answer yet.
+        current: the attempt that it has.
+        cancelled: what it has is not needed any more.
+        faults: how often in a row it failed.
+        barred: it gets nothing more.
+        outputs: maps whose outputs it holds.
+        done: orders that it did well.
+    """
+
+    name: str
+    host: str = ""
+    alive: bool = True
+    final: bool = False
+    waits: bool = False
+    current: Attempt | None = None
+    cancelled: bool = False
+    faults: int = 0
+    barred: bool = False
+    outputs: set[int] = field(default_factory=set)
+    done: int = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be given orders."""
+        return self.alive and not self.barred
+
+
+class Queue:
+    """Tasks that nobody has, by the host that holds their input; each host's in their order of coming.
+
+    Those that failed come before all others, wherever their input is: what fails everywhere is to be known soon.
+    """
+
+    def __init__(self) -> None:
+        self._failed: dict[int, None] = {}
+        self._by_host: dict[str | None, dict[int, None]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, task: Task) -> bool:
+        return task.number in self._failed or task.number in self._by_host.get(task.host, ())
+
+    def add(self, task: Task) -> None:
+        """Put a task in; harmless when it is in."""
+        if task not in self:
+            (self._failed if task.failures else self._by_host.setdefault(task.host, {}))[task.number] = None
+            self._count += 1
+
+    def remove(self, task: Task) -> None:
+        """Take a task out; harmless when it is not in."""
+        if task in self:
+            del (self._failed if task.number in self._failed else self._by_host[task.host])[task.number]
+            self._count -= 1
+
+    def for_host(self, host: str, hosts: set[str]) -> Iterator[int]:
+        """The numbers of tasks in the order in which a host should take them.
+
+        Its own first, then those whose input lies where no worker is, then those of the host that has most left.
+
+        Args:
+            host: where the worker runs.
+            hosts: where workers are.
+        """
+        yield from self._failed
+        yield from self._by_host.get(host, ())
+        others = [other for other in self._by_host if other != host]
+        others.sort(key=lambda other: (other in hosts, -len(self._by_host[other])))
+        for other in others:
+            yield from self._by_host[other]
+
+
+class Durations:
+    """How long attempts that ended well took."""
+
+    def __init__(self) -> None:
+        self._sorted: list[float] = []
+
+    def add(self, took_s: float) -> None:
+        """Note one."""
+        bisect.insort(self._sorted, took_s)
+
+    def median(self) -> float | None:
+        """The middle one, None when there is none."""
+        return self._sorted[len(self._sorted) // 2] if self._sorted else None

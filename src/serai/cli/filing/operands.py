@@ -1,0 +1,69 @@
+"""What the file commands share: how names are taken and said, and how errors are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from serai.data.copying.opening import Place
+
+URLS = click.UNPROCESSED  # names may hold any byte: nothing is done to them
+BLOCK = 1 << 20
+
+
+def echo(text: str) -> None:
+    """Print a line; names that are not in the terminal's encoding come out as the bytes that they are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+
+
+def complain(command: str, what: str) -> None:
+    """Say on standard error what went wrong."""
+    text = f"serai: {command}: {what}\n"
+    sys.stderr.flush()
+    sys.stderr.buffer.write(text.encode(errors="surrogateescape"))
+    sys.stderr.buffer.flush()
+
+
+def shown(name: str) -> str:
+    """A name for a terminal: what would move its cursor is a question mark. To others it goes as it is."""
+    if not sys.stdout.isatty():
+        return name
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def opened(command: str, urls: Sequence[str], ssh_config: str | None) -> tuple[list[Place], int]:
+    """The places that operands stand for, all hosts at once; complains of those that cannot be had.
+
+    Returns:
+        the places, and the exit code so far.
+
+    Raises:
+        UsageError: an operand is none.
+    """
+    from serai.data.copying.opening import open_places  # noqa: PLC0415 - `serai --help` does without
+    from serai.errors import UsageError  # noqa: PLC0415 - the same
+
+    places: list[Place] = []
+    code = 0
+    for url, found in zip(urls, open_places(urls, ssh_config), strict=True):
+        if isinstance(found, UsageError):
+            raise found
+        if isinstance(found, Exception):
+            complain(command, f"{url}: {found}")
+            code = 1
+        else:
+            places += found.expanded()
+    return places, code
+
+
+def stdin_pieces() -> Iterator[bytes]:
+    """What comes on standard input."""
+    while data := os.read(0, BLOCK):
+        yield data

@@ -1,0 +1,218 @@
+"""`serai mapreduce`: a session from MRDL or TOML, shown while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from serai.cli.main import EXIT_FAILED, EXIT_INTERRUPTED
+from serai.cli.progress import LINE_EVERY_S, say
+from serai.errors import TaskFailed, UsageError
+from serai.quantity import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from serai.apps.mapreduce.run import Running
+    from serai.describe.mapreduce import Session
+
+PERIOD_S = 0.1
+ON = "A host or pool instead of those of the file: local:, ssh://HOST, or a pool file. May be repeated."
+
+
+@click.command()
+@click.argument("session", type=click.Path())
+@click.option("--on", multiple=True, metavar="SITE", help=ON)
+@click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Workers on each host.")
+@click.option("--partitions", type=click.IntRange(1, 10_000), metavar="N", help="How many outputs.")
+@click.option("--output", metavar="DIR", help="Where outputs go: a directory or a URL.")
+@click.option("--timeline", metavar="FILE.svg", help="Write a picture of what each worker did and when.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object per line on standard output: events, a summary.")
+def mapreduce(
+    session: str,
+    on: tuple[str, ...],
+    workers: int | None,
+    partitions: int | None,
+    output: str | None,
+    timeline: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Run the MapReduce SESSION, an MRDL file (.xml) or its form in TOML.
+
+    Outputs are PREFIXpart-00000 and so on, sorted by key; each appears when it is whole, and their names are printed.
+    Workers may die: the outputs are the same. Exit code: 0 all well, 1 a map or reduce failed, 2 the request is wrong,
+    3 no worker left, 130 interrupted.
+    """
+    asked = _asked(read_session(session), on, workers, partitions, output)
+    if timeline is not None and not os.path.isdir(os.path.dirname(timeline) or "."):
+        raise UsageError(f"--timeline {timeline}: there is no such directory")
+    return _drive(asked, timeline, as_json=as_json)
+
+
+def read_session(path: str) -> Session:
+    """Reads a session by its name's end: ``.toml``, or else MRDL.
+
+    Raises:
+        UsageError: it has mistakes.
+    """
+    if path.endswith(".toml"):
+        from serai.describe.mapreduce import read_toml  # noqa: PLC0415 - `serai --help` does without
+
+        return read_toml(path)
+    from serai.describe.mrdl import read_mrdl  # noqa: PLC0415 - as above
+
+    return read_mrdl(path)
+
+
+def _asked(
+    session: Session, on: Sequence[str], workers: int | None, partitions: int | None, output: str | None
+) -> Session:
+    """The session with what the command line says instead."""
+    from serai.describe.mapreduce import host_of  # noqa: PLC0415 - as above
+    from serai.describe.poolfile import sites_from  # noqa: PLC0415 - as above
+
+    if on:
+        session = replace(session, hosts=tuple(host_of(site) for site in sites_from(on)))
+    if workers is not None:
+        session = replace(session, hosts=tuple(replace(host, workers=workers) for host in session.hosts))
+    if partitions is not None:
+        session = replace(session, partitions=partitions)
+    if output is not None:
+        session = replace(session, output=output, prefix="")
+    if session.output is None:
+        raise UsageError("nothing says where outputs go", hint="--output DIR, or output = … in the file")
+    return session
+
+
+def _drive(session: Session, picture: str | None, *, as_json: bool) -> int:
+    from serai.apps.frontends.mapreduce import statistics_of  # noqa: PLC0415 - as above
+    from serai.apps.mapreduce.run import Running, new_directory  # noqa: PLC0415 - as above
+    from serai.apps.mapreduce.timeline import timeline_of  # noqa: PLC0415 - as above
+
+    running = Running(session, new_directory(os.environ, time.time()))
+    view = _Json(running) if as_json else _Live(running) if sys.stderr.isatty() else _Lines(running)
+    failure: TaskFailed | None = None
+    files: list[str] = []
+    interrupted = False
+    try:
+        with running:
+            while not running.wait(PERIOD_S):
+                view.refresh()
+            view.refresh()
+            view.clear()
+            try:
+                files = running.files()
+            except TaskFailed as error:
+                failure = error
+    except KeyboardInterrupt:
+        interrupted = True
+    view.clear()
+    timeline = timeline_of(running.record.events)
+    if picture is not None:
+        with open(picture, "w", encoding="utf-8") as file:
+            file.write(timeline.svg())
+    view.summary(files, asdict(statistics_of(running, timeline)), timeline.table(), interrupted=interrupted)
+    if failure is not None:
+        say(f"serai: {failure}")
+    return EXIT_INTERRUPTED if interrupted else EXIT_FAILED if failure is not None else 0
+
+
+class _Lines:
+    """Now and then a line, for logs; what does not work is said at once."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self._told = 0
+        self._said_at = 0.0
+
+    def refresh(self) -> None:
+        """Show what is new."""
+        self._say_troubles()
+        elapsed = self.running.record.elapsed_s
+        if elapsed - self._said_at >= LINE_EVERY_S:
+            self._said_at = elapsed
+            say(self.now())
+
+    def _say_troubles(self) -> None:
+        troubles = self.running.troubles
+        while self._told < len(troubles):
+            self.clear()
+            say(troubles[self._told])
+            self._told += 1
+
+    def now(self) -> str:
+        """Where it stands, in a line."""
+        desk = self.running.desk
+        master = desk.master
+        alive = sum(worker.alive for worker in master.workers.values())
+        return (
+            f"map {master.maps_done}/{len(master.maps)}, reduce {master.reduces_done}/{len(master.reduces)},"
+            f" {alive} workers, {format_seconds(round(self.running.record.elapsed_s))}"
+        )
+
+    def clear(self) -> None:
+        """Leave nothing on the line."""
+
+    def summary(self, files: list[str], facts: dict[str, object], table: str, *, interrupted: bool) -> None:
+        """The last words; the outputs' names are what the command prints."""
+        self._say_troubles()
+        for file in files:
+            print(file)
+        if files:
+            say(table)
+        ended = (
+            "interrupted" if interrupted else f"{facts['records']} records in {len(files)} files" if files else "failed"
+        )
+        extra = [
+            f"{facts[key]} {words}"
+            for key, words in (("lost", "workers lost"), ("again", "maps made again"), ("doubled", "doubled"))
+            if facts[key]
+        ]
+        words = f"{self.running.name}: {ended} of {format_bytes(int(str(facts['bytes'])))}"
+        words += f" by {facts['workers']} workers in {format_seconds(round(float(str(facts['seconds'])), 1))}"
+        say(", ".join([words, *extra]))
+
+
+class _Live(_Lines):
+    """One line that is written again and again, on a terminal."""
+
+    _shown = False
+
+    def refresh(self) -> None:
+        """See `_Lines.refresh`."""
+        self._say_troubles()
+        print(f"\r\x1b[K{self.now()}", end="", file=sys.stderr, flush=True)
+        self._shown = True
+
+    def clear(self) -> None:
+        """See `_Lines.clear`."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = False
+
+
+class _Json(_Lines):
+    """Every event as a JSON object."""
+
+    _printed = 0
+
+    def refresh(self) -> None:
+        """See `_Lines.refresh`."""
+        events = self.running.record.events
+        while self._printed < len(events):
+            print(json.dumps(events[self._printed], default=str))
+            self._printed += 1
+        sys.stdout.flush()
+
+    def summary(self, files: list[str], facts: dict[str, object], table: str, *, interrupted: bool) -> None:
+        """See `_Lines.summary`."""
+        self.refresh()
+        said = {"what": "summary", "run": self.running.name, "files": files, "interrupted": interrupted}
+        print(json.dumps({**said, **facts, "troubles": self.running.troubles}))

@@ -1,0 +1,157 @@
+"""MapReduce over hosts of a laboratory: nothing installed, no shared file system, and one host loses its power."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import serai
+from serai.apps.mapreduce.files import Relay
+from serai.apps.mapreduce.inputs import expand
+from serai.describe.mapreduce import Commands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.apps.mapreduce.conftest import Bench
+
+    from serai.apps.mapreduce.run import Running
+    from serai.testing.lab.fixtures import LabFactory
+    from serai.testing.lab.lab import Lab
+
+MAP = "tr -s ' ' '\\n' | awk 'length { print $0 \"\\t1\" }'"
+REDUCE = (
+    "LC_ALL=C awk -F '\\t' 'NR > 1 && $1 != w { print w \"\\t\" c; c = 0 } { w = $1; c += $2 }"
+    ' END { if (NR) print w "\\t" c }\''
+)
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def trio(lab_factory: LabFactory) -> Lab:
+    return lab_factory(3)
+
+
+@pytest.fixture(autouse=True)
+def config(trio: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERAI_SSH_CONFIG", str(trio.ssh_config))
+
+
+def hosts(trio: Lab, workers: int = 2) -> list[tuple[str, int]]:
+    return [(f"ssh://{host.name}", workers) for host in trio.hosts]
+
+
+def happened(running: Running, what: str) -> list[dict[str, Any]]:
+    return [event for event in list(running.record.events) if event["what"] == what]
+
+
+def finish(running: Running, within_s: float = 90.0) -> list[str]:
+    assert running.wait(within_s), "it does not end"
+    return running.files()
+
+
+def left_on(trio: Lab, *, processes: bool = True) -> list[str]:
+    """What runs have left on hosts."""
+    script = "ls -d /tmp/serai-mr-* 2>/dev/null; true" + ("; pgrep -f 'zlib.decompres[s]'; true" if processes else "")
+    return [line for host in trio.hosts if host.is_up for line in host.run(["sh", "-c", script]).stdout.splitlines()]
+
+
+def test_the_example_runs_on_hosts(trio: Lab, bench: Bench, until: Callable[..., Any]) -> None:
+    xml = f"""<MRDL>
+      <MapReduceSession name="words" combine="yes" partitions="2">
+        <TargetHosts>
+          <Host arch="any" OS="Linux" workers="2">ssh://{trio.hosts[0].name}</Host>
+          <Host arch="any" OS="any" workers="1">any://{trio.hosts[1].name}</Host>
+          <Host arch="any" OS="any" workers="1">fork://localhost</Host>
+        </TargetHosts>
+        <ApplicationBinaries><BinaryImage arch="any" OS="any">wordcount</BinaryImage></ApplicationBinaries>
+        <OutputPrefix>out/</OutputPrefix>
+        <ApplicationFiles><File>texts/*.txt</File></ApplicationFiles>
+      </MapReduceSession>
+    </MRDL>"""
+    (bench.tmp_path / "session.xml").write_text(xml)
+    image = bench.tmp_path / "wordcount"
+    image.write_text(f'#!/bin/sh\ncase "$1" in map) sleep 1; {MAP};; *) {REDUCE};; esac\n')
+    image.chmod(0o755)
+    command = [sys.executable, "-m", "serai", "mapreduce", str(bench.tmp_path / "session.xml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    bench.check()
+    assert "by 4 workers" in done.stderr
+    until(lambda: not left_on(trio))
+
+
+def test_what_lies_on_a_host_is_mapped_there(trio: Lab, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = trio.hosts[0]
+    for path in sorted(bench.corpus.directory.iterdir()):
+        text = path.read_text(encoding="utf-8")
+        script = f"mkdir -p /home/{first.user}/texts && cat > /home/{first.user}/texts/{path.name}"
+        first.run(["sh", "-c", script], input_text=text, user=first.user, check=True)
+    url = f"ssh://{first.name}/home/{first.user}/texts"
+    found = expand([f"{url}/*.txt"])
+    assert [one.path for one in found] == [f"/home/{first.user}/texts/{number}.txt" for number in range(4)]
+    assert [one.host for one in expand([url.replace("ssh://", "any://")])] == [first.name] * 4
+    asked: list[Any] = []
+    read = Relay.read_input
+
+    def noted(self: Relay, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        asked.append(head)
+        return read(self, head, body)
+
+    monkeypatch.setattr(Relay, "read_input", noted)
+    with bench.running(bench.session(hosts(trio)[:1], inputs=(url,))) as running:
+        finish(running)
+    bench.check()
+    assert not asked, "its own host opens it by its path"
+    with bench.running(bench.session([(f"ssh://{trio.hosts[1].name}", 1), ("local:", 1)], inputs=(url,))) as running:
+        finish(running)
+    bench.check()
+    assert asked, "the front end reads it for others"
+
+
+def test_outputs_may_belong_to_a_host(trio: Lab, bench: Bench) -> None:
+    host = trio.hosts[1]
+    there = f"ssh://{host.name}/home/{host.user}/counted"
+    with bench.running(bench.session(hosts(trio)[:1], output=there)) as running:
+        files = finish(running)
+    assert files == [f"{there}/part-{number:05}" for number in range(3)]
+    text = host.run(["sh", "-c", f"cat /home/{host.user}/counted/part-*"], check=True).stdout
+    found = {line.partition("\t")[0]: int(line.partition("\t")[2]) for line in text.splitlines()}
+    assert found == dict(bench.corpus.counts)
+
+
+def test_functions_on_hosts(trio: Lab, bench: Bench) -> None:
+    with serai.Pool(str(trio.pool_file)) as pool:
+        result = pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
+        assert dict(result) == bench.corpus.counts
+        assert result.statistics.workers >= 1
+
+
+def test_a_host_that_loses_its_power_changes_no_byte(trio: Lab, bench: Bench, until: Callable[..., Any]) -> None:
+    with bench.running(bench.session()) as running:
+        finish(running)
+    calm = bench.outputs()
+    slow = Commands("sleep 0.3; " + MAP, "sleep 1; " + REDUCE)
+    session = bench.session(hosts(trio), program=slow, output=str(bench.tmp_path / "out2"))
+    victim = trio.hosts[2]
+    with bench.running(session) as running:
+
+        def place() -> dict[str, str]:
+            return {event["worker"]: event["host"] for event in happened(running, "joined")}
+
+        until(lambda: [one for one in happened(running, "done") if place()[one["worker"]] == victim.name])
+        victim.kill()
+        try:
+            finish(running)
+        finally:
+            victim.start()
+        # Whether it was told by silence or by reduces that could not fetch: what it had made was made again.
+        assert happened(running, "reopened")
+        assert {place()[event["worker"]] for event in happened(running, "lost")} <= {victim.name}
+    assert bench.outputs("out2") == calm
+    trio_but_one = [line for line in left_on(trio, processes=False) if line]
+    assert len(trio_but_one) <= 1, "what lost its power has its room still; nobody else has"
+    victim.run(["sh", "-c", "rm -rf /tmp/serai-mr-*"])

@@ -1,0 +1,347 @@
+"""MapReduce with real workers on this machine: commands and functions, deaths, stragglers and latecomers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+import serai
+from serai.adverts.service import open_adverts
+from serai.apps.frontends.mapreduce import Request, run_mapreduce, statistics_of
+from serai.apps.mapreduce.job import Job
+from serai.apps.mapreduce.master import Rules
+from serai.apps.mapreduce.timeline import timeline_of
+from serai.describe.mapreduce import Commands
+from serai.describe.poolfile import sites_from
+from serai.errors import NoNodeLeft, TaskFailed, UsageError
+from serai.travel.boot import WORKER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tests.apps.mapreduce.conftest import Bench
+
+    from serai.apps.mapreduce.run import Running
+
+REDUCE = (
+    "LC_ALL=C awk -F '\\t' 'NR > 1 && $1 != w { print w \"\\t\" c; c = 0 } { w = $1; c += $2 }"
+    ' END { if (NR) print w "\\t" c }\''
+)
+SLOW = "sleep 0.15; tr -s ' ' '\\n' | awk 'length { print $0 \"\\t1\" }'"
+MINE = f"{sys.version_info[0]}.{sys.version_info[1]}."
+OTHERS = [path for path in Path.home().glob(".pyenv/versions/3.[89].*/bin/python3") if MINE not in str(path)]
+SERAI = [sys.executable, "-m", "serai"]
+
+
+def finish(running: Running, within_s: float = 40.0) -> list[str]:
+    assert running.wait(within_s), "it does not end"
+    return running.files()
+
+
+def pids(running: Running) -> dict[str, int]:
+    return {name: known.ad["pid"] for name, known in running.desk.known.items()}
+
+
+def happened(running: Running, what: str) -> list[dict[str, Any]]:
+    return [event for event in list(running.record.events) if event["what"] == what]
+
+
+def test_commands_count_words(bench: Bench, left_of: Callable[[str], list[int]]) -> None:
+    with bench.running(bench.session()) as running:
+        files = finish(running)
+        room = next(iter(happened(running, "host")))["facts"]["room"]
+    assert [os.path.basename(file) for file in files] == ["part-00000", "part-00001", "part-00002"]
+    bench.check()
+    assert sorted(os.listdir(bench.tmp_path / "out")) == ["part-00000", "part-00001", "part-00002"]
+    assert not os.path.exists(room)
+    assert left_of(running.name) == []
+
+
+def test_a_combiner_changes_nothing_but_the_work(bench: Bench) -> None:
+    with bench.running(bench.session()) as running:
+        finish(running)
+    plain = bench.outputs()
+    commands = bench.session().program
+    assert isinstance(commands, Commands)
+    combined = Commands(commands.mapper, commands.reducer, commands.reducer)
+    with bench.running(bench.session(program=combined, output=str(bench.tmp_path / "out2"))) as running:
+        finish(running)
+    assert bench.outputs("out2") == plain
+
+
+def test_a_worker_that_is_killed_changes_no_byte(bench: Bench, until: Callable[..., Any]) -> None:
+    with bench.running(bench.session()) as running:
+        finish(running)
+    calm = bench.outputs()
+    commands = Commands(SLOW, REDUCE)
+    session = bench.session([("local:", 3)], program=commands, output=str(bench.tmp_path / "out2"))
+    with bench.running(session) as running:
+        victim = until(lambda: next((event["worker"] for event in happened(running, "done")), None))
+        os.kill(pids(running)[victim], signal.SIGKILL)
+        finish(running)
+        assert [event["worker"] for event in happened(running, "lost")] == [victim]
+        assert happened(running, "reopened"), "what it had made was lost with it"
+        assert "signal 9 ended it" in running.troubles[0]
+    assert bench.outputs("out2") == calm
+    bench.check("out2")
+
+
+def test_a_worker_that_hangs_is_not_waited_for(
+    bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]]
+) -> None:
+    """SIGSTOP during a map, before anything of it is silent long enough to be lost: others do it again."""
+    commands = Commands(SLOW, REDUCE)
+    rules = Rules(slow=2.0, slow_least_s=0.5)
+    with bench.running(bench.session([("local:", 3)], program=commands), rules=rules) as running:
+        given = until(lambda: happened(running, "given") if len(happened(running, "done")) >= 3 else None)
+        done = {event["worker"] for event in happened(running, "done")}
+        fresh = [event["worker"] for event in given if event["worker"] not in done]
+        victim = (fresh or [given[-1]["worker"]])[0]
+        os.kill(pids(running)[victim], signal.SIGSTOP)
+        finish(running)
+        counted = statistics_of(running, timeline_of(running.record.events))
+    assert counted.doubled >= 1 or counted.lost >= 1
+    bench.check()
+    assert left_of(running.name) == []
+
+
+def test_a_worker_that_joins_late_is_used(bench: Bench, until: Callable[..., Any]) -> None:
+    def mapper(line: str) -> Iterator[tuple[str, int]]:
+        import time  # noqa: PLC0415 - it travels
+
+        time.sleep(0.003)
+        return ((word, 1) for word in line.split())
+
+    import cloudpickle  # noqa: PLC0415 - for this test alone
+
+    body = cloudpickle.dumps({"mapper": mapper})
+    job = Job(Commands("", "sum"), functions=("mapper",), body=body)
+    with bench.running(bench.session([("local:", 1)]), job) as running:
+        until(lambda: happened(running, "done"))
+        token = bench.tmp_path / "token"
+        token.touch(0o600)
+        token.write_text(running.gateway.token)
+        environment = {
+            **os.environ,
+            "SERAI_GATEWAY": running.gateway.address,
+            "SERAI_GATEWAY_TOKEN_FILE": str(token),
+            "SERAI_RUN": running.name,
+            "SERAI_WORKER": "late",
+        }
+        command = [sys.executable, "-u", "-c", WORKER.program()]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment) as late:
+            assert late.stdin is not None
+            late.stdin.write(WORKER.packed())
+            late.stdin.close()
+            finish(running)
+            assert [event for event in happened(running, "done") if event["worker"] == "late"]
+            assert late.wait(20) == 0
+    bench.check()
+
+
+def test_a_command_that_fails_is_named(bench: Bench) -> None:
+    commands = Commands("echo no such caravan >&2; exit 3", "cat", None)
+    with bench.running(bench.session(program=commands)) as running, pytest.raises(TaskFailed) as caught:
+        finish(running)
+    assert "failed 4 times" in str(caught.value)
+    assert "exit status 3" in str(caught.value)
+    assert "no such caravan" in str(caught.value)
+    assert bench.outputs() == []
+
+
+def test_hosts_that_cannot_be_reached_are_said_and_the_run_goes_on(bench: Bench) -> None:
+    with bench.running(bench.session([("local:", 2), ("ssh://127.0.0.1:1", 2)])) as running:
+        finish(running)
+        assert len(running.troubles) <= 1  # the run may be over before ssh has given up
+    bench.check()
+
+
+def test_without_any_worker_the_reasons_are_said(bench: Bench) -> None:
+    with bench.running(bench.session([("ssh://127.0.0.1:1", 2)])) as running, pytest.raises(NoNodeLeft) as caught:
+        finish(running)
+    assert "127.0.0.1" in str(caught.value)
+
+
+def test_inputs_that_are_not_there_are_said_at_once(bench: Bench) -> None:
+    with pytest.raises(UsageError, match="there is no input"):
+        bench.running(bench.session(inputs=("/nonesuch/*.txt",)))
+
+
+def test_workers_are_found_in_the_adverts_and_the_token_is_nowhere(
+    bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]]
+) -> None:
+    with bench.running(bench.session(program=Commands("sleep 0.3; " + SLOW, REDUCE))) as running:
+        until(lambda: len(running.desk.known) == 2)
+        with open_adverts(running.session.adverts) as adverts:
+            found = {entry.path: entry for entry in adverts.list(f"/mapreduce/{running.name}", recursive=True)}
+            assert sorted(found) == [f"/mapreduce/{running.name}/workers/w{number}" for number in (1, 2)]
+            assert all(entry.expires is not None for entry in found.values())
+            said = repr(found)
+            for pid in left_of(running.name):
+                for name in ("cmdline", "environ"):
+                    with contextlib.suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:
+                        said += file.read().decode("utf-8", "replace")
+            assert running.name in said
+            assert running.gateway.token not in said
+            finish(running)
+            running.close()
+            assert adverts.list("/mapreduce", recursive=True) == []
+    assert running.gateway.token not in (bench.tmp_path / "state/mapreduce" / running.name / "events.jsonl").read_text()
+
+
+# ---- from Python
+
+
+def count(_key: str, values: Iterable[int]) -> int:
+    return sum(values)
+
+
+def test_functions_from_python(bench: Bench, tmp_path: Path) -> None:
+    with serai.Pool("local:?slots=2") as pool:
+        result = pool.mapreduce(lambda line: ((word, 1) for word in line.split()), count, bench.corpus.directory)
+        assert len(result.files) == 2
+        assert dict(result.items()) == bench.corpus.counts
+        assert result.statistics.workers == 2
+        assert result.statistics.records == len(bench.corpus.counts)
+        result.timeline(tmp_path / "x.svg")
+        counted = pool.mapreduce(str.split, "sum", [bench.corpus.directory], combiner="count", partitions=1)
+        assert list(counted) == sorted(bench.corpus.counts.items())
+    picture = ET.parse(tmp_path / "x.svg").getroot()  # noqa: S314 - we made it
+    assert picture.tag.endswith("svg")
+    assert "start" in result.table()
+    kept = Path(result.files[0]).parent
+    assert kept.exists()
+    del result
+    assert not kept.exists(), "results without a directory of the user's go with their object"
+
+
+def test_streaming_commands_from_python_and_files_as_output(bench: Bench, tmp_path: Path) -> None:
+    with serai.Pool("local:?slots=2") as pool:
+        result = pool.mapreduce(SLOW, count_text, bench.corpus.directory, output=tmp_path / "streamed", partitions=2)
+    assert [Path(file).parent for file in result.files] == [tmp_path / "streamed"] * 2
+    assert Counter({key: int(value) for key, value in result.items()}) == bench.corpus.counts
+
+
+def count_text(_key: bytes, values: Iterable[bytes]) -> int:
+    return sum(map(int, values))
+
+
+def test_an_exception_of_a_mapper_is_told_with_its_place(bench: Bench) -> None:
+    def mapper(_line: str) -> list[tuple[str, int]]:
+        raise LookupError("no such well")
+
+    with serai.Pool("local:?slots=1") as pool, pytest.raises(TaskFailed) as caught:
+        pool.mapreduce(mapper, "sum", bench.corpus.directory)
+    assert "LookupError: no such well" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mapper": 7}, "the mapper is 7"),
+        ({"records": "words"}, 'say records="lines"'),
+        ({"partitions": 0}, "0 partitions"),
+    ],
+)
+def test_what_is_wrong_is_said(bench: Bench, given: dict[str, Any], words: str) -> None:
+    with serai.Pool("local:?slots=1") as pool, pytest.raises(UsageError) as caught:
+        pool.mapreduce(**{"mapper": str.split, "reducer": "sum", "inputs": bench.corpus.directory, **given})
+    assert words in str(caught.value)
+
+
+def test_workers_run_on_hosts_only() -> None:
+    with pytest.raises(UsageError, match="cannot be started at dask://head:8786"):
+        run_mapreduce(Request(str.split, "sum", "/etc/hostname"), sites_from(["dask://head:8786"]), None)
+
+
+@pytest.mark.skipif(not OTHERS, reason="there is no other Python here")
+def test_a_worker_of_another_python_is_left_out_with_the_reason(bench: Bench) -> None:
+    sites = sites_from([f"local:?slots=1&python={OTHERS[0]}", "local:?slots=1"])
+    result = run_mapreduce(Request(str.split, "sum", bench.corpus.directory, combiner="count"), sites, bench.tmp_path)
+    assert dict(result) == bench.corpus.counts
+    assert result.statistics.workers == 1
+    assert not result.troubles or "functions were pickled by" in result.troubles[0]
+    with pytest.raises(NoNodeLeft, match="functions were pickled by"):
+        run_mapreduce(Request(str.split, "sum", bench.corpus.directory), sites[:1], bench.tmp_path)
+
+
+# ---- the command
+
+
+def toml(bench: Bench, mapper: str = SLOW) -> Path:
+    path = bench.tmp_path / "job.toml"
+    script = bench.tmp_path / "reduce.sh"
+    script.write_text(REDUCE)
+    lines = [
+        "[mapreduce]",
+        f"mapper = {json.dumps(mapper)}",
+        'reducer = "sh ./reduce.sh"',
+        'inputs = ["texts"]',
+        'output = "out"',
+        "partitions = 3",
+        "[[hosts]]",
+        'url = "local:"',
+        "workers = 2",
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_the_command_prints_its_outputs(bench: Bench) -> None:
+    """The reducer's script is named in the command, and travels by itself."""
+    words = [*SERAI, "mapreduce", str(toml(bench)), "--timeline", str(bench.tmp_path / "x.svg")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert [os.path.basename(line) for line in done.stdout.split()] == [f"part-{number:05}" for number in range(3)]
+    bench.check()
+    assert "records in 3 files" in done.stderr
+    assert "<svg" in (bench.tmp_path / "x.svg").read_text()
+
+
+def test_the_command_in_json(bench: Bench) -> None:
+    done = subprocess.run(
+        [*SERAI, "mapreduce", str(toml(bench)), "--json", "--workers", "3"], capture_output=True, text=True, check=False
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0]["what"] == "began"
+    assert events[-1]["what"] == "summary"
+    assert events[-1]["workers"] == 3
+    assert len(events[-1]["files"]) == 3
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_front_end_that_goes_leaves_nothing(
+    bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]], number: int, code: int
+) -> None:
+    job = toml(bench, "sleep 30; cat")
+    with subprocess.Popen([*SERAI, "mapreduce", str(job)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as front:
+        record = until(lambda: next((bench.tmp_path / "state/mapreduce").glob("*/events.jsonl"), None))
+        run = record.parent.name
+        until(lambda: len(left_of(run)) >= 4)  # two workers, and what each started
+        front.send_signal(number)
+        _, said = front.communicate(timeout=30)
+        assert front.returncode == code
+    until(lambda: not left_of(run))
+    if number == signal.SIGINT:
+        assert b"interrupted" in said
+        assert not list((bench.tmp_path / "out").glob(".serai-*")), "no attempts are left beside the outputs"
+
+
+def test_exit_codes(bench: Bench) -> None:
+    for mapper, code, words in (("exit 3", 1, "exit status 3"), ("cat", 2, "unknown key")):
+        job = toml(bench, mapper)
+        if code == 2:
+            job.write_text(job.read_text().replace("partitions", "partition"))
+        done = subprocess.run([*SERAI, "mapreduce", str(job)], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert words in done.stderr
