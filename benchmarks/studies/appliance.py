@@ -1,7 +1,7 @@
 """Put and get of one large file and of many small ones over loopback: the appliance, nginx and a Chirp server, in turn.
 
-The same curl asks the appliance and nginx, on one connection; Chirp is asked by its own commands. Files are in memory, so
-that what is measured is the servers. The appliance keeps digests of what it takes; the others do not. As a program:
+The same curl asks the appliance and nginx, on one connection; Chirp is asked by its own commands. Files are in memory,
+so that what is measured is the servers. The appliance keeps digests of what it takes; the others do not. As a program:
 ``python benchmarks/studies/appliance.py [--rounds N] [--large-mb N]``.
 """
 
@@ -41,7 +41,7 @@ location / {{ dav_methods PUT DELETE MKCOL COPY MOVE; create_full_put_path on; }
 
 
 def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Start the three servers once, and ask each in turn, round by round; what differs from what was put is an error."""
+    """Start the three servers once, and ask each in turn, round by round; what curl calls a failure is an error."""
     large, small = (50_000_000, 100) if arguments.quick else (arguments.large_mb * 1_000_000, 1000)
     base = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="sb-", dir=base) as scratch, contextlib.ExitStack() as stack:
@@ -148,8 +148,8 @@ def _server(words: list[str], port: int, env: dict[str, str] | None = None) -> I
 def _serai(room: Path, small: int) -> Iterator[Callable[[str], float]]:
     port, config = _port(), room / "config"
     (room / "store").mkdir()
-    words = [sys.executable, "-m", "serai", "store", "serve", str(room / "store"), "--listen", f"127.0.0.1:{port}"]
-    with _server([*words, "--no-ad"], port, os.environ | {"SERAI_CONFIG": str(config)}):
+    serve = ["store", "serve", str(room / "store"), "--listen", f"127.0.0.1:{port}", "--no-ad"]
+    with _server([sys.executable, "-m", "serai", *serve], port, os.environ | {"SERAI_CONFIG": str(config)}):
         token = config / f"stores/127.0.0.1_{port}.token"
         end = time.monotonic() + 10
         while not token.exists() and time.monotonic() < end:

@@ -56,15 +56,19 @@ class StoreFileSystem(HostedFileSystem):
             raise UsageError("which store?", hint="write store://HOST:PORT/PATH, or give host=")
         pin = None if fingerprint is None else normal_fingerprint(fingerprint)
         server = Server(host, DEFAULT_PORT if port is None else int(port), pin, token_file)
-        far: Any = StoreFiles(server, lot)
         super().__init__(
-            far,
             auto_mkdir=auto_mkdir,
             listings_expiry_time=listings_expiry_time,
             max_paths=MOST_LISTINGS,
             **storage_options,
         )
         self._url = f"{_PREFIX}{server.where}"
+        self._store = StoreFiles(server, lot)
+
+    @property
+    def far(self) -> Any:
+        """The appliance's files."""
+        return self._store
 
     @property
     def fsid(self) -> str:

@@ -16,12 +16,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
-from serai.access.filesystems.offers import HostFacts
 from serai.access.stores.wire import BLOCK, Wire, quoted, shared_wire
-from serai.errors import DeadlineExceeded, UsageError
+from serai.describe.host import HostFacts
+from serai.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from serai.access.filesystems.offers import TreeReceipt
@@ -132,9 +132,9 @@ class StoreFiles:
             for one in under_way:
                 one.cancel()
 
-    def submit(self, _do: str, head: Mapping[str, Any]) -> Ahead:
-        """Begin to read a block."""
-        return Ahead(_threads.submit(self.read, head["path"], head["start"], head["stop"]))
+    def ahead(self, path: str, start: int, stop: int) -> Ahead:
+        """Ask for bytes that will be wanted."""
+        return Ahead(_threads.submit(self.read, path, start, stop))
 
     # ---- writing
 
@@ -251,16 +251,18 @@ class StoreFiles:
         return found
 
     def send_tree(self, root: str, names: Sequence[str] | None) -> Iterator[bytes]:
-        """Not offered: files of a store travel one by one."""
-        raise _no_trees()
+        """See `HostFiles.send_tree`."""
+        from serai.access.stores.trees import send_tree  # noqa: PLC0415 - it needs us
 
-    def receive_tree(self, root: str, stream: object, progress: object) -> TreeReceipt:
-        """Not offered: see `send_tree`."""
-        raise _no_trees()
+        return send_tree(self, root, names)
 
+    def receive_tree(
+        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None
+    ) -> TreeReceipt:
+        """See `HostFiles.receive_tree`."""
+        from serai.access.stores.trees import receive_tree  # noqa: PLC0415 - it needs us
 
-def _no_trees() -> UsageError:
-    return UsageError("a store sends and takes no trees in one stream", hint="copy its files: put, get")
+        return receive_tree(self, root, stream, progress)
 
 
 def digest_of(headers: Mapping[str, str]) -> bytes | None:

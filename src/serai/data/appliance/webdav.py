@@ -65,6 +65,8 @@ class Answers:
             response = await self._response(request)
         finally:
             connection.busy = False
+        if not response.prepared:
+            response.headers["Server"] = "serai"  # and not which versions of what
         if self.ending:
             response.force_close()
         return response
