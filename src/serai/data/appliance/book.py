@@ -227,6 +227,11 @@ class Book:
                 ),
             )
 
+    def paths(self) -> list[Parts]:
+        """The files that are known."""
+        with self._lock:
+            return [tuple(path.split(b"/")) for (path,) in self._db.execute("SELECT path FROM files")]
+
     def row(self, parts: Parts) -> Row | None:
         """What is known of a file."""
         with self._lock:

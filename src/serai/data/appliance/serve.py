@@ -32,7 +32,7 @@ from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from serai.clock import Clock
 
@@ -198,9 +198,11 @@ class Appliance:
     def _evict(self, parts: Parts, row: Any) -> bool:
         return self.files.evict(parts, row)
 
-    def _known(self) -> Any:
+    def _known(self) -> Iterator[tuple[Parts, os.stat_result]]:
         """Files that the book knows: where the disk is the limit, others need not be counted."""
-        return ((parts, found) for parts, found in self.files.everything() if self.book.row(parts) is not None)
+        for parts in self.book.paths():
+            with contextlib.suppress(OSError), self.root.at(parts, follow=False) as place:
+                yield parts, place.stat()
 
     def _context(self) -> ssl.SSLContext | None:
         wanted = self.settings
