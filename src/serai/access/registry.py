@@ -16,6 +16,7 @@ MEDIATORS: dict[str, tuple[dict[str, str], str]] = {
     "any": ({"files": "serai.access.filesystems.anywhere:AnyFileSystem"}, ""),
     "local": ({"files": "serai.access.filesystems.local:LocalFiles", "jobs": "serai.access.jobs:local_jobs"}, ""),
     "ssh": ({"files": "serai.access.filesystems.ssh:SshFileSystem", "jobs": "serai.access.jobs:ssh_jobs"}, ""),
+    "store": ({"files": "serai.access.filesystems.store:StoreFileSystem"}, "pip install 'serai[store]'"),
 }
 GROUP = "serai.mediators"
 

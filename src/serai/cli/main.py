@@ -38,6 +38,7 @@ COMMANDS = {
     "stat": ("serai.cli.filing.files", "stat", "Show what is known of files."),
     "du": ("serai.cli.filing.files", "du", "Sum up the sizes of files."),
     "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
+    "store": ("serai.cli.appliance.store", "store", "Serve a directory as a storage appliance; its lots and tokens."),
     "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
     "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),

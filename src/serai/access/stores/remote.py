@@ -1,0 +1,438 @@
+"""The files of a storage appliance, with the face of `serai.access.filesystems.far.PorterFiles`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import posixpath
+import queue
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Self
+
+from serai.access.stores.wire import BLOCK, Wire, quoted, shared_wire
+from serai.describe.host import HostFacts
+from serai.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from serai.access.filesystems.offers import TreeReceipt
+    from serai.access.stores.wire import Server
+
+__all__ = ["StoreFiles"]
+
+SMALL = 1 << 20  # bytes that are sent in one, with their digest before them
+PART = 8 << 20  # bytes of a file that is sent in parts
+AT_ONCE = 8  # requests of one call at a time
+BATCH = 1000  # paths in a request
+AHEAD = 4  # pieces that wait to be sent
+LONG_S = 600.0
+_NOT_SATISFIABLE = 416
+_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="store")
+
+
+class StoreFiles:
+    """The files of one appliance. Requests that change nothing are made once more after a lost connection.
+
+    Args:
+        server: which.
+        lot: the lot that files are charged to; None leaves it to the appliance.
+    """
+
+    def __init__(self, server: Server, lot: str | None = None) -> None:
+        self.server, self._lot = server, lot
+
+    @property
+    def wire(self) -> Wire:
+        """The connections."""
+        return shared_wire(self.server)
+
+    def facts(self) -> HostFacts:
+        """Whose files these are: the appliance's, at ``/``."""
+        found = self.wire.json("GET", "/.serai/status")
+        return HostFacts(host=found["host"], boot="", user=found["you"]["user"], uid=-1, home="/")
+
+    # ---- looking
+
+    def info(self, path: str, *, follow: bool = True) -> dict[str, Any]:
+        """What is known of a path."""
+        found: dict[str, Any] = self.wire.call("stat", path=path, follow=follow, again=True)
+        return found
+
+    def rows(self, path: str, depth: int | None, *, detail: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A path's own facts, and what is below it, with names relative to it."""
+        body = json.dumps({"do": "rows", "path": path, "depth": depth}).encode("ascii")
+        response = self.wire.request("POST", "/.serai/files", {"Content-Type": "application/json"}, body, again=True)
+        with self.wire.reading():
+            own, *rows = map(json.loads, response.data.splitlines())
+        return own, rows
+
+    # ---- reading
+
+    def read_from(self, path: str, start: int = 0, stop: int | None = None) -> Generator[bytes]:
+        """See `HostFiles.read_from`; of a whole file the digest is compared where the appliance knows it."""
+        headers = self._span(path, start, stop)
+        if headers is None:
+            return
+        response = self.wire.request("GET", quoted(path), headers, again=True, fine=(_NOT_SATISFIABLE,))
+        if response.status == _NOT_SATISFIABLE:
+            response.drain_conn()
+            response.release_conn()
+            return
+        said = None if headers else digest_of(response.headers)
+        made = hashlib.sha256()
+        for piece in self.wire.pieces(response):
+            if said is not None:
+                made.update(piece)
+            yield piece
+        if said is not None and made.digest() != said:
+            raise OSError(errno.EBADMSG, "what came is not what the store has", path)
+
+    def _span(self, path: str, start: int, stop: int | None) -> dict[str, str] | None:
+        """Which bytes a request is for, as headers; None where there are none."""
+        if stop is not None and (start < 0 or stop <= start):  # the size is needed to know, or at least whose it is
+            found = self.info(path)
+            if found["type"] == "directory":
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            start, stop, _ = slice(start, stop).indices(int(found["size"]))
+            if stop <= start:
+                return None
+        if path == "/":
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if start < 0:
+            return {"Range": f"bytes={start}"}
+        if start or stop is not None:
+            return {"Range": f"bytes={start}-" + ("" if stop is None else str(stop - 1))}
+        return {}
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes of a file, in one."""
+        return b"".join(self.read_from(path, start, stop))
+
+    def read_many(self, wanted: Sequence[tuple[str, int, int | None]]) -> Iterator[bytes | Exception]:
+        """The bytes of many ranges, in order; some are asked for before the first has come."""
+        under_way: list[Future[bytes]] = []
+        try:
+            for at in range(len(wanted)):
+                while len(under_way) < min(at + AT_ONCE, len(wanted)):
+                    under_way.append(_threads.submit(self.read, *wanted[len(under_way)]))
+                try:
+                    yield under_way[at].result(LONG_S)
+                except Exception as error:  # noqa: BLE001 - whoever asked decides
+                    yield error
+        finally:
+            for one in under_way:
+                one.cancel()
+
+    def ahead(self, path: str, start: int, stop: int) -> Ahead:
+        """Ask for bytes that will be wanted."""
+        return Ahead(_threads.submit(self.read, path, start, stop))
+
+    # ---- writing
+
+    def put(self, path: str, data: bytes | memoryview, how: str, *, parents: bool) -> None:
+        """Write a whole file."""
+        headers = self._headers(how, parents=parents)
+        made = hashlib.sha256(data)
+        headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(made.digest()).decode('ascii')}:"
+        response = self.wire.request("PUT", quoted(path), headers, bytes(data))
+        response.drain_conn()
+        response.release_conn()
+
+    def _headers(self, how: str, *, parents: bool) -> dict[str, str]:
+        headers = {"Content-Type": "application/octet-stream"}
+        if how == "x":
+            headers["If-None-Match"] = "*"
+        if parents:
+            headers["Serai-Parents"] = "1"
+        if self._lot is not None:
+            headers["Serai-Lot"] = self._lot
+        return headers
+
+    def writing(self, path: str, how: str, *, parents: bool = False, keep: bool = False) -> Writing | Appending:
+        """Begin to write a file; it is not there before `Writing.finish`, unless it is appended to."""
+        if how == "a":
+            return Appending(self, path, parents=parents)
+        return Writing(self, path, how, parents=parents, keep=keep)
+
+    def stream(self, path: str, pieces: Iterable[bytes], how: str, *, parents: bool) -> bytes | None:
+        """Write a whole file from pieces; returns the digest that the appliance made."""
+        response = self.wire.request("PUT", quoted(path), self._headers(how, parents=parents), pieces)
+        found = digest_of(response.headers)
+        response.drain_conn()
+        response.release_conn()
+        return found
+
+    def write_at(self, path: str, pieces: Iterable[bytes | memoryview], start: int = 0) -> int:
+        """See `HostFiles.write_at`; it is sent in parts of some MB."""
+        held, at = bytearray(), start
+        sent = False
+        for piece in pieces:
+            held += piece
+            if len(held) >= PART:
+                at, sent = self.part(path, bytes(held), at), True
+                held.clear()
+        if held or not sent:
+            at = self.part(path, bytes(held), at)
+        return at
+
+    def part(self, path: str, data: bytes, at: int) -> int:
+        """Write a part of a file in place, and cut the file after it; returns its size."""
+        response = self.wire.request("PATCH", quoted(path), {"Upload-Offset": str(at)}, data)
+        response.drain_conn()
+        response.release_conn()
+        return int(response.headers["Upload-Offset"])
+
+    # ---- changing
+
+    def mkdir(self, path: str, *, parents: bool, exist_ok: bool) -> None:
+        """Make a directory."""
+        self.wire.call("mkdir", path=path, parents=parents, exist_ok=exist_ok)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self.wire.call("remove", paths=[path], directory=True)
+
+    def remove(self, paths: Sequence[str], *, recursive: bool) -> None:
+        """Remove files, or whole directories."""
+        for at in range(0, len(paths), BATCH):
+            self.wire.call("remove", paths=list(paths[at : at + BATCH]), recursive=recursive)
+
+    def copy(self, source: str, target: str, *, parents: bool = False, keep_times: bool = False) -> None:
+        """Copy a file there."""
+        self.wire.call("copy", source=source, target=target, parents=parents, keep_times=keep_times)
+
+    def move(self, source: str, target: str, *, parents: bool = False) -> None:
+        """Rename; into ``target`` if it is a directory."""
+        self.wire.call("move", source=source, target=target, parents=parents, into=True)
+
+    def replace(self, source: str, target: str, *, exclusive: bool = False) -> None:
+        """Rename, in place of what is there."""
+        self.wire.call("move", source=source, target=target, exclusive=exclusive)
+
+    def touch(self, path: str, *, truncate: bool, parents: bool) -> None:
+        """Make a file if there is none, and set its time."""
+        if not truncate:
+            try:
+                self.stamp(path, mode=None, mtime_ns=-1)
+            except FileNotFoundError:
+                pass
+            else:
+                return
+        self.put(path, b"", "w", parents=parents)
+
+    def stamp(self, path: str, *, mode: int | None, mtime_ns: int | None) -> None:
+        """Set permissions and time."""
+        self.wire.call("stamp", path=path, mode=mode, mtime_ns=mtime_ns)
+
+    def link(self, destination: str, path: str, *, hard: bool) -> None:
+        """Make a symbolic link; it is relative and stays inside."""
+        if hard:
+            raise NotImplementedError("a store gives a file one name")
+        self.wire.call("link", destination=destination, path=path)
+
+    # ---- digests and trees
+
+    def digest(self, paths: Sequence[str], start: int, stop: int | None, kind: str) -> dict[str, str]:
+        """See `HostFiles.digest`."""
+        found: dict[str, str] = {}
+        for at in range(0, len(paths), BATCH):
+            some = list(paths[at : at + BATCH])
+            said = self.wire.call("digest", paths=some, start=start, stop=stop, kind=kind, again=True)
+            found.update(zip(some, said["digests"], strict=True))
+        return found
+
+    def send_tree(self, root: str, names: Sequence[str] | None) -> Iterator[bytes]:
+        """See `HostFiles.send_tree`."""
+        from serai.access.stores.trees import send_tree  # noqa: PLC0415 - it needs us
+
+        return send_tree(self, root, names)
+
+    def receive_tree(
+        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None
+    ) -> TreeReceipt:
+        """See `HostFiles.receive_tree`."""
+        from serai.access.stores.trees import receive_tree  # noqa: PLC0415 - it needs us
+
+        return receive_tree(self, root, stream, progress)
+
+
+def digest_of(headers: Mapping[str, str]) -> bytes | None:
+    """The SHA-256 that an answer tells."""
+    for one in headers.get("Repr-Digest", "").split(","):
+        kind, _, value = one.strip().partition("=")
+        if kind.lower() == "sha-256":
+            with contextlib.suppress(binascii.Error):
+                return base64.b64decode(value.strip(":"), validate=True)
+    return None
+
+
+class Ahead:
+    """A block that is being read, with the face of `serai.access.porter.Call`."""
+
+    def __init__(self, future: Future[bytes]) -> None:
+        self._future = future
+
+    def pieces(self) -> Iterator[bytes]:
+        """The block."""
+        yield self._future.result(LONG_S)
+
+    def result(self) -> tuple[dict[str, Any], bytes]:
+        """All has been told by `pieces`."""
+        return {}, b""
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+        self._future.cancel()
+
+
+class Writing:
+    """A file that is being written to an appliance; as a context, it is finished, or given up after an error."""
+
+    def __init__(self, files: StoreFiles, path: str, how: str, *, parents: bool, keep: bool) -> None:
+        self._files, self._final, self._how, self._parents = files, path, how, parents
+        folder, name = posixpath.split(path)
+        self._kept = posixpath.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.serai") if keep else ""
+        self._path = self._kept or path
+        self._first = bytearray()  # what is sent in one if it stays small
+        self._pieces: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
+        self._hash = hashlib.sha256()
+        self._sender: threading.Thread | None = None
+        self._ended: bytes | BaseException | None = None
+
+    def begin(self) -> None:
+        """Ask whether it can be written.
+
+        Raises:
+            OSError: it cannot.
+        """
+        exclusive = self._how == "x"
+        self._files.wire.call("check", path=self._final, exclusive=exclusive, parents=self._parents, again=True)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send bytes."""
+        if self._sender is None and len(self._first) + len(data) <= SMALL:
+            self._first += data
+            return
+        if self._sender is None:
+            self._sender = threading.Thread(target=self._send, name="store-put", daemon=True)
+            self._sender.start()
+            if self._first:
+                self._give(bytes(self._first))
+        view = memoryview(data)
+        for at in range(0, len(view), BLOCK):
+            self._give(bytes(view[at : at + BLOCK]))
+
+    def _give(self, piece: bytes | BaseException | None) -> None:
+        assert self._sender is not None  # noqa: S101 - for the reader of types
+        if isinstance(piece, bytes):
+            self._hash.update(piece)
+        waited = 0.0
+        while self._sender.is_alive():
+            try:
+                self._pieces.put(piece, timeout=1.0)
+            except queue.Full:
+                waited += 1.0
+                if waited >= LONG_S:
+                    raise DeadlineExceeded(f"the store took nothing for {LONG_S:.0f} s") from None
+            else:
+                return
+        if isinstance(self._ended, BaseException) and not isinstance(piece, BaseException):
+            raise self._ended
+
+    def _taken(self) -> Iterator[bytes]:
+        while True:
+            piece = self._pieces.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            if piece is None:
+                return
+            yield piece
+
+    def _send(self) -> None:
+        how = "w" if self._kept else self._how
+        try:
+            self._ended = self._files.stream(self._path, self._taken(), how, parents=self._parents)
+        except BaseException as error:  # noqa: BLE001 - whoever writes is told
+            self._ended = error
+
+    def finish(self) -> None:
+        """Put it in its place, or keep it for `commit`."""
+        if self._sender is None:
+            how = "w" if self._kept else self._how
+            self._files.put(self._path, bytes(self._first), how, parents=self._parents)
+            return
+        self._give(None)
+        self._sender.join(LONG_S)
+        if isinstance(self._ended, BaseException):
+            raise self._ended
+        if self._sender.is_alive():
+            raise DeadlineExceeded(f"the store did not answer for {LONG_S:.0f} s")
+        if self._ended is not None and self._ended != self._hash.digest():
+            raise OSError(errno.EBADMSG, "what the store has is not what was sent", self._path)
+
+    def commit(self, *, exclusive: bool = False) -> None:
+        """Put in its place what was kept."""
+        if self._kept:
+            kept, self._kept = self._kept, ""
+            self._files.replace(kept, self._final, exclusive=exclusive)
+
+    def discard(self) -> None:
+        """Give it up: the appliance keeps nothing of a body that does not end."""
+        if self._sender is not None and self._sender.is_alive():
+            self._give(ConnectionAbortedError(errno.ECONNABORTED, "the writer gave it up"))
+            self._sender.join(LONG_S)
+        if self._kept:
+            kept, self._kept = self._kept, ""
+            with contextlib.suppress(FileNotFoundError):
+                self._files.remove([kept], recursive=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.discard()
+
+
+class Appending:
+    """A file that is appended to, part by part, in place."""
+
+    def __init__(self, files: StoreFiles, path: str, *, parents: bool) -> None:
+        self._files, self._path, self._parents, self._at = files, path, parents, 0
+
+    def begin(self) -> None:
+        """Find its end; make it if there is none."""
+        try:
+            self._at = int(self._files.info(self._path)["size"])
+        except FileNotFoundError:
+            self._files.put(self._path, b"", "x", parents=self._parents)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send bytes."""
+        self._at = self._files.part(self._path, bytes(data), self._at)
+
+    def finish(self) -> None:
+        """All is written."""
+
+    def commit(self, *, exclusive: bool = False) -> None:
+        """It is in its place."""
+
+    def discard(self) -> None:
+        """What was appended stays."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return

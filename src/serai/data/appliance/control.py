@@ -1,0 +1,253 @@
+"""The appliance's own addresses, below ``/.serai/``: its status, lots, and what WebDAV has no word for.
+
+``GET status``; ``GET`` and ``POST lots``, ``POST`` and ``DELETE lots/NAME``; ``POST files`` with ``{"do": …}``.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from serai.data.appliance.paths import parts_of_text, text_of
+from serai.data.appliance.rights import ADMIN, WRITE, letters
+from serai.data.appliance.uploads import Upload, copy_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from serai.clock import Clock
+    from serai.data.appliance.lots import Lot
+    from serai.data.appliance.rights import Identity
+    from serai.data.appliance.transfers import Transfers
+    from serai.data.appliance.webdav import Answers
+
+__all__ = ["Control", "store_ad"]
+
+MOST_BODY = 1 << 20  # bytes
+MOST_PATHS = 1000
+MOST_DATASETS = 64
+
+
+class Control:
+    """Answers what concerns the appliance itself.
+
+    Args:
+        transfers: with the files.
+        clock: tells the time.
+        facts: what the status says besides: name, access modes and so on.
+    """
+
+    def __init__(self, transfers: Transfers, clock: Clock, facts: Mapping[str, Any]) -> None:
+        self._transfers, self._clock, self._facts = transfers, clock, dict(facts)
+        self._files, self._book = transfers.files, transfers.files.book
+        self.answers: Answers | None = None
+
+    async def answer(self, request: web.BaseRequest, who: Identity, path: str) -> web.StreamResponse:
+        """Answer a request for one of the addresses."""
+        _, _, *names = path.split("/")
+        match request.method, names:
+            case "GET", ["status"]:
+                found: Any = await self._transfers.run(self.status, who)
+            case "GET", ["lots"]:
+                found = await self._transfers.run(self.lots, who)
+            case "POST", ["lots"]:
+                found = await self._reserve(await self._said(request), who)
+            case "POST", ["lots", name]:
+                found = await self._renew(name, await self._said(request), who)
+            case "DELETE", ["lots", name]:
+                self._own(name, who)
+                found = self._told(await self._transfers.run(self._book.release, name))
+            case "POST", ["files"]:
+                return await self._call(request, await self._said(request), who)
+            case _:
+                raise FileNotFoundError(errno.ENOENT, "there is no such address")
+        return web.json_response(found)
+
+    async def _said(self, request: web.BaseRequest) -> dict[str, Any]:
+        body = b""
+        while piece := await request.content.readany():
+            body += piece
+            if len(body) > MOST_BODY:
+                raise ValueError("the request is too long")
+        said = json.loads(body)
+        if not isinstance(said, dict):
+            raise ValueError("an object is wanted")  # noqa: TRY004 - it becomes 400
+        return said
+
+    # ---- status and lots
+
+    def status(self, who: Identity) -> dict[str, Any]:
+        """What may be known: sums, and one's own use; for administrators everybody's."""
+        usage = self._book.usage()
+        mine = {user: size for user, size in usage.items() if ADMIN in who.rights or user == who.user}
+        own = {"user": who.user, "path": text_of(who.prefix), "rights": letters(who.rights)}
+        return {**self._facts, **self._book.sums(), "usage": mine, "quotas": self._quotas(who), "you": own}
+
+    def _quotas(self, who: Identity) -> dict[str, int]:
+        return {u: size for u, size in self._files.keys.quotas.items() if ADMIN in who.rights or u == who.user}
+
+    def lots(self, who: Identity) -> list[dict[str, Any]]:
+        """One's own lots; for administrators all."""
+        return [self._told(lot) for lot, _ in self._book.lots() if ADMIN in who.rights or lot.user == who.user]
+
+    def _told(self, lot: Lot) -> dict[str, Any]:
+        live, used = lot.live(self._clock.wall()), self._book.ledger.in_lot(lot.name)
+        return {"name": lot.name, "user": lot.user, "size": lot.size, "until": lot.until, "used": used, "live": live}
+
+    async def _reserve(self, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
+        user = str(said.get("user") or who.user)
+        if WRITE not in who.rights or (user != who.user and ADMIN not in who.rights):
+            raise PermissionError(
+                errno.EACCES, "no lot without the right to write, and for others only as administrator"
+            )
+        until = self._clock.wall() + _number(said, "life_s")
+        name = secrets.token_hex(6)
+        lot = await self._transfers.run(self._book.reserve, name, user, int(_number(said, "size")), until)
+        return self._told(lot)
+
+    async def _renew(self, name: str, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
+        self._own(name, who)
+        lot = await self._transfers.run(self._book.renew, name, self._clock.wall() + _number(said, "life_s"))
+        return self._told(lot)
+
+    def _own(self, name: str, who: Identity) -> None:
+        lot = self._book.ledger.lots.get(name)
+        if lot is None or (lot.user != who.user and ADMIN not in who.rights):
+            raise KeyError(f"there is no lot {name} of yours")
+
+    # ---- files
+
+    async def _call(self, request: web.BaseRequest, said: dict[str, Any], who: Identity) -> web.StreamResponse:
+        do = said.pop("do", None)
+        if do == "rows":
+            assert self.answers is not None  # noqa: S101 - set where both are made
+            stream = web.StreamResponse(headers={"Content-Type": "application/json"})
+            return await self.answers.stream(request, stream, self._rows(said, who))
+        calls: dict[str, Callable[[dict[str, Any], Identity], Any]] = {
+            "stat": self._stat,
+            "check": self._check,
+            "mkdir": self._mkdir,
+            "remove": self._remove,
+            "move": self._move,
+            "copy": self._copy,
+            "stamp": self._stamp,
+            "link": self._link,
+            "digest": self._digest,
+        }
+        if do not in calls:
+            raise ValueError("it is not known what to do")
+        try:
+            found = await self._transfers.run(calls[do], said, who)
+        except (KeyError, TypeError) as error:
+            raise ValueError("the request is not complete") from error
+        return web.json_response(found if found is not None else {})
+
+    def _rows(self, said: Mapping[str, Any], who: Identity) -> Iterator[str]:
+        parts, depth = parts_of_text(str(said["path"])), said.get("depth")
+        own = self._files.info(who, parts)
+        yield _line(own)
+        if own["type"] == "directory":
+            yield from map(_line, self._files.rows(who, parts, None if depth is None else int(depth)))
+
+    def _stat(self, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
+        return self._files.info(who, parts_of_text(said["path"]), follow=bool(said.get("follow", True)))
+
+    def _check(self, said: Mapping[str, Any], who: Identity) -> None:
+        """Whether a file could be written there now."""
+        exclusive, parents = bool(said.get("exclusive")), bool(said.get("parents"))
+        with Upload(self._files, who, parts_of_text(said["path"]), 0, exclusive=exclusive, parents=parents):
+            pass
+
+    def _mkdir(self, said: Mapping[str, Any], who: Identity) -> None:
+        parents, exist_ok = bool(said.get("parents")), bool(said.get("exist_ok"))
+        self._files.mkdir(who, parts_of_text(said["path"]), parents=parents, exist_ok=exist_ok)
+
+    def _remove(self, said: Mapping[str, Any], who: Identity) -> None:
+        recursive, directory = bool(said.get("recursive")), bool(said.get("directory"))
+        for path in itertools.islice(said["paths"], MOST_PATHS):
+            self._files.remove(who, parts_of_text(path), recursive=recursive, directory=directory)
+
+    def _move(self, said: Mapping[str, Any], who: Identity) -> None:
+        source, target = parts_of_text(said["source"]), parts_of_text(said["target"])
+        if said.get("into"):  # as mv: into a directory that is there
+            try:
+                own = self._files.info(who, target)
+            except FileNotFoundError:
+                own = {"type": ""}
+            if own["type"] == "directory" and target != source:
+                target = (*target, source[-1])
+        if said.get("parents") and len(target) > 1:
+            self._files.mkdir(who, target[:-1], parents=True, exist_ok=True)
+        self._files.move(who, source, target, replace=not said.get("exclusive"))
+
+    def _copy(self, said: Mapping[str, Any], who: Identity) -> None:
+        source, target = parts_of_text(said["source"]), parts_of_text(said["target"])
+        if self._files.info(who, source)["type"] == "directory":
+            self._files.mkdir(who, target, parents=True, exist_ok=True)
+            return
+        copy_file(self._files, who, source, target, parents=bool(said.get("parents")))
+        if said.get("keep_times"):
+            self._files.stamp(who, target, None, self._files.info(who, source)["mtime_ns"])
+
+    def _stamp(self, said: Mapping[str, Any], who: Identity) -> None:
+        mode, mtime_ns = said.get("mode"), said.get("mtime_ns")
+        self._files.stamp(
+            who,
+            parts_of_text(said["path"]),
+            None if mode is None else int(mode),
+            None if mtime_ns is None else int(mtime_ns),
+        )
+
+    def _link(self, said: Mapping[str, Any], who: Identity) -> None:
+        self._files.link(who, str(said["destination"]), parts_of_text(said["path"]))
+
+    def _digest(self, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
+        start, stop, kind = int(said.get("start", 0)), said.get("stop"), str(said.get("kind", "sha256"))
+        wanted = list(itertools.islice(said["paths"], MOST_PATHS))
+        return {"digests": [self._files.digest(who, parts_of_text(one), kind, start, stop) for one in wanted]}
+
+
+def _line(value: Any) -> str:
+    """JSON in ASCII: surrogates pass."""
+    return json.dumps(value, separators=(",", ":")) + "\n"
+
+
+def _number(said: Mapping[str, Any], name: str) -> float:
+    value = said.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 60:
+        raise ValueError(f"{name} is a positive number")
+    return value
+
+
+def store_ad(facts: Mapping[str, Any], sums: Mapping[str, int], lots: int) -> dict[str, Any]:
+    """The ad of a store, with ClassAd's names: sizes in KiB, as ``Disk`` of a node is.
+
+    Args:
+        facts: of the status: name, host, modes (name and URL), datasets, fingerprint, attributes.
+        sums: `Book.sums`.
+        lots: how many hold.
+    """
+    datasets = list(facts["datasets"])[:MOST_DATASETS]
+    ad: dict[str, Any] = {
+        "MyType": "Storage",
+        "Name": facts["name"],
+        "Machine": facts["host"],
+        "TotalDisk": sums["capacity"] // 1024,
+        "Disk": sums["free"] // 1024,
+        "Lots": lots,
+        "ReservedDisk": sums["reserved"] // 1024,
+        "AccessModes": [mode for mode, _ in facts["modes"]],
+        "AccessURLs": [url for _, url in facts["modes"]],
+        "Datasets": datasets,
+    }
+    if facts.get("fingerprint"):
+        ad["Fingerprint"] = facts["fingerprint"]
+    for name in datasets:
+        ad[f"Has{re.sub(r'[^A-Za-z0-9_]', '_', name)}Data"] = True  # ClassAds do not tell HascmsData from HasCMSData
+    return ad | dict(facts.get("attributes", {}))

@@ -1,0 +1,254 @@
+"""Writing a file: beside, then put in its place when it is whole, within the space that was held for it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from serai.data.appliance.files import Unmet, etag_of
+from serai.data.appliance.keys import drafts_directory
+from serai.data.appliance.lots import NoRoom
+from serai.data.appliance.paths import Parts, text_of
+from serai.data.appliance.rights import WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from serai.data.appliance.files import Files
+    from serai.data.appliance.rights import Identity
+
+__all__ = ["Receipt", "Upload", "copy_file", "sweep", "write_at"]
+
+STEP = 64 << 20  # bytes that are held at a time where it is not said how many come
+
+
+def sweep(root: str) -> int:
+    """Remove what a server that was killed had not finished; returns how many."""
+    drafts = drafts_directory(root)
+    names = os.listdir(drafts)
+    for name in names:
+        os.unlink(os.path.join(drafts, name))
+    return len(names)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an upload.
+
+    Attributes:
+        etag: of the new version.
+        sha256: of its bytes; None where they were not looked at.
+        replaced: whether there was a file.
+    """
+
+    etag: str
+    sha256: bytes | None
+    replaced: bool
+
+
+class Upload:
+    """A file that is coming; as a context it is given up unless it was finished.
+
+    Args:
+        files: where.
+        who: writes it.
+        parts: its path. Through a link, what it leads to is written.
+        length: its size in bytes, None if nobody said.
+        lot: which it is charged to; see `Ledger.hold`.
+        check: looks at the ETag of what is there, None for nothing; before, and again when it is put in its place.
+        exclusive: there must be nothing.
+        parents: whether missing directories are made.
+
+    Raises:
+        OSError, NoRoom, Unmet: it cannot be written.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        who: Identity,
+        parts: Parts,
+        length: int | None = None,
+        lot: str | None = None,
+        check: Callable[[str | None], None] | None = None,
+        *,
+        exclusive: bool = False,
+        parents: bool = False,
+    ) -> None:
+        self._files, self._check, self._exclusive = files, check, exclusive
+        self._length, self._parts = length, parts
+        self._hash, self.size = hashlib.sha256(), 0
+        self._drafts, self._fd, self._name = -1, -1, ""
+        if parents and len(parts) > 1:
+            files.mkdir(who, parts[:-1], parents=True, exist_ok=True)
+        with files.root.at(parts) as place:
+            files.at(who, place, parts, WRITE)
+            if os.fstat(place.fd).st_dev != files.root.device:
+                raise OSError(errno.EXDEV, "another file system is mounted there: it is to be served by itself")
+            self._look(place.stat_or_none())
+        self._hold = files.book.hold(who.user, STEP if length is None else length, lot)
+        try:
+            self._drafts = os.open(drafts_directory(files.root.directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._name = secrets.token_hex(12)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._fd = os.open(self._name, flags, 0o666, dir_fd=self._drafts)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _look(self, found: os.stat_result | None) -> None:
+        if found is not None and self._exclusive:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), text_of(self._parts))
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text_of(self._parts))
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise PermissionError(errno.EACCES, "it is no regular file", text_of(self._parts))
+        if self._check is not None:
+            self._check(None if found is None else etag_of(found))
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Write bytes."""
+        more = sum(map(len, pieces))
+        if self._length is not None and self.size + more > self._length:
+            raise OSError(errno.EFBIG, "more came than was said", text_of(self._parts))
+        while self.size + more > self._hold.size:
+            self._hold = self._files.book.grow(self._hold, STEP)
+        for piece in pieces:
+            self._hash.update(piece)
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self._fd, view) :]
+        self.size += more
+
+    def copy_from(self, fd: int) -> None:
+        """Write all bytes of another file, sharing blocks where the disk can."""
+        offset = 0
+        while count := os.copy_file_range(fd, self._fd, 64 << 20, offset):
+            offset += count
+            if self._length is not None and offset > self._length:
+                raise OSError(errno.EFBIG, "it grew meanwhile", text_of(self._parts))
+        self.size = offset
+
+    def finish(self, *, sha256: bytes | None = None, copied: bool = False, mode: int | None = None) -> Receipt:
+        """Put it in its place.
+
+        Args:
+            sha256: what the digest is to be, or of what was copied is known to be.
+            copied: whether the bytes came by `copy_from`.
+            mode: permissions; None: those of the file that is replaced, or what the umask leaves.
+
+        Raises:
+            Unmet: another version is there than was wanted.
+            OSError: it is not whole, or its digest is another.
+        """
+        made = sha256 if copied else self._hash.digest()
+        if self._length is not None and self.size != self._length:
+            raise OSError(errno.EIO, f"{self.size} of {self._length} bytes came", text_of(self._parts))
+        if sha256 is not None and sha256 != made:
+            raise OSError(errno.EBADMSG, "its digest is another than was said", text_of(self._parts))
+        book = self._files.book
+        with self._files.root.at(self._parts) as place, self._files.commits:
+            there = place.stat_or_none()
+            self._look(there)
+            if there is not None or mode is not None:
+                with contextlib.suppress(OSError):  # somebody else's file, in a directory that we may write
+                    os.fchmod(self._fd, stat.S_IMODE(there.st_mode) if mode is None and there else mode or 0)
+            os.replace(self._name, place.name, src_dir_fd=self._drafts, dst_dir_fd=place.fd)
+            self._name = ""
+            found = os.fstat(self._fd)
+            book.settle(self._hold, place.parts, found, made)
+        self.abandon()
+        return Receipt(etag_of(found), made, there is not None)
+
+    def abandon(self) -> None:
+        """Give it up; what was finished stays."""
+        self._files.book.drop(self._hold)
+        if self._name:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._drafts)
+            self._name = ""
+        for fd in (self._fd, self._drafts):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._drafts = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+
+
+def copy_file(files: Files, who: Identity, source: Parts, target: Parts, *, parents: bool = False) -> Receipt:
+    """Copy a file within the appliance, with its permissions."""
+    fd, found, row = files.open(who, source)
+    try:
+        with Upload(files, who, target, found.st_size, parents=parents) as upload:
+            upload.copy_from(fd)
+            known = row.sha256 if row is not None else None
+            return upload.finish(sha256=known, copied=True, mode=found.st_mode & 0o777)
+    finally:
+        os.close(fd)
+
+
+def write_at(files: Files, who: Identity, parts: Parts, start: int, length: int) -> tuple[int, Callable[[int], None]]:
+    """Begin to write into a file in place, for files that are sent in parts: a descriptor, and what to call at the end.
+
+    Args:
+        files: where.
+        who: writes.
+        parts: the path; a file is made, for its owner alone, if there is none.
+        start: where, in bytes.
+        length: how many bytes come.
+
+    Returns:
+        A descriptor at that place, and a function that is told where the file ends now.
+    """
+    with files.root.at(parts) as place:
+        files.at(who, place, parts, WRITE)
+        found = place.stat_or_none()
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text_of(parts))
+        if start > (found.st_size if found is not None else 0):
+            raise OSError(errno.EINVAL, "there is nothing before the offset", text_of(parts))
+        row, real = files.book.row(place.parts), place.parts
+        hold = files.book.hold(who.user, start + length, row.lot if row is not None and row.user == who.user else None)
+        try:
+            fd = os.open(place.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place.fd)
+        except BaseException:
+            files.book.drop(hold)
+            raise
+    os.lseek(fd, start, os.SEEK_SET)
+
+    def end(size: int) -> None:
+        try:
+            os.ftruncate(fd, size)
+            files.book.settle(hold, real, os.fstat(fd), None)
+        finally:
+            files.book.drop(hold)
+            os.close(fd)
+
+    return fd, end
+
+
+def no_space(error: BaseException) -> bool:
+    """Whether it is for want of space that something failed."""
+    return isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT})
+
+
+def unmet(etags: str, *, none: bool) -> Callable[[str | None], None]:
+    """A check for ``If-Match``, or with `none` for ``If-None-Match``."""
+    wanted = {one.strip() for one in etags.split(",")}
+
+    def check(etag: str | None) -> None:
+        there = etag is not None and ("*" in wanted or etag in wanted)
+        if there is none:
+            raise Unmet("another version is there" if etag is not None else "nothing is there")
+
+    return check

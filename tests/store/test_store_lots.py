@@ -1,0 +1,235 @@
+"""Guaranteed space, with a clock that is set."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serai.data.appliance.book import Book, Row
+from serai.data.appliance.files import Files
+from serai.data.appliance.keys import Keys, drafts_directory, state_of
+from serai.data.appliance.lots import Hold, Ledger, NoRoom
+from serai.data.appliance.paths import Parts, Root
+from serai.data.appliance.rights import Identity
+from serai.data.appliance.uploads import Upload, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ANN, BOB = "ann", "bob"
+
+
+class SetClock:
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return self.time
+
+
+def test_a_lot_is_kept_free_for_its_user() -> None:
+    ledger = Ledger()
+    ledger.reserve("l1", ANN, 80, 2000, 100, 1000)
+    with pytest.raises(NoRoom):
+        ledger.hold(BOB, 21, 100, 1000)
+    ledger.settle(ledger.hold(BOB, 20, 100, 1000), 20)
+    ledger.settle(ledger.hold(ANN, 80, 100, 1000), 80)
+    assert ledger.used == {(BOB, ""): 20, (ANN, "l1"): 80}
+    with pytest.raises(NoRoom):
+        ledger.reserve("l2", ANN, 1, 2000, 100, 1000)
+
+
+def test_what_is_being_written_counts() -> None:
+    ledger = Ledger()
+    hold = ledger.hold(ANN, 60, 100, 0)
+    with pytest.raises(NoRoom):
+        ledger.hold(BOB, 41, 100, 0)
+    with pytest.raises(NoRoom):
+        ledger.grow(hold, 41, 100, 0)
+    ledger.drop(hold)
+    assert ledger.hold(BOB, 100, 100, 0).evict == 0
+
+
+def test_files_of_an_ended_lot_stay_until_space_is_needed() -> None:
+    ledger = Ledger()
+    ledger.reserve("l1", ANN, 80, 2000, 100, 1000)
+    ledger.settle(ledger.hold(ANN, 70, 100, 1000), 70)
+    assert ledger.hold(BOB, 30, 100, 2000).evict == 0
+    assert ledger.hold(BOB, 20, 100, 2000).evict == 20
+    lot, evict = ledger.renew("l1", 3000, 130, 2000)
+    assert (lot.until, evict) == (3000, 0)
+
+
+def test_a_quota_counts_files_and_lots() -> None:
+    ledger = Ledger(quotas={ANN: 50})
+    ledger.reserve("l1", ANN, 40, 2000, 1000, 1000)
+    with pytest.raises(NoRoom, match="quota"):
+        ledger.hold(ANN, 45, 1000, 1000)
+    ledger.hold(ANN, 40, 1000, 1000)  # in the lot
+    with pytest.raises(NoRoom, match="quota"):
+        ledger.reserve("l2", ANN, 20, 2000, 1000, 1000)
+    ledger.hold(BOB, 900, 1000, 1000)
+
+
+def test_a_lot_of_another_user_cannot_be_named() -> None:
+    ledger = Ledger()
+    ledger.reserve("l1", ANN, 40, 2000, 100, 1000)
+    for lot in ("l1", "l2"):
+        with pytest.raises(KeyError):
+            ledger.hold(BOB, 1, 100, 1000, lot)
+    with pytest.raises(KeyError):
+        ledger.hold(ANN, 1, 100, 2000, "l1")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_never_more_is_promised_than_there_is(seed: int) -> None:  # noqa: C901 - a world in one loop
+    """Random reservations, writes, expiries and evictions: what is guaranteed can always be written."""
+    maker = random.Random(seed)  # noqa: S311 - a seed is what is wanted
+    capacity, now = 1000, 0.0
+    ledger, holds = Ledger(), list[Hold]()
+
+    def evict(size: int) -> None:
+        for (user, lot), used in list(ledger.used.items()):
+            if lot and not ledger.lots[lot].live(now) and size > 0:
+                gone = min(used, size)
+                ledger.charge(user, lot, -gone)
+                size -= gone
+        assert size <= 0
+
+    for step in range(60):
+        now += maker.random() * 10
+        user = maker.choice([ANN, BOB])
+        try:
+            match maker.randrange(5):
+                case 0:
+                    _, size = ledger.reserve(f"l{step}", user, maker.randrange(1, 500), now + 30, capacity, now)
+                    evict(size)
+                case 1 | 2:
+                    hold = ledger.hold(user, maker.randrange(300), capacity, now)
+                    evict(hold.evict)
+                    holds.append(hold)
+                case 3 if holds:
+                    hold = holds.pop()
+                    ledger.settle(hold, maker.randrange(hold.size + 1))
+                case 4 if ledger.lots:
+                    _, size = ledger.renew(maker.choice(list(ledger.lots)), now + 30, capacity, now)
+                    evict(size)
+        except NoRoom:
+            pass
+        held = sum(hold.size for hold in holds)
+        assert ledger.stored() + held <= capacity + held  # what is stored fits
+        assert ledger.stored() <= capacity
+        for lot in ledger.lots.values():
+            if lot.live(now):
+                assert ledger.in_lot(lot.name) <= lot.size
+        promised = ledger.taken(now)
+        assert promised - ledger.best_effort(now) <= capacity
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[tuple[Files, SetClock]]:
+    clock, top = SetClock(), tmp_path / "served"
+    top.mkdir()
+    state = state_of(str(top))
+    root, keys = Root(str(top)), Keys(f"{state}/access.json")
+    made: list[Files] = []
+
+    def remove(parts: Parts, row: Row) -> bool:
+        return made[0].evict(parts, row)
+
+    book = Book(f"{state}/book.sqlite", clock, 1000, lambda: 1 << 40, remove, lambda: keys.quotas)
+    made.append(Files(root, book, keys))
+    yield made[0], clock
+    book.close()
+    root.close()
+
+
+def put(files: Files, user: str, name: str, size: int) -> None:
+    with Upload(files, Identity(user), (name.encode(),), size) as upload:
+        upload.write([b"x" * size])
+        upload.finish()
+
+
+def names(files: Files) -> list[str]:
+    return sorted(row["name"] for row in files.rows(Identity(ANN), ()))
+
+
+def test_best_effort_files_go_the_oldest_first_and_others_never(shop: tuple[Files, SetClock]) -> None:
+    files, clock = shop
+    put(files, BOB, "plain", 200)
+    lot = files.book.reserve("l1", ANN, 600, 2000)
+    for name in ("one", "two", "three"):
+        clock.time += 1
+        put(files, ANN, name, 200)
+    with pytest.raises(NoRoom):
+        put(files, BOB, "more", 300)
+    clock.time = lot.until
+    assert names(files) == ["one", "plain", "three", "two"]
+    put(files, BOB, "more", 300)
+    assert names(files) == ["more", "plain", "three", "two"]
+    with pytest.raises(NoRoom):
+        put(files, BOB, "much", 901)
+    assert names(files) == ["more", "plain", "three", "two"]
+    files.book.reserve("l2", BOB, 500, 9000)
+    assert names(files) == ["more", "plain"]
+    assert [lot.name for lot, _ in files.book.lots()] == ["l2"]
+
+
+def test_the_book_follows_files_that_move_and_go(shop: tuple[Files, SetClock]) -> None:
+    files, _ = shop
+    ann = Identity(ANN)
+    files.mkdir(ann, (b"dir",))
+    with Upload(files, ann, (b"dir", b"a"), 100) as upload:
+        upload.write([b"x" * 100])
+        upload.finish()
+    files.move(ann, (b"dir",), (b"new",))
+    assert files.book.row((b"dir", b"a")) is None
+    row = files.book.row((b"new", b"a"))
+    assert row is not None
+    assert row.user == ANN
+    put(files, ANN, "over", 50)
+    put(files, ANN, "over", 70)
+    assert files.book.usage() == {ANN: 170}
+    files.remove(ann, (b"new",), recursive=True)
+    assert files.book.usage() == {ANN: 70}
+
+
+def test_after_a_start_what_changed_meanwhile_is_noticed(shop: tuple[Files, SetClock]) -> None:
+    files, clock = shop
+    put(files, ANN, "gone", 100)
+    put(files, ANN, "changed", 100)
+    put(files, ANN, "kept", 100)
+    top, state = files.root.directory, state_of(files.root.directory)
+    with open(f"{top}/changed", "a", encoding="ascii") as file:
+        file.write("more")
+    files.remove(Identity(ANN), (b"kept",))
+    put(files, ANN, "kept", 90)
+    with open(f"{top}/foreign", "w", encoding="ascii") as file:
+        file.write("x" * 300)
+    os.unlink(f"{top}/gone")
+    again = Book(f"{state}/book.sqlite", clock, 1000, lambda: 1 << 40, lambda *_: False)
+    again.reconcile(files.everything())
+    assert again.usage() == {ANN: 90}
+    assert again.sums()["stored"] == 90 + 104 + 300
+    again.close()
+
+
+def test_what_was_not_finished_is_swept(shop: tuple[Files, SetClock]) -> None:
+    files, _ = shop
+    upload = Upload(files, Identity(ANN), (b"half",), 100)
+    upload.write([b"x" * 50])
+    assert names(files) == []
+    assert sweep(files.root.directory) == 1
+    upload.abandon()
+    assert not os.listdir(drafts_directory(files.root.directory))
+    assert files.book.sums()["free"] == 1000
