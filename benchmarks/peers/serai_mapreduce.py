@@ -1,6 +1,6 @@
 """Word count by Serai with two slots on this machine.
 
-Variants: `split`, the fast form; `sum`, a mapper of the user's; `functions`, combiner and reducer of the user's as well.
+Variants: `split`, the fast form; `sum`, a mapper of the user's; `functions`, combiner and reducer as well.
 """
 
 from __future__ import annotations
