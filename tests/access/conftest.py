@@ -98,9 +98,17 @@ class Sshd:
         """How many TCP connections it has taken so far."""
         return self.log.read_text().count("Connection from ")
 
-    def ended(self) -> int:
-        """How many connections of users have ended."""
-        return self.log.read_text().count("Disconnected from user")
+    def last(self) -> str:
+        """The client's port of the connection that it took last; see `has_ended`."""
+        return self.log.read_text().rpartition("Connection from 127.0.0.1 port ")[2].split()[0]
+
+    def has_begun(self, port: str) -> bool:
+        """Whether a command was started over that connection."""
+        return f"Starting session: command for {USER} from 127.0.0.1 port {port} " in self.log.read_text()
+
+    def has_ended(self, port: str) -> bool:
+        """Whether that connection has ended; others of earlier tests may end later than they do."""
+        return f"Disconnected from user {USER} 127.0.0.1 port {port}\n" in self.log.read_text()
 
     def stop(self) -> None:
         self.process.terminate()

@@ -13,6 +13,7 @@ from serai.access.filesystems.anywhere import AnyFileSystem
 from serai.access.filesystems.far import PorterFiles
 from serai.access.filesystems.local import LocalFiles
 from serai.access.filesystems.ssh import SshFileSystem
+from serai.errors import AccessError
 from serai.testing.files import FilesContract
 
 if TYPE_CHECKING:
@@ -55,6 +56,20 @@ class TestSshFiles(TestLocalFiles):
     @pytest.fixture
     def lose(self, fs: SshFileSystem) -> Lose:
         return lambda: kill_porter(fs)
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a/../../out", "a//b", ".", "", "a/\0b"])
+def test_names_from_a_host_that_lead_out_of_their_directory_are_refused(
+    lab: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    facts = {"type": "file", "size": 0, "islink": False}
+    rows = {**facts, "type": "directory"}, [{**facts, "name": name}]
+    monkeypatch.setattr(PorterFiles, "rows", lambda *_, **__: rows)
+    fs = SshFileSystem("lab", ssh_config=str(lab.config), listings_expiry_time=None)
+    for ask in (fs.ls, fs.find, lambda path: fs.get(path, str(tmp_path / "in"), recursive=True)):
+        with pytest.raises(AccessError, match="cannot be in a directory"):
+            ask(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 class TestAnyFilesOfAnotherHost(TestLocalFiles):

@@ -67,15 +67,17 @@ def test_many_commands_share_one_tcp_connection(lab: Sshd, connect: Connect) -> 
 
 
 def test_open_twice_is_one_connection_and_close_ends_it(lab: Sshd, connect: Connect, control_dir: Path) -> None:
-    before, ended = lab.connections(), lab.ended()
+    before = lab.connections()
     connection = connect()
     connection.open()
     connection.open()
     assert (lab.connections(), connection.alive()) == (before + 1, True)
+    port = lab.last()
+    assert not lab.has_ended(port)
     connection.close()
     assert not connection.alive()
     assert list(control_dir.iterdir()) == []
-    lab.until(lambda: lab.ended() == ended + 1, "the server sees the end")
+    lab.until(lambda: lab.has_ended(port), "the server sees the end")
 
 
 @pytest.mark.parametrize(
@@ -262,14 +264,15 @@ def test_a_lost_master_is_not_replaced_by_a_second_connection(lab: Sshd, connect
 
 
 def test_the_master_ends_with_its_owner_even_on_sigkill(lab: Sshd, control_dir: Path) -> None:
-    ended = lab.ended()
     words = [sys.executable, "-c", OWNER, str(lab.config), str(control_dir)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"open\n"
-        lab.until(lambda: "Starting session: command" in lab.log.read_text(), "a session that lasts")
+        port = lab.last()
+        lab.until(lambda: lab.has_begun(port), "a session that lasts")
+        assert not lab.has_ended(port)
         owner.kill()
-    lab.until(lambda: lab.ended() == ended + 1, "the server sees the end")
+    lab.until(lambda: lab.has_ended(port), "the server sees the end")
     lab.until(lambda: not list(control_dir.iterdir()), "nothing is left")
 
 

@@ -14,7 +14,7 @@ from serai.access import connections, porter
 from serai.data.copying import opening, ways
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from serai.testing.lab import Lab
     from serai.testing.lab.fixtures import LabFactory
@@ -49,6 +49,23 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield server
     forget_hosts()
     server.stop()
+
+
+@pytest.fixture
+def start_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
+    """Starts a server called ``lab`` with further lines in its sshd_config; hosts are forgotten before and after."""
+    parts = _ssh_parts()
+    parts._need_sshd()
+    made: list[Any] = []
+
+    def start(extra: str) -> Any:
+        made.append(parts.Sshd(tmp_path_factory.mktemp("sshd"), extra=extra))
+        return made[-1]
+
+    yield start
+    forget_hosts()
+    for one in made:
+        one.stop()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
 from serai.data.copying.ends import Tree, sort_tree
 from serai.data.transfer import Tally, Wishes, copy, move, store_stream, sync
@@ -237,6 +238,33 @@ def test_any_file_system_of_fsspec_is_an_end(ends: tuple[str, str], tmp_path: Pa
     assert outcome.complaints == []
     assert content(tmp_path / "to") == content(tmp_path / "from")
     memory.rm("/box", recursive=True)
+
+
+def test_a_name_in_a_store_that_leads_out_of_its_tree_is_not_copied(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("/leading/in/good", "/leading/in/../out"):
+        memory.store[name] = MemoryFile(memory, name, b"x")
+    try:
+        outcome = copy(["memory://leading/in"], f"{tmp_path}/to", R)
+    finally:
+        memory.store.clear()
+    assert len(outcome.complaints) == 1
+    assert "cannot be in a directory" in outcome.complaints[0]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["good"]
+
+
+def test_a_login_that_may_have_its_files_only_is_an_end(
+    start_sshd: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = start_sshd("Subsystem sftp internal-sftp\nForceCommand internal-sftp\n")
+    monkeypatch.setenv("SERAI_SSH_CONFIG", str(only.config))
+    (tmp_path / "from/dir").mkdir(parents=True)
+    (tmp_path / "from/dir/small").write_bytes(b"small")
+    (tmp_path / "from/large").write_bytes(os.urandom(3 << 20))
+    assert copy([f"{tmp_path}/from"], f"ssh://lab{tmp_path}/there", R).ok
+    assert copy([f"ssh://lab{tmp_path}/there"], f"{tmp_path}/back", R).ok
+    for name in ("dir/small", "large"):
+        assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "from" / name).read_bytes()
 
 
 def test_sync_moves_only_what_differs(ends: tuple[str, str], tmp_path: Path) -> None:

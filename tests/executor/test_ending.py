@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -306,20 +309,33 @@ def test_killing_the_agent_leaves_no_process(either: AgentHarness) -> None:
 
 def test_a_silent_front_end_is_given_up(start: Callable[..., AgentHarness]) -> None:
     agent = start()
-    agent.hello(beat=0.1, silence=0.6)
-    begin_trees(agent)
-    for n in range(4):  # as long as it says something, it is there
-        agent.send(wire.PING, head={"t": n})
-        time.sleep(0.3)
-    assert agent.gone(5) == 0
+    agent.hello(beat=0.1, silence=1.5)
+    silent = threading.Event()
+
+    def ping() -> None:
+        with contextlib.suppress(OSError):  # it is gone: the test will see that
+            while not silent.wait(0.1):
+                agent.send(wire.PING, head={"t": 0})
+
+    pinging = threading.Thread(target=ping)
+    pinging.start()
+    try:
+        begin_trees(agent)  # as long as it says something, it is there
+        with pytest.raises(subprocess.TimeoutExpired):
+            agent.process.wait(2.0)
+    finally:
+        silent.set()
+        pinging.join()
+    assert agent.gone() == 0
     assert agent.base is not None
     assert not agent.base.exists()
 
 
 def test_a_front_end_that_neither_reads_nor_ends_is_given_up(scratch: Path) -> None:
-    """The agent writes to a full pipe, so its own deadline cannot be seen to by the thread that writes."""
-    import subprocess  # noqa: PLC0415 - by hand, since the usual harness reads
+    """The agent writes to a full pipe, so its own deadline cannot be seen to by the thread that writes.
 
+    By hand, since the usual harness reads.
+    """
     source = EXECUTOR.pipe_source().replace("STUCK_S = 5.0", "STUCK_S = 0.1")
     run = f"stuck{os.getpid()}"
     with subprocess.Popen(

@@ -96,16 +96,6 @@ class Call:
             with contextlib.suppress(OSError, SeraiError):  # it has sent all and gone: nobody needs to know
                 self._porter.send(pack(TAKEN, 0, self._number, {"bytes": len(piece)}))
 
-    def arrived(self) -> list[bytes]:
-        """The pieces that have come and were not taken yet, without waiting; no error is raised here."""
-        with self._ready:
-            pieces = list(self._pieces)
-            self._pieces.clear()
-        if pieces:
-            with contextlib.suppress(OSError, SeraiError):
-                self._porter.send(pack(TAKEN, 0, self._number, {"bytes": sum(map(len, pieces))}))
-        return pieces
-
     def result(self, deadline_s: float = CALL_S) -> tuple[dict[str, Any], bytes]:
         """The answer: a head and a body.
 

@@ -279,7 +279,8 @@ class JobsContract:
         assert on_host(states).stdout.split() == ["T", "T"]
         job.resume()
         assert job.status().state is State.RUNNING
-        assert on_host(states).stdout.split() == ["S", "S"]
+        # For a moment they are on their way back to what they wait for.
+        until(lambda: on_host(states).stdout.split() == ["S", "S"], "all of it goes on")
         job.suspend()
         job.cancel()
         assert job.wait(END_S) is State.CANCELED

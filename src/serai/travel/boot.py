@@ -135,7 +135,7 @@ _COPYING = _of("copying", ("looks", "lots", "shuttle", "peers"))
 _PORTER = (
     "frames",
     "processes",
-    *_of("porter", ("calls", "surroundings", "drafts", "files", "trees")),
+    *_of("porter", ("calls", "surroundings", "drafts", "files")),
     *_COPYING,
     *_of("porter", ("lineage", "records", "keeper", "waiting", "jobs", "serve")),
 )

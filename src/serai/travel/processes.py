@@ -107,14 +107,14 @@ def end_descendants(me: int, group: int = 0, spare: Collection[int] = (), deadli
             _beyond.update(living)
             return
         for pid in living:
-            _end_tree(pid)
+            kill_tree(pid)
             if spare:
                 _reap(pid)
         time.sleep(pause)  # the kernel needs a moment between the signal and the zombie
         pause = min(0.05, pause * 2)
 
 
-def _end_tree(pid: int) -> None:
+def kill_tree(pid: int) -> None:
     """End a process and what is below it. Stopped first, so that it starts nothing while its children are listed."""
     try:
         os.kill(pid, signal.SIGSTOP)
@@ -123,7 +123,7 @@ def _end_tree(pid: int) -> None:
     except OSError:
         pass  # another user's: what is below it may still be ours
     for child in children_of(pid):
-        _end_tree(child)
+        kill_tree(child)
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
 

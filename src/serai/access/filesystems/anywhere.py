@@ -22,9 +22,9 @@ from serai.errors import HostUnreachable
 from serai.session.url import Url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from serai.access.filesystems.offers import HostFacts, TreeReceipt
+    from serai.access.filesystems.offers import HostFacts
     from serai.match.any_candidates import Decision
 
 __all__ = ["AnyFileSystem", "decide"]
@@ -281,15 +281,3 @@ class AnyFileSystem(AbstractFileSystem):
         path = path_of(path, "any")
         way = self.way(path)
         way.filesystem.symlink(destination, way.map(path))
-
-    def send_tree(self, root: str, names: Sequence[str] | None = None) -> Iterator[bytes]:
-        """See `HostFiles.send_tree`."""
-        found: Iterator[bytes] = self._do("send_tree", root, names)
-        return found
-
-    def receive_tree(
-        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None = None
-    ) -> TreeReceipt:
-        """See `HostFiles.receive_tree`."""
-        receipt: TreeReceipt = self._do("receive_tree", root, stream, progress)
-        return receipt

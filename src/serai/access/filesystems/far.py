@@ -6,12 +6,12 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, Self
 
-from serai.access.filesystems.offers import HostFacts, Mount, TreeReceipt, Trouble
+from serai.access.filesystems.offers import HostFacts, Mount
 from serai.access.porter import shared_porter
 from serai.errors import HostUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from serai.access.openssh import Target
     from serai.access.porter import Call
@@ -27,19 +27,19 @@ class PorterFiles:
     """The files of a host as its porter sees them. A call whose connection was lost before it began is made once more.
 
     Args:
-        target: the host; None for this machine.
-        python: the interpreter there.
+        target: the host.
+        python: the interpreter there; None for the usual one.
     """
 
-    def __init__(self, target: Target | None, python: str | None = None) -> None:
-        self._target = target
-        self._python = python
+    def __init__(self, target: Target, python: str | None = None) -> None:
+        self.target = target
+        self.python = python
         self._facts: HostFacts | None = None
 
     def submit(self, do: str, head: Mapping[str, Any] | None = None, body: bytes = b"") -> Call:
         """Begin a call."""
         for again in (True, False):
-            porter = shared_porter(self._target, PURPOSE, self._python)
+            porter = shared_porter(self.target, PURPOSE, self.python)
             try:
                 return porter.submit(do, head, body)
             except HostUnreachable:  # it ended since it was last asked, and nothing has begun
@@ -218,7 +218,7 @@ class PorterFiles:
         """Make a link."""
         self.call("files.link", {"destination": destination, "path": path, "hard": hard})
 
-    # ---- digests and trees
+    # ---- digests
 
     def digest(self, paths: Sequence[str], start: int, stop: int | None, kind: str) -> dict[str, str]:
         """See `HostFiles.digest`."""
@@ -236,42 +236,6 @@ class PorterFiles:
             found.update(zip(done, self._result(call)[0]["digests"], strict=True))
         return found
 
-    def send_tree(self, root: str, names: Sequence[str] | None) -> Iterator[bytes]:
-        """See `HostFiles.send_tree`."""
-        body = b"" if names is None else json.dumps(list(names)).encode("ascii")
-        call = self.submit("files.send_tree", {"root": root}, body)
-        try:
-            yield from call.pieces(LONG_S)
-            call.result(LONG_S)
-        finally:
-            call.cancel()
-
-    def receive_tree(
-        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None
-    ) -> TreeReceipt:
-        """See `HostFiles.receive_tree`."""
-        call = self.submit("files.receive_tree", {"root": root})
-        sent = written = 0
-        try:
-            for piece in stream:
-                call.write(piece, LONG_S)
-                sent += len(piece)
-                for said in call.arrived():
-                    written = int(said.split()[-1])
-                if progress is not None:
-                    progress(sent, written)
-            call.finish()
-            for said in call.pieces(LONG_S):
-                written = int(said.split()[-1])
-                if progress is not None:
-                    progress(sent, written)
-            receipt = read_receipt(call.result(LONG_S)[0])
-        finally:
-            call.cancel()
-        if progress is not None:
-            progress(sent, receipt.files)
-        return receipt
-
 
 def _joined(pieces: Iterable[bytes]) -> bytes:
     """All of them, without holding them twice."""
@@ -279,12 +243,6 @@ def _joined(pieces: Iterable[bytes]) -> bytes:
     for piece in pieces:
         whole.write(piece)
     return whole.getvalue()
-
-
-def read_receipt(head: Mapping[str, Any]) -> TreeReceipt:
-    """What the receiving side said at the end."""
-    troubles = tuple(Trouble(name, what, number) for name, number, what in head["troubles"])
-    return TreeReceipt(head["files"], head["size"], troubles, head["failed"])
 
 
 class Writing:

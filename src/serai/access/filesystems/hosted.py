@@ -14,16 +14,16 @@ from fsspec.core import has_magic
 from fsspec.utils import isfilelike, stringify_path
 
 from serai.access.filesystems.hosted_file import HostedFile
-from serai.errors import SeraiError
+from serai.errors import AccessError, SeraiError
 from serai.travel.porter.drafts import Draft, native
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fsspec.dircache import DirCache
 
     from serai.access.filesystems.far import PorterFiles
-    from serai.access.filesystems.offers import HostFacts, TreeReceipt
+    from serai.access.filesystems.offers import HostFacts
     from serai.access.filesystems.sftp import SftpFiles
 
 _BLOCK = 4 << 20
@@ -390,20 +390,15 @@ class HostedFileSystem(AbstractFileSystem):
         with self._changing(target):
             self.far.copy(source, target, keep_times=keep_times)
 
-    def send_tree(self, root: str, names: Sequence[str] | None = None) -> Iterator[bytes]:
-        """See `HostFiles.send_tree`."""
-        return self.far.send_tree(self._strip_protocol(root), names)
-
-    def receive_tree(
-        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None = None
-    ) -> TreeReceipt:
-        """See `HostFiles.receive_tree`."""
-        root = self._strip_protocol(root)
-        with self._changing(root):
-            return self.far.receive_tree(root, stream, progress)
-
 
 def _join(folder: str, name: str) -> str:
+    """The path of what a host names in a folder; it is not believed: what is fetched is written by that name.
+
+    Raises:
+        AccessError: the name leads out of the folder.
+    """
+    if "\0" in name or any(part in {"", ".", ".."} for part in name.split("/")):
+        raise AccessError(f"the host names what cannot be in a directory: {name!r} in {folder}")
     return f"{folder.rstrip('/')}/{name}"
 
 

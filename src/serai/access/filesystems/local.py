@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
-from serai.access.filesystems.far import read_receipt
 from serai.access.filesystems.offers import HostFacts, Mount
 from serai.travel.porter.calls import Pulse
 from serai.travel.porter.drafts import Draft, copy, encoded, native, put_in_place, stamp, write_at
 from serai.travel.porter.files import blocks, digest
 from serai.travel.porter.serve import who
 from serai.travel.porter.surroundings import addresses, mounts
-from serai.travel.porter.trees import Packer, Unpacker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
-
-    from serai.access.filesystems.offers import TreeReceipt
 
 __all__ = ["LocalFiles"]
 
@@ -111,30 +107,6 @@ class LocalFiles(LocalFileSystem):
     def copy_within(self, source: str, target: str, *, keep_times: bool = False) -> None:
         """See `HostFiles.copy_within`."""
         self._copy(source, target, keep_times=keep_times, parents=False)
-
-    def send_tree(self, root: str, names: Sequence[str] | None = None) -> Iterator[bytes]:
-        """See `HostFiles.send_tree`."""
-        return Packer(native(self._strip_protocol(root)), Pulse(None)).pack(names)
-
-    def receive_tree(
-        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None = None
-    ) -> TreeReceipt:
-        """See `HostFiles.receive_tree`."""
-        taken = 0
-
-        def counted() -> Iterator[bytes]:
-            nonlocal taken
-            for piece in stream:
-                taken += len(piece)
-                if progress is not None:
-                    progress(taken, unpacker.files)
-                yield piece
-
-        unpacker = Unpacker(native(self._strip_protocol(root)), lambda _files: None)
-        unpacker.unpack(counted())
-        if progress is not None:
-            progress(taken, unpacker.files)
-        return read_receipt(vars(unpacker))
 
 
 class _WholeFile(LocalFileOpener):

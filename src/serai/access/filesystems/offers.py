@@ -1,52 +1,19 @@
 """What Serai's own file systems (``local``, ``ssh``, ``any``) offer over what fsspec asks for; copies are built on it.
 
 Paths are those of the file system: text, with bytes that are no UTF-8 as surrogates. Work that concerns a host's files
-alone (digests, copies, trees) is done on the host, in one call.
+alone (digests, copies) is done on the host, in one call.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from serai.describe.host import HostFacts, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["HostFacts", "HostFiles", "Mount", "TreeReceipt", "Trouble"]
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """One file of a tree that did not travel; the others did.
-
-    Attributes:
-        name: relative to the tree's root.
-        what: why, in a sentence.
-        errno: the system's number for it, 0 when there is none.
-    """
-
-    name: str
-    what: str
-    errno: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TreeReceipt:
-    """What became of a tree.
-
-    Attributes:
-        files: that were written whole, their digests compared.
-        size: of them, in bytes.
-        troubles: on the sending side and on the receiving one; at most 1,000 of each are kept.
-        failed: how many there were.
-    """
-
-    files: int
-    size: int
-    troubles: tuple[Trouble, ...]
-    failed: int
+__all__ = ["HostFacts", "HostFiles", "Mount"]
 
 
 @runtime_checkable
@@ -89,28 +56,4 @@ class HostFiles(Protocol):
 
     def copy_within(self, source: str, target: str, *, keep_times: bool = False) -> None:
         """Copy a file on the host itself (sharing blocks where its file system can), whole or not at all."""
-        ...
-
-    def send_tree(self, root: str, names: Sequence[str] | None = None) -> Iterator[bytes]:
-        """Yield a tree as one stream for `receive_tree`: names, modes, times, symbolic links, contents, digests.
-
-        Args:
-            root: a directory.
-            names: what of it, relative to it (directories without what is in them); None for all.
-        """
-        ...
-
-    def receive_tree(
-        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None = None
-    ) -> TreeReceipt:
-        """Write a tree below a directory (made if needed); each file is renamed to its name when whole.
-
-        Nothing is written outside of ``root``: names that lead out of it, by ``..`` or by a link, are refused.
-
-        Args:
-            root: a directory.
-            stream: what `send_tree` of any host yields.
-            progress: told now and then how many bytes of the stream have been handed over, and of how many files the
-                receiving side has said that they are written.
-        """
         ...

@@ -1,9 +1,8 @@
 """What stands in for the porter where a host has no Python, or lets a login have its files only: SFTP.
 
 paramiko's client speaks it through a session of the host's one OpenSSH connection. It has what `far.PorterFiles` has,
-with what SFTP cannot do done from here: digests and copies read the files over the network, and trees go through a
-temporary directory of this machine. Times are whole seconds, and a directory with a name that is no UTF-8 cannot be
-listed.
+with what SFTP cannot do done from here: digests and copies read the files over the network. Times are whole seconds,
+and a directory with a name that is no UTF-8 cannot be listed.
 """
 
 from __future__ import annotations
@@ -14,25 +13,19 @@ import hashlib
 import os
 import posixpath
 import stat
-import subprocess
-import tempfile
 from typing import TYPE_CHECKING, Any
 
-from serai.access.filesystems.far import read_receipt
 from serai.access.filesystems.sftp_session import drop, session
 from serai.describe.host import HostFacts
 from serai.errors import AccessError, HostUnreachable
-from serai.travel.porter.calls import Pulse
 from serai.travel.porter.drafts import another_name, encoded, native, text
 from serai.travel.porter.files import kind_of
-from serai.travel.porter.trees import Packer, Unpacker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     import paramiko
 
-    from serai.access.filesystems.offers import TreeReceipt
     from serai.access.openssh import Target
 
 BLOCK = 1 << 20
@@ -329,7 +322,7 @@ class SftpFiles:
         with self._asking(path) as client:
             client.symlink(encoded(destination), self._at(path))
 
-    # ---- digests and trees
+    # ---- digests
 
     def digest(self, paths: Sequence[str], start: int, stop: int | None, kind: str) -> dict[str, str]:
         """See `HostFiles.digest`; the bytes travel here."""
@@ -340,84 +333,6 @@ class SftpFiles:
                 made.update(piece)
             found[path] = made.hexdigest()
         return found
-
-    def send_tree(self, root: str, names: Sequence[str] | None) -> Iterator[bytes]:
-        """See `HostFiles.send_tree`; by way of a temporary directory here."""
-        with tempfile.TemporaryDirectory(prefix="serai-sftp-") as here:
-            rows = self.rows(root, None, detail=True)[1]
-            wanted = None if names is None else set(names)
-            for row in rows:
-                if wanted is None or row["name"] in wanted:
-                    self._fetch(f"{root}/{row['name']}", native(f"{here}/{row['name']}"), row)
-            for row in reversed(rows):  # directories last: writing into them changed them
-                made = native(f"{here}/{row['name']}")
-                if os.path.lexists(made) and not row["islink"]:
-                    os.chmod(made, stat.S_IMODE(row["mode"]))
-                    os.utime(made, ns=(row["mtime_ns"], row["mtime_ns"]))
-            yield from Packer(native(here), Pulse(None)).pack(names)
-            subprocess.run(["chmod", "-R", "u+rwX", here], check=False)  # so that it can be removed
-
-    def _fetch(self, path: str, here: bytes, row: dict[str, Any]) -> None:
-        os.makedirs(os.path.dirname(here), exist_ok=True)
-        if row["islink"]:
-            os.symlink(encoded(row["destination"]), here)
-        elif row["type"] == "directory":
-            os.makedirs(here, exist_ok=True)
-        elif row["type"] == "file":
-            with open(here, "wb") as file:
-                file.writelines(self.read_from(path))
-
-    def receive_tree(
-        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None
-    ) -> TreeReceipt:
-        """See `HostFiles.receive_tree`; by way of a temporary directory here."""
-        with tempfile.TemporaryDirectory(prefix="serai-sftp-") as here:
-            unpacker = Unpacker(native(here), lambda _files: None)
-            unpacker.unpack(stream)
-            self.mkdir(root, parents=True, exist_ok=True)
-            late: list[tuple[str, os.stat_result]] = []
-            written = unpacker.files
-            for folder, folders, files in os.walk(native(here)):
-                below = text(folder)[len(here) :]
-                for name in sorted(map(text, (*folders, *files))):
-                    local = os.path.join(folder, encoded(name))
-                    try:
-                        self._send(local, f"{root}{below}/{name}", late)
-                    except OSError as error:
-                        unpacker.files -= 1
-                        unpacker.failed += 1
-                        unpacker.troubles.append([f"{below}/{name}"[1:], error.errno or 0, error.strerror or ""])
-                if progress is not None:
-                    progress(0, min(written, unpacker.files))
-            for path, found in reversed(late):
-                self.stamp(path, mode=stat.S_IMODE(found.st_mode) & 0o777, mtime_ns=found.st_mtime_ns)
-            subprocess.run(["chmod", "-R", "u+rwX", here], check=False)
-        return read_receipt(vars(unpacker))
-
-    def _send(self, local: bytes, path: str, late: list[tuple[str, os.stat_result]]) -> None:
-        found = os.lstat(local)
-        if stat.S_ISLNK(found.st_mode):
-            with contextlib.suppress(FileNotFoundError):
-                self.remove([path], recursive=False)
-            self.link(text(os.readlink(local)), path, hard=False)
-        elif stat.S_ISDIR(found.st_mode):
-            self.mkdir(path, parents=False, exist_ok=True)
-            if self.info(path, follow=False)["islink"]:
-                raise OSError(errno.ELOOP, "a link is in the way of a directory", path)
-            late.append((path, found))
-        else:
-            if os.path.lexists(local) and self._leads_away(path):
-                raise OSError(errno.ELOOP, "a link is in the way of its directory", path)
-            with open(local, "rb") as file, self.writing(path, "w") as writing:
-                while data := file.read(BLOCK):
-                    writing.write(data)
-            self.stamp(path, mode=stat.S_IMODE(found.st_mode) & 0o777, mtime_ns=found.st_mtime_ns)
-
-    def _leads_away(self, path: str) -> bool:
-        try:
-            return bool(self.info(path, follow=False)["islink"])
-        except FileNotFoundError:
-            return False
 
 
 class SftpWriting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from serai.access.connections import target_of
 from serai.access.filesystems.naming import path_of, place_of
 from serai.data.copying.ends import End, HostEnd, LocalEnd
-from serai.errors import UsageError
+from serai.errors import NoPython, UsageError
 from serai.session.url import Url
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ def open_place(url: str, ssh_config: str | None = None) -> Place:
         where = place_of(url, "ssh")
         if not where.get("host"):
             raise UsageError(f"{url!r} names no host", hint="write ssh://HOST/PATH")
-        end = _host_end(target_of(Url("ssh", **where), os.environ, ssh_config), None)
-        return Place(url, end, _below_home(path_of(url, "ssh"), end), slash)
+        with contextlib.suppress(NoPython):  # its file system knows another way
+            end = _host_end(target_of(Url("ssh", **where), os.environ, ssh_config), None)
+            return Place(url, end, _below_home(path_of(url, "ssh"), end), slash)
     from serai.access.files import filesystem_for  # noqa: PLC0415 - slow to import
 
     filesystem, path = filesystem_for(url, ssh_config)
@@ -108,13 +110,15 @@ def _end_of(filesystem: Any, path: str) -> tuple[End, str]:
     names = {protocol} if isinstance(protocol, str) else set(protocol)
     if names & {"local", "file"}:
         return LocalEnd(), _trimmed(path)
+    from serai.access.filesystems.far import PorterFiles  # noqa: PLC0415 - seldom
+
     way = getattr(filesystem, "way", None)
     if way is not None:  # any://: by what it has chosen for this path
         chosen = way(path)
         return _end_of(chosen.filesystem, chosen.map(path))
     far = getattr(filesystem, "far", None)
-    if far is not None:
-        end = _host_end(far._target, far._python)  # noqa: SLF001 - whose files they are
+    if isinstance(far, PorterFiles):
+        end = _host_end(far.target, far.python)
         return end, _below_home(path, end)
     from serai.data.copying.stores import StoreEnd  # noqa: PLC0415 - seldom
 

@@ -71,15 +71,19 @@ class StoreEnd:
         found = self._fs.find(path, withdirs=True, detail=True)
         top = posixpath.normpath(self._fs._strip_protocol(path))  # noqa: SLF001 - names that are found begin with it
         facts = {"": Fact("directory")}
+        troubles: dict[str, str] = {}
         for name in sorted(found):
             below = posixpath.relpath(name, top)
             if below == ".":
+                continue
+            if below.startswith("../"):  # a store of objects takes any name
+                troubles[below] = "the store names what cannot be in a directory: not copied"
                 continue
             # Stores of objects have no directories of their own: what is in one makes it.
             for parent in _parents(below):
                 facts.setdefault(parent, Fact("directory"))
             facts[below] = _fact(found[name])
-        return facts, {}
+        return facts, troubles
 
     def each(self, act: str, rows: Sequence[Any]) -> list[tuple[int, OSError]]:
         """See `End`."""

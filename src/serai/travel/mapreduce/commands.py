@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 
-from ..processes import _end_tree, signal_group
+from ..processes import kill_tree, signal_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def run_filter(command: Command, blocks: Iterable[bytes]) -> Iterator[bytes]:
 def end_tree(process: subprocess.Popen[bytes]) -> None:
     """End a command and what it started; what left its group after its end is the worker's to find, which adopts it."""
     if process.poll() is None:
-        _end_tree(process.pid)
+        kill_tree(process.pid)
     signal_group(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(END_S)

@@ -10,7 +10,7 @@ import threading
 
 from ..copying import looks, lots, peers
 from ..frames import Reader, peek, write
-from . import files, jobs, trees
+from . import files, jobs
 from .calls import BYE, Switchboard
 from .lineage import boot
 
@@ -57,7 +57,7 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
             write(fd_out, frame, body)
 
     handlers = {"who": _who}
-    for room in (files, trees, looks, lots, peers, jobs):
+    for room in (files, looks, lots, peers, jobs):
         handlers.update(room.HANDLERS)
     board = Switchboard(handlers, send)
     reader = Reader(fd_in)
