@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import queue
 import threading
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Fetcher:
         self._clock = clock
         self._lock = threading.Lock()  # guards the following two
         self._hosts: dict[tuple[str, str], _Host | None] = {}
-        self._down: dict[str, float] = {}
+        self._down: dict[tuple[str, str], float] = {}
 
     def bring(self, url: str, place: Place) -> Iterator[Linked | Opened | bytes | None]:
         """Find the way of an input to a node, and its bytes where it must be sent.
@@ -88,7 +89,7 @@ class Fetcher:
         if self._is_known(url) and (path := self.path_on(url, place)) and _usable(path, place):
             yield Linked(path)
             return
-        authority = url_parts(url)[0]
+        host = _key(url)
         so_far = _SoFar()
         for pause_s in (*PAUSES_S, None):
             attempt = _Attempt(self, url, place, so_far.at)
@@ -96,9 +97,9 @@ class Fetcher:
                 yield from so_far.take(attempt.events())
             except Exception as error:
                 lost = _is_transient(error)
-                if pause_s is None or not lost or self._is_down(authority):
+                if pause_s is None or not lost or self._is_down(host):
                     if lost:
-                        self._note_down(authority)
+                        self._note_down(host)
                     raise TransferFailed(f"cannot read its input {url}: {_words(error)}") from error
             else:
                 return
@@ -112,14 +113,14 @@ class Fetcher:
             threading.Event().wait(min(left, LIFE_S))
             yield None
 
-    def _is_down(self, authority: str) -> bool:
+    def _is_down(self, host: tuple[str, str]) -> bool:
         """Whether a host could not be reached of late."""
         with self._lock:
-            return self._clock.now() - self._down.get(authority, float("-inf")) < DOWN_S
+            return self._clock.now() - self._down.get(host, float("-inf")) < DOWN_S
 
-    def _note_down(self, authority: str) -> None:
+    def _note_down(self, host: tuple[str, str]) -> None:
         with self._lock:
-            self._down[authority] = self._clock.now()
+            self._down[host] = self._clock.now()
 
     def _is_known(self, url: str) -> bool:
         """Whether it need not be asked who the host of a URL is."""
@@ -353,4 +354,6 @@ def _words(error: Exception) -> str:
         return "it changed while it was read"
     if isinstance(error, SeraiError):
         return str(error).partition("\n")[0]
+    if isinstance(error, FileNotFoundError):  # some file systems raise it with the path alone
+        return os.strerror(errno.ENOENT)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

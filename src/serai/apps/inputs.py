@@ -22,14 +22,23 @@ ASKED_ONE_BY_ONE = 4  # files of one directory; for more of them, the directory 
 
 
 def ssh_configs(sites: Iterable[SiteSpec | NodeSpec]) -> dict[str, str]:
-    """The file that ssh is given for each host of a pool that has one of its own, by ``[user@]host[:port]``."""
+    """The file that ssh is given for each host of a pool that has one of its own, by ``[user@]host[:port]``.
+
+    By ``""`` for all other hosts, if every ssh host of the pool has the same.
+    """
     found: dict[str, str] = {}
+    configs: set[str | None] = set()
     for site in sites:
         url = site.url if isinstance(site.url, Url) else Url.parse(site.url)
-        if url.scheme == "ssh" and url.host is not None and site.ssh_config is not None:
+        if url.scheme != "ssh" or url.host is None:
+            continue
+        configs.add(site.ssh_config)
+        if site.ssh_config is not None:
             config = os.path.expanduser(site.ssh_config)
             found[str(Url("ssh", url.user, url.host, url.port)).removeprefix("ssh://")] = config
             found.setdefault(url.host, config)
+    if len(configs) == 1 and found:
+        found[""] = next(iter(found.values()))
     return found
 
 
@@ -42,7 +51,8 @@ def opened(url: str, configs: Mapping[str, str]) -> tuple[Any, str]:
     from serai.access.files import filesystem_for  # noqa: PLC0415 - fsspec is slow to import
 
     authority = url_parts(url)[0]
-    return filesystem_for(url, configs.get(authority, configs.get(authority.rpartition("@")[2])))
+    names = (authority, authority.rpartition("@")[2], "")
+    return filesystem_for(url, next((configs[name] for name in names if name in configs), None))
 
 
 def has_pattern(text: str) -> bool:
