@@ -9,6 +9,7 @@ import pytest
 
 import serai
 from serai.access import connections, porter
+from serai.apps import fetching
 from serai.apps.frontends.pool import Options
 from serai.dispatch.carrier import Timing
 from serai.dispatch.run import Settings
@@ -65,7 +66,9 @@ def test_on_the_host_that_has_them_nothing_moves(front: Front) -> None:
     has, other = front.lab.host("lab1"), front.lab.host("lab2")
     sums = put(has, "/var/tmp/d", SIZE, *NAMES)
     before = [received(host) for host in (has, other)]
-    command = "test -L {in} && echo in place > {out:.how} || echo sent > {out:.how}; cksum < {in} > {out:.sum}; sleep 0.3"
+    command = (
+        "test -L {in} && echo in place > {out:.how} || echo sent > {out:.how}; cksum < {in} > {out:.sum}; sleep 0.3"
+    )
     words = front.on("lab1", "lab2", slots=1)
     done = front.run("run", command, "any://lab1/var/tmp/d/*.txt", *words, "--out", "o")
     assert done.returncode == 0, done.stderr
@@ -146,7 +149,10 @@ def test_a_connection_that_is_lost_is_made_again(front: Front, pool: Callable[..
     assert [outcome.stdout.decode() for outcome in found] == [sums["big"]], found
 
 
-def test_a_host_that_dies_fails_the_tasks_that_read_from_it(front: Front, pool: Callable[..., serai.Pool]) -> None:
+def test_a_host_that_dies_fails_the_tasks_that_read_from_it(
+    front: Front, pool: Callable[..., serai.Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "PAUSES_S", ())  # two more attempts at a host without power take 30 s
     slowly(front, "lab3", 6 * SIZE)
     put(front.lab.host("lab2"), "/var/tmp/d", 10, "x")
     config = front.home / "ssh_config"

@@ -128,7 +128,7 @@ def test_no_piece_leaves_its_input(agent: AgentHarness) -> None:
 def test_an_input_is_used_where_it_lies(agent: AgentHarness, tmp_path: Path) -> None:
     there = tmp_path / "it ü\n"
     there.write_bytes(b"there")
-    ended = agent.shell("cat d/here; test -L d/here && readlink d/here", inputs=[(str(there), "d/here")])  # type: ignore[list-item]
+    ended = agent.shell("cat d/here; test -L d/here && readlink d/here", inputs=[(str(there), "d/here")])
     assert ended.out == b"there" + str(there).encode() + b"\n"
     assert there.read_bytes() == b"there"  # only the link is gone
 

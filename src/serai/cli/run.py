@@ -59,6 +59,8 @@ SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
 def run(ctx: click.Context, /, **options: object) -> int:
     """Run COMMAND once for each of FILES, or for each line, number or row of --each.
 
+    FILES may be URLs, with patterns in quotes: 'any://lab1/data/*.txt'. What lies on a node is used there.
+
     \b
     {in}            the input file(s)         {line}      the line or number
     {out} {out:.X}  an output of the task     {column}    a column of the table
