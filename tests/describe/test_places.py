@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serai.describe.places import Places, landing_path
+from serai.describe.places import Places, is_url, landing_path, path_here, url_parts
 from serai.describe.task import Item
 from serai.errors import UsageError
 
@@ -142,3 +142,71 @@ def test_no_landing(final: str, token: str) -> None:
 def test_the_working_directory_is_absolute() -> None:
     with pytest.raises(UsageError, match="not absolute"):
         Places("run")
+
+
+# ---- URLs
+
+
+@pytest.mark.parametrize(
+    ("text", "here"),
+    [
+        ("a:b", "a:b"),
+        ("std::vector.txt", "std::vector.txt"),
+        ("c://x", "c://x"),  # one letter is no scheme
+        ("local:d/x", "d/x"),
+        ("local:/d/x", "/d/x"),
+        ("file:///d/x y", "/d/x y"),
+        ("any:///d/x", "/d/x"),
+        ("any://localhost/d/x", "/d/x"),
+        ("any://me@localhost/d/x", None),
+        ("any://lab1/d/x", None),
+        ("ssh://localhost/d/x", None),
+        ("s3://b/x", None),
+    ],
+)
+def test_what_of_a_url_is_here(text: str, here: str | None) -> None:
+    assert path_here(text) == here
+    assert is_url(text) == (here != text)
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("any://me@lab1:22/d/e/x y?%#.txt", ("me@lab1:22", "/d/e", "x y?%#.txt")),
+        ("ssh://lab1/~/x", ("lab1", "/~", "x")),
+        ("any://lab1/x", ("lab1", "", "x")),
+        ("zip://x::any://lab1/z.zip", ("", "", "x")),
+        ("zip://d/x::any://lab1/z.zip", ("d", "", "x")),
+    ],
+)
+def test_parts_of_a_url(url: str, parts: tuple[str, str, str]) -> None:
+    assert url_parts(url) == parts
+
+
+def test_inputs_by_url_keep_their_names_and_their_company() -> None:
+    first, second, other, alike = (
+        posixpath.split(HERE.node_path(url))
+        for url in ("any://lab1/d/x.bam", "any://lab1/d/x.bai", "any://lab2/d/x.bam", "ssh://lab1/d/x.bam")
+    )
+    assert (first[1], second[1], other[1]) == ("x.bam", "x.bai", "x.bam")
+    assert first[0] == second[0]
+    assert len({first[0], other[0], alike[0]}) == 3
+    assert HERE.node_path("local:a/b") == "a/b"
+
+
+@pytest.mark.parametrize("url", ["any://lab1/", "any://lab1/d/", "any://lab1/d/..", "any://lab1/x\0y"])
+def test_what_of_a_url_cannot_be_an_input(url: str) -> None:
+    with pytest.raises(UsageError, match="cannot be an input"):
+        HERE.node_path(url)
+
+
+def test_outputs_of_inputs_by_url() -> None:
+    item = Item(("any://lab1/d/x.txt",))
+    assert Places("/c", "o").output_path(item, "out", 1) == "/c/o/x.txt"
+    assert Places("/c", "o").output_path(item, "out:.y", 1) == "/c/o/x.y"
+    assert Places("/c", "o", keep_dirs=True).output_path(item, "out", 1) == "/c/o/lab1/d/x.txt"
+    with pytest.raises(UsageError, match="beside any://lab1"):
+        Places("/c").output_path(item, "out:.y", 1)
+    assert Places("/c").output_path(Item(("local:/d/x.txt",)), "out:.y", 1) == "/d/x.y"
+    dotted = Item(("any://lab1/d/../../../x",))
+    assert Places("/c", "o", keep_dirs=True).output_path(dotted, "out", 1).startswith("/c/o/")

@@ -125,6 +125,36 @@ def test_no_piece_leaves_its_input(agent: AgentHarness) -> None:
     assert ended.detail == "the input x did not arrive whole: ../../escaped would leave its directory on here"
 
 
+def test_an_input_is_used_where_it_lies(agent: AgentHarness, tmp_path: Path) -> None:
+    there = tmp_path / "it ü\n"
+    there.write_bytes(b"there")
+    ended = agent.shell("cat d/here; test -L d/here && readlink d/here", inputs=[(str(there), "d/here")])
+    assert ended.out == b"there" + str(there).encode() + b"\n"
+    assert there.read_bytes() == b"there"  # only the link is gone
+
+
+def test_an_input_that_cannot_be_used_where_it_lies_sends_its_task_back(agent: AgentHarness, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "good").write_bytes(b"good")
+    places = [str(tmp_path / name) for name in ("none", "good", "", "pipe")] + ["relative"]
+    tasks = [agent.number() for _ in places]
+    own = put(agent, b"own")
+    inputs: list[list[Any]] = [[[place, "it"]] for place in places]
+    inputs[0].insert(0, [own, "own"])
+    outcome = agent.outcome(agent.bundle(agent.work("cat", "it"), tasks, 0, b"", **{"in": inputs}))
+    assert sorted(outcome.returned) == sorted(set(tasks) - {tasks[1]})
+    assert outcome.ended[tasks[1]].out == b"good"
+    told = [agent.wait(wire.NOT_HERE).head for _ in range(4)]
+    assert [one["path"] for one in told] == [places[0], *places[2:]]
+    assert [one["why"] for one in told] == [
+        "No such file or directory",
+        "it is not a file",
+        "it is not a file",
+        "its path is not absolute",
+    ]
+    assert agent.shell("ls").out == b""  # nothing stays
+
+
 def test_no_input_lies_in_a_shared_one(agent: AgentHarness) -> None:
     directory, other = agent.number(), put(agent, b"x")
     put_piece(agent, directory, b"1", under="file")

@@ -17,6 +17,7 @@ from serai.errors import MissingOutput, NeedsUnmet, NodeLost, SeraiError, TaskFa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from serai.apps.fetching import Fetcher
     from serai.dispatch.ports import Ended, Place
     from serai.dispatch.run import Run
     from serai.dispatch.schedule.events import Assign
@@ -125,11 +126,17 @@ class Bag:
         self._held: set[int] = set()
         self._hold_s = 0.0
         self.work = run.next_work() if work is None else work
-        self._packer = Packer(plan, self.work, self._item, run.landing)
+        self._packer = Packer(plan, self.work, self._item, run.landing, self._fetcher)
         self._has_outputs = bool(plan.template().outputs)
         if work is None:
             run.journal.add_work(self.work, "command", plan.describe())
         run.dispatcher.add_work(self.work, plan.needs, plan.retry, self)
+
+    def _fetcher(self) -> Fetcher:
+        from serai.apps.fetching import Fetcher  # noqa: PLC0415 - inputs by URL are seldom
+        from serai.apps.inputs import ssh_configs  # noqa: PLC0415 - the same
+
+        return Fetcher(ssh_configs(self._run.roster.specs.values()), self._run.clock)
 
     # ---- feeding
 

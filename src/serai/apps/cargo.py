@@ -5,23 +5,28 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from serai.describe.places import path_here
 from serai.describe.task import Cause
 from serai.describe.template import Values
 from serai.dispatch.ports import CargoRefused
-from serai.errors import UsageError
+from serai.errors import TransferFailed, UsageError
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
+    from serai.apps.fetching import Fetcher
     from serai.apps.plan import Plan
     from serai.data.landing import Landing
     from serai.describe.task import Item
     from serai.dispatch.ports import Place
     from serai.dispatch.schedule.events import Assign
+
+MOST_TOLD = 5  # inputs by URL of one task, of which a note says how they came
 
 
 @dataclass(slots=True)
@@ -43,13 +48,24 @@ class Packer:
         work: its number.
         item: gives a task's item, None when the task was withdrawn.
         landing: where outputs will come home.
+        fetcher: makes what brings inputs by URL; asked once, and only if there are any.
     """
 
-    def __init__(self, plan: Plan, work: int, item: Callable[[int], Item | None], landing: Landing) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        work: int,
+        item: Callable[[int], Item | None],
+        landing: Landing,
+        fetcher: Callable[[], Fetcher],
+    ) -> None:
         self._plan = plan
         self._work = work
         self._item = item
         self._landing = landing
+        self._make_fetcher = fetcher
+        self._fetcher: Fetcher | None = None
+        self._making = threading.Lock()  # several nodes' threads pack at a time
         self._template = plan.template()
         self._places = plan.places()
         self._shared = [self._places.node_path(path) for path in plan.shared]
@@ -81,6 +97,8 @@ class Packer:
                 yield from self._pack(load, task, assign, place)
             except UsageError as error:
                 refused[task] = (int(Cause.NO_COMMAND), str(error))
+            except TransferFailed as error:
+                refused[task] = (int(Cause.INPUT), error.what)
             except OSError as error:
                 refused[task] = (int(Cause.INPUT), f"cannot read its input {error.filename}: {error.strerror}")
         if load.tasks or not refused:
@@ -97,28 +115,40 @@ class Packer:
         if self._bare and not item.inputs and not item.outputs:
             load.tasks.append(task)
         elif place.spec.in_place:
-            self._pack_in_place(load, task, item, assign)
+            yield from self._pack_in_place(load, task, item, assign, place)
         else:
             yield from self._pack_remote(load, task, item, assign, place)
 
     def _head(self, load: _Load) -> dict[str, Any]:
         lists = {"argv": load.argv, "in": load.inputs, "out": load.outputs, "land": load.landing}
-        return {"w": self._work, "ids": load.tasks} | {name: values for name, values in lists.items() if values}
+        found = {name: values for name, values in lists.items() if values}
+        if not any(load.inputs):
+            found.pop("in", None)
+        return {"w": self._work, "ids": load.tasks} | found
 
     # ---- on this machine
 
-    def _pack_in_place(self, load: _Load, task: int, item: Item, assign: Assign) -> None:
+    def _pack_in_place(self, load: _Load, task: int, item: Item, assign: Assign, place: Place) -> Iterator[bytes]:
         plan = self._plan
         columns = {name: item.columns[name] for name in self._template.input_columns}
+        names: dict[str, str] = {}
+        elsewhere: dict[str, str] = {}
         for path in (*item.inputs, *columns.values()):
-            whole = os.path.join(plan.cwd, path)
+            here = path_here(path)
+            if here is None:
+                elsewhere[path] = self._places.node_path(path)
+                names[path] = f"{place.ad['base']}/task-{assign.lane}/{elsewhere[path]}"
+                continue
+            whole = os.path.join(plan.cwd, here)
             if not os.access(whole, os.R_OK):
                 os.stat(whole)  # says what is wrong, where something is
                 raise PermissionError(13, "permission denied", path)
-        inputs = item.inputs
-        if plan.workdir is not None:
-            inputs = tuple(os.path.join(plan.cwd, path) for path in inputs)
-            columns = {name: os.path.join(plan.cwd, path) for name, path in columns.items()}
+            names[path] = here if plan.workdir is None else whole
+        laid: list[list[Any]] = []
+        if elsewhere:
+            yield from self._bring(elsewhere, task, assign, place, laid)
+        inputs = tuple(names[path] for path in item.inputs)
+        columns = {name: names[path] for name, path in columns.items()}
         finals = self.finals(item, task)
         count = len(self._template.outputs)
         pairs = self._landing.expect(assign.bundle, task, finals[:count]) if finals else []
@@ -129,6 +159,7 @@ class Packer:
         argv = self._template.render(values) if self._same is None else tuple(self._same)
         load.tasks.append(task)
         load.argv.append(argv)
+        load.inputs.append(laid)
         load.landing.append(pairs)
 
     # ---- elsewhere
@@ -140,12 +171,19 @@ class Packer:
         columns = {name: item.columns[name] for name in self._template.input_columns}
         names |= {path: places.node_path(path) for path in columns.values()}
         laid: list[list[Any]] = []
+        elsewhere: dict[str, str] = {}
         for path, name in names.items():
+            here = path_here(path)
             if self._is_shared(name):
                 continue  # it is there already, as a file that every task needs
-            key = next(self._keys)
-            yield from file_frames(os.path.join(plan.cwd, path), path, assign.lane, self._key(key))
-            laid.append([self._key(key), name])
+            if here is None:
+                elsewhere[path] = name
+                continue
+            key = self._key(next(self._keys))
+            yield from file_frames(os.path.join(plan.cwd, here), path, assign.lane, key)
+            laid.append([key, name])
+        if elsewhere:
+            yield from self._bring(elsewhere, task, assign, place, laid)
         finals = self.finals(item, task)
         there = [places.node_path(final) for final in finals]
         if finals:
@@ -164,6 +202,39 @@ class Packer:
         load.argv.append(argv)
         load.inputs.append(laid)
         load.outputs.append(there)
+
+    # ---- by URL
+
+    def _bring(
+        self, urls: Mapping[str, str], task: int, assign: Assign, place: Place, laid: list[list[Any]]
+    ) -> Iterator[bytes]:
+        """Bring inputs that are neither here nor among what every task needs.
+
+        Args:
+            urls: {URL: its name in the task's directory}.
+            task: whose.
+            assign: in which.
+            place: where.
+            laid: what the executor lays down; they are added.
+
+        Raises:
+            TransferFailed: one of them cannot be read; what came of them is dropped on the node.
+        """
+        with self._making:
+            fetcher = self._fetcher = self._fetcher or self._make_fetcher()
+        keys: list[int] = []
+        ways: list[str] = []
+        try:
+            for url, name in urls.items():
+                keys.append(self._key(next(self._keys)))
+                source, way = yield from _url_frames(fetcher, url, place, assign.lane, keys[-1])
+                laid.append([source, name])
+                ways.append(f"{url} {way}")
+        except TransferFailed:
+            yield wire.pack(wire.DROP, head={"keys": keys})
+            raise
+        more = f" and {len(ways) - MOST_TOLD} more" if len(ways) > MOST_TOLD else ""
+        place.ways.append((task, "; ".join(ways[:MOST_TOLD]) + more))
 
     def _is_shared(self, name: str) -> bool:
         return any(name == one or name.startswith(one + "/") for one in self._shared)
@@ -192,6 +263,29 @@ class Packer:
         if self._same is not None:
             head["argv"] = self._same
         yield wire.pack(wire.WORK, wire.EVERY_LANE, self._work, head)
+
+
+def _url_frames(
+    fetcher: Fetcher, url: str, place: Place, lane: int, key: int
+) -> Generator[bytes, None, tuple[int | str, str]]:
+    """The frames that bring a file from elsewhere; returns its key, or its path where the node has it, and how."""
+    from serai.apps.fetching import Linked, Opened  # noqa: PLC0415 - inputs by URL are seldom
+
+    at, mode, way = 0, 0o600, "sent"
+    for event in fetcher.bring(url, place):
+        if event is None:
+            yield wire.pack(wire.PING)  # an executor that hears nothing gives the front end up
+        elif isinstance(event, Linked):
+            return event.path, "in place"
+        elif isinstance(event, Opened):
+            mode = event.mode
+            way += f", because it cannot be used in place ({event.why})" if event.why else ""
+        else:
+            yield wire.pack(wire.FILE, lane, key, {"at": at, "mode": mode}, event)
+            at += len(event)
+    if at == 0:
+        yield wire.pack(wire.FILE, lane, key, {"at": 0, "mode": mode})
+    return key, way
 
 
 def file_frames(path: str, shown: str, lane: int, key: int) -> Iterator[bytes]:

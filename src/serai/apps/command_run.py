@@ -17,7 +17,7 @@ from serai.apps.bag import Bag
 from serai.apps.plan import Plan, decode
 from serai.data.landing import sweep
 from serai.describe.poolfile import read_pool_file, sites_from, with_home_calling
-from serai.describe.sources import source_from
+from serai.describe.sources import JsonLines, source_from
 from serai.describe.task import State
 from serai.dispatch.carrier import Timing
 from serai.dispatch.front_end import front_end_facts
@@ -27,11 +27,12 @@ from serai.errors import JournalError, NoNodeLeft, SeraiError, UsageError
 from serai.session.url import Url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from serai.apps.bag import Outcome
     from serai.clock import Clock
     from serai.describe.sources import Source
+    from serai.describe.task import Item
 
 CLOSE_S = 15.0
 FEED_S = 1.0
@@ -175,7 +176,7 @@ class CommandRun:
             if self._source is None:
                 self.bag.finish_feeding()
                 return
-            self.bag.feed(itertools.islice(iter(self._source), self._skip, None))
+            self.bag.feed(self._items(itertools.islice(iter(self._source), self._skip, None)))
             if self.bag.complete:
                 self.run.journal.set_run({"complete": True, "total": self.bag.total})
         except SeraiError as error:
@@ -184,6 +185,14 @@ class CommandRun:
         except BaseException as error:  # noqa: BLE001 - said at the end, whatever it was
             self.failure = SeraiError(f"the items could not be read: {error!r}")
             self.bag.broken(self.failure)
+
+    def _items(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Items of a source that may name files by patterns of URLs, with the files themselves."""
+        if not isinstance(self._source, JsonLines):
+            return items
+        from serai.apps.inputs import expanded, ssh_configs  # noqa: PLC0415 - most runs do without
+
+        return expanded(items, ssh_configs(self.run.roster.specs.values()))
 
     def _hopeless(self, why: str) -> None:
         self.failure = NoNodeLeft(

@@ -12,6 +12,8 @@ from serai.cli.main import EXIT_FAILED, EXIT_INTERRUPTED
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serai.apps.command_run import CommandRun, Request
     from serai.apps.plan import Plan
     from serai.cli.progress import View
@@ -56,6 +58,8 @@ SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
 @click.pass_context
 def run(ctx: click.Context, /, **options: object) -> int:
     """Run COMMAND once for each of FILES, or for each line, number or row of --each.
+
+    FILES may be URLs, with patterns in quotes: 'any://lab1/data/*.txt'. What lies on a node is used there.
 
     \b
     {in}            the input file(s)         {line}      the line or number
@@ -105,7 +109,7 @@ def _request(given: dict[str, object]) -> Request:
     from serai.quantity import bytes_of, seconds  # noqa: PLC0415 - as above
 
     on = _words(given["on"]) or ("local:",)
-    source = _source(_words(given["files"]), given["each"], given["group"])
+    source = _source(_words(given["files"]), given["each"], given["group"], on)
     memory, limit, retries = given["memory"], given["time_limit"], given["retries"]
     plan = Plan(
         command=str(given["command"]),
@@ -134,7 +138,7 @@ def _words(value: object) -> tuple[str, ...]:
     return tuple(str(word) for word in value) if isinstance(value, tuple) else ()
 
 
-def _source(files: tuple[str, ...], each: object, group: object) -> Source:
+def _source(files: tuple[str, ...], each: object, group: object, on: tuple[str, ...]) -> Source:
     from serai.describe import sources  # noqa: PLC0415 - `serai --help` does without
 
     if each is not None:
@@ -142,12 +146,26 @@ def _source(files: tuple[str, ...], each: object, group: object) -> Source:
             raise UsageError("--each and FILES both say what the tasks are", hint="name files in a column: {in:COLUMN}")
         return sources.each(str(each), stdin=sys.stdin.buffer)
     if files:
-        return sources.files(files, int(str(group)))
+        return sources.files(_files(files, on), int(str(group)))
     return sources.each("1..1")
+
+
+def _files(files: tuple[str, ...], on: tuple[str, ...]) -> Sequence[str]:
+    """The files that are meant: URLs with patterns are expanded here."""
+    from serai.describe.places import is_url  # noqa: PLC0415 - `serai --help` does without
+
+    if not any(map(is_url, files)):
+        return files
+    from serai.apps.inputs import expand, ssh_configs  # noqa: PLC0415 - most runs do without
+    from serai.describe.poolfile import sites_from  # noqa: PLC0415 - the same
+
+    return expand(files, ssh_configs(sites_from(on)))
 
 
 def _check(plan: Plan, source: Source, has_files: bool) -> None:
     """Mistakes that would make every task wrong are said before anything starts."""
+    from serai.describe.places import is_url  # noqa: PLC0415 - `serai --help` does without
+
     template = plan.template()
     if has_files and not template.uses_inputs:
         raise UsageError("the command has no {in}: the files would not be used", hint="serai run 'wc -w {in}' FILES")
@@ -157,6 +175,11 @@ def _check(plan: Plan, source: Source, has_files: bool) -> None:
             raise UsageError(
                 f"the command has {{{wants[0]}}} and no files are given", hint="give FILES after the command"
             )
+    if has_files and template.outputs:
+        first = next(iter(source))
+        if is_url(first.inputs[0]):  # else every task would say so
+            for one in template.outputs:
+                plan.places().output_path(first, one, 1)
     for path in plan.shared:
         if not os.path.exists(os.path.join(plan.cwd, path)):
             raise UsageError(f"--send {path}: there is no such file")

@@ -1,7 +1,7 @@
 """Where files lie: an input in its task's directory, an output on the front end, and an output on its way there.
 
 Everything here is text: paths are normalised without looking at a disk, so ``a/../b`` is ``b`` even where ``a`` is a
-symbolic link.
+symbolic link. An input may be a URL; then its path is taken as it stands.
 """
 
 from __future__ import annotations
@@ -19,6 +19,45 @@ if TYPE_CHECKING:
 _FOREIGN = "inputs"  # the directory, in a task's own, of inputs from outside the working directory
 _DIGEST_CHARS = 12
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(local|file):", re.ASCII)
+_THIS_MACHINE = frozenset({"", "localhost", "127.0.0.1", "[::1]"})
+
+
+def is_url(text: str) -> bool:
+    """Whether an input is named by a URL; a file whose name looks like one is written ``./local:x``."""
+    return _URL.match(text) is not None
+
+
+def path_here(text: str) -> str | None:
+    """The path that an input has on the front end, which may be relative; None for a URL of elsewhere.
+
+    ``local:``, ``file:`` and an ``any://`` that names no other host are paths of the front end.
+    """
+    match = _URL.match(text)
+    if match is None:
+        return text
+    scheme = (match[1] or match[2]).lower()
+    if scheme not in {"local", "file", "any"}:
+        return None
+    rest = text[len(scheme) + 1 :].removeprefix("//")
+    if scheme != "any":
+        return rest
+    host, _, path = rest.partition("/")
+    if host not in _THIS_MACHINE:
+        return None
+    return posixpath.expanduser(path) if path == "~" or path.startswith("~/") else f"/{path}"
+
+
+def url_parts(url: str) -> tuple[str, str, str]:
+    """The host (with user and port, as written), the directory and the name in a URL of elsewhere.
+
+    ``any://lab1/data/x`` is of ``lab1``, ``/data`` and ``x``; ``zip://x::…`` is of no host and no directory.
+    """
+    authority, slash, path = url.partition("://")[2].partition("::")[0].partition("/")
+    if not slash:
+        return "", "", authority
+    directory, _, name = (slash + path).rpartition("/")
+    return authority, directory, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +92,25 @@ class Places:
         Raises:
             UsageError: the path is empty, or is the working directory itself.
         """
+        here = path_here(path)
+        if here is None:
+            return self._place_of_url(path)
+        path = here
         absolute = self.absolute(path)
         inside = _below(absolute, self.absolute("."))
         if not path or not posixpath.basename(absolute) or inside == "":
             raise UsageError(f"{path!r} cannot be an input", hint="name a file, or a directory below this one")
         if inside is not None:
             return inside
-        directory, name = posixpath.split(absolute)
-        import hashlib  # noqa: PLC0415 - slow to import, and few inputs lie elsewhere
+        return _foreign(*posixpath.split(absolute))
 
-        digest = hashlib.sha256(directory.encode("utf-8", "surrogateescape")).hexdigest()
-        return f"{_FOREIGN}/{digest[:_DIGEST_CHARS]}/{name}"
+    @staticmethod
+    def _place_of_url(url: str) -> str:
+        name = url_parts(url)[2]
+        if name in {"", ".", ".."} or "\0" in url:
+            raise UsageError(f"{url!r} cannot be an input", hint="name a file")
+        where, mark, chain = url.partition("::")
+        return _foreign(where.removesuffix(name) + mark + chain, name)
 
     def output_path(self, item: Item, placeholder: str, number: int) -> str:
         """Gives the final, absolute place of an output on the front end.
@@ -87,12 +134,15 @@ class Places:
                 hint="say where outputs go: --out DIR"
                 + ("" if argument else "; or write {out:.EXT} for a file beside the input"),
             )
-        first = self.absolute(item.inputs[0]) if item.inputs else self.absolute(str(number))
-        directory, name = posixpath.split(first)
+        first = item.inputs[0] if item.inputs else str(number)
+        here = path_here(first)
+        directory, name = posixpath.split(self.absolute(here)) if here is not None else self._elsewhere(first)
         if argument:
             name = (posixpath.splitext(name)[0] if item.inputs else name) + argument
         if self.out_dir is not None:
             directory = self.absolute(self.out_dir) + (self._kept(directory) if item.inputs else "")
+        elif here is None:
+            raise UsageError(f"there is no place for {{{placeholder}}} beside {first}", hint="say --out DIR")
         return self._not_an_input(item, posixpath.normpath(posixpath.join(directory, name)), placeholder)
 
     def named_output(self, item: Item, name: str) -> str:
@@ -109,6 +159,12 @@ class Places:
             )
         return self._not_an_input(item, posixpath.normpath(posixpath.join(base, name)), name)
 
+    @staticmethod
+    def _elsewhere(url: str) -> tuple[str, str]:
+        """The directory, with its host as the first, and the name of a file elsewhere."""
+        authority, directory, name = url_parts(url)
+        return posixpath.normpath(f"/{authority}/{directory}"), name
+
     def _kept(self, directory: str) -> str:
         if not self.keep_dirs:
             return ""
@@ -117,11 +173,18 @@ class Places:
         return directory if inside is None else f"/{inside}"
 
     def _not_an_input(self, item: Item, final: str, what: str) -> str:
-        if any(self.absolute(path) == final for path in item.inputs):
+        if any(here is not None and self.absolute(here) == final for here in map(path_here, item.inputs)):
             raise UsageError(
                 f"the output {what!r} would replace the input {final}", hint="send outputs elsewhere: --out DIR"
             )
         return final
+
+
+def _foreign(directory: str, name: str) -> str:
+    import hashlib  # noqa: PLC0415 - slow to import, and few inputs lie elsewhere
+
+    digest = hashlib.sha256(directory.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{_FOREIGN}/{digest[:_DIGEST_CHARS]}/{name}"
 
 
 def landing_path(final: str, token: str) -> tuple[str, str]:

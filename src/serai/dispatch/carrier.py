@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.ports import CargoPostponed, CargoRefused, Place
+from serai.dispatch.ports import WAY, CargoPostponed, CargoRefused, Place
 from serai.dispatch.schedule import events as ev
 from serai.errors import NodeLost, SeraiError
 from serai.travel.executor import wire
@@ -109,6 +109,7 @@ class Carrier:
         self._ad: dict[str, Any] | None = None
         self._trouble: str | None = None
         self._link: Link | None = None
+        self._place: Place | None = None
         self._pinged_at: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"carry-{spec.name}", daemon=True)
 
@@ -187,7 +188,7 @@ class Carrier:
         if self._ad is None:
             raise NodeLost(self._trouble or "its executor ended before it checked in", host=self.spec.name)
         self._tell(self, Came(self._ad, self._clock.now() - began))
-        place = Place(self.spec, self._ad, set())
+        place = self._place = Place(self.spec, self._ad, set())
         while not self._ended.is_set():
             self._send_control(link)
             try:
@@ -243,6 +244,9 @@ class Carrier:
                 ),
             )
         finally:
+            for task, way in place.ways:
+                self._tell(self, ev.Note(WAY + way, self.spec.name, task))
+            place.ways.clear()
             with self._lock:
                 self._control.extend(self._unsent.pop(assign.bundle, ()))
             self._send_control(link)
@@ -288,6 +292,9 @@ class Carrier:
             code = head.get("exit")
             words = f"a lane ended with exit code {code}" + (f": {head['log'][-500:]}" if head.get("log") else "")
             self._tell(self, ev.LaneDown(self.spec.name, lane, words, code != 0, head.get("bundles")))
+        elif op == wire.NOT_HERE and self._place is not None:
+            path = head["path"] if len(self._place.not_here) < MOST_JOBS else ""
+            self._place.not_here[path] = str(head["why"])
         elif op == wire.TROUBLE:
             self._trouble = str(head.get("fatal") or head)
             if head.get("fatal"):

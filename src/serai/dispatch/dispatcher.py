@@ -229,6 +229,8 @@ class Dispatcher:
             self._lost(carrier, event, now)
         elif type(event) is NothingLeft:
             self._on_nothing_left(name)
+        elif type(event) is ev.Note:
+            self._settling.note(event.text, name, event.task)
         else:
             if type(event) is ev.LaneDown:
                 self._settling.note(event.why, name, 0)

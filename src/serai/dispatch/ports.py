@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -94,11 +94,18 @@ class Place:
 
     Attributes:
         holds: works and shared inputs that the agent has already, as the owner marks them.
+        not_here: files that the node said cannot be used where they lie: {path: why}; "" stands for all.
+        ways: how inputs by URL came, for the journal: (task, sentence); the owner adds to it.
     """
 
     spec: NodeSpec
     ad: Mapping[str, Any]
     holds: set[Any]
+    not_here: dict[str, str] = field(default_factory=dict)
+    ways: list[tuple[int, str]] = field(default_factory=list)
+
+
+WAY = "inputs by URL: "  # what a note begins with that says how a task's inputs came
 
 
 class Ended:

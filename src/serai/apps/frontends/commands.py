@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serai.apps.bag import Bag, Outcome
+from serai.describe.places import is_url
 from serai.describe.sources import Source, files
 from serai.describe.task import Item
 from serai.errors import UsageError
@@ -37,14 +38,19 @@ def matching(*patterns: str, group: int = 1) -> Source:
     """Files by name or pattern (``data/*.txt``, ``**`` for any depth), sorted within a pattern.
 
     Args:
-        patterns: names or patterns.
+        patterns: names or patterns, or URLs of such: ``any://lab1/data/*.txt``.
         group: files in a task.
 
     Raises:
-        UsageError: a pattern matches nothing.
+        UsageError: a pattern matches nothing; a URL names no file, or a host that cannot be asked.
     """
     found: list[str] = []
     for pattern in patterns:
+        if is_url(pattern):
+            from serai.apps.inputs import expand  # noqa: PLC0415 - fsspec is slow to import
+
+            found += expand([pattern])
+            continue
         names = sorted(globbing.glob(pattern, recursive=True)) if globbing.has_magic(pattern) else [pattern]
         if not names:
             raise UsageError(f"no file matches {pattern!r}", hint=f"looked from {os.getcwd()}")

@@ -35,6 +35,7 @@ from serai.dispatch.history.moment import (
     gist,
 )
 from serai.dispatch.journal import FORMAT
+from serai.dispatch.ports import WAY
 from serai.errors import JournalError, UsageError
 from serai.pool.members import Standing
 
@@ -212,8 +213,9 @@ class History:
         return Pace(self.counts.ended / age, age)
 
     def notes(self, most: int = 10) -> list[Note]:
-        """The last notes, oldest first."""
-        rows = self._read("SELECT at, node, task, text FROM note ORDER BY id DESC LIMIT ?", (most,))
+        """The last notes, oldest first; how inputs came is told of each task, not of the run."""
+        wanted = "SELECT at, node, task, text FROM note WHERE substr(text, 1, ?) != ? ORDER BY id DESC LIMIT ?"
+        rows = self._read(wanted, (len(WAY), WAY, most))
         return [Note(at, node or "", task or 0, text) for at, node, task, text in reversed(rows)]
 
     # ---- nodes

@@ -25,7 +25,7 @@ class Bundle:
         self.work: int = head["w"]
         self.ids: list[int] = head["ids"]
         self.argv: list[list[str]] | None = head.get("argv")
-        self.inputs: list[list[tuple[int, str]]] | None = head.get("in")
+        self.inputs: list[list[tuple[int | str, str]]] | None = head.get("in")
         self.outputs: list[list[str]] | None = head.get("out")
         self.landing: list[list[tuple[str, str]]] | None = head.get("land")
         self.body = body

@@ -92,6 +92,9 @@ def ad(base: str, names: Iterable[str]) -> dict[str, Any]:
     return {
         "protocol": PROTOCOL,
         "host": socket.gethostname(),
+        "boot": boot(),
+        "uid": os.getuid(),
+        "root": _root(),
         "python": list(sys.version_info[:3]),
         "implementation": sys.implementation.name,
         "executable": sys.executable,
@@ -106,6 +109,23 @@ def ad(base: str, names: Iterable[str]) -> dict[str, Any]:
         "software": software(names),
         "modules": [name for name in ("cloudpickle",) if _has(name)],
     }
+
+
+def boot() -> str:
+    """What differs from machine to machine and from start to start of it; empty where the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _root() -> int:
+    """The inode of the root: containers may share a kernel and a name, and differ in this."""
+    try:
+        return os.stat("/").st_ino
+    except OSError:
+        return 0
 
 
 def _has(name: str) -> bool:

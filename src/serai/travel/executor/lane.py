@@ -21,7 +21,7 @@ from . import wire
 from .bundle import FLUSH_BYTES, FLUSH_S, Bundle, Report
 from .capture import Capture
 from .functions import Functions, install
-from .stage import Stage, StageError, words_of
+from .stage import NotHere, Stage, StageError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -309,7 +309,12 @@ class Lane:
             index, task = taken
             began, wall = self._started, time.time()
             environment["SERAI_TASK"] = str(task)
-            cause, code, rss, detail, files = self._command(bundle, work, index, environment)
+            try:
+                cause, code, rss, detail, files = self._command(bundle, work, index, environment)
+            except NotHere as error:
+                self._give_back(bundle, task, error)
+                self._stage.clean()
+                continue
             parts = (*self._capture.take(bundle, task, self._report.send_stream), b"")
             self._finish(bundle, task, cause, code, wall, time.monotonic() - began, rss, parts, detail, files)
             if not elsewhere:
@@ -351,6 +356,16 @@ class Lane:
         except (OSError, ValueError) as error:
             return EXECUTOR, None, 0, "cannot prepare a place for the task: %s" % words_of(error), None
         return None
+
+    def _give_back(self, bundle: Bundle, task: int, error: NotHere) -> None:
+        """A task cannot have an input in place: it comes again, with the input itself."""
+        self._report.send(wire.pack(wire.NOT_HERE, self.number, 0, {"path": error.path, "why": error.why}))
+        with self._lock:
+            self._current = 0
+            if self._ending:  # meanwhile, its user has withdrawn it
+                self._report.add(task, self._ending, None, time.time(), 0.0, detail="cancelled")
+            else:
+                self._report.emit(bundle, last=False, returned=[task])
 
     def _wait(self, pid: int) -> tuple[int | None, int, int]:
         """Wait for a command; returns (exit code, peak memory in kB, cause it was ended for or 0)."""

@@ -25,6 +25,20 @@ class StageError(Exception):
         self.cause = cause
 
 
+class NotHere(Exception):
+    """An input that was to be used where it lies cannot be.
+
+    Attributes:
+        path: where it was to be.
+        why: in words.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        Exception.__init__(self, path, why)
+        self.path = path
+        self.why = why
+
+
 def words_of(error: OSError | ValueError) -> str:
     """What an error of the system says, without numbers and paths."""
     return getattr(error, "strerror", None) or str(error)
@@ -64,6 +78,20 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def _unreadable(path: str) -> str:
+    """Why a file cannot be read; empty if it can."""
+    if not os.path.isabs(path):
+        return "its path is not absolute"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe would wait for its writer
+        try:
+            return "" if stat.S_ISREG(os.fstat(fd).st_mode) else "it is not a file"
+        finally:
+            os.close(fd)
+    except (OSError, ValueError) as error:
+        return words_of(error)
+
+
 class Stage:
     """The place of a lane's tasks.
 
@@ -84,20 +112,27 @@ class Stage:
     def lay(
         self,
         shared: Iterable[tuple[int, str]],
-        own: Iterable[tuple[int, str]],
+        own: Iterable[tuple[int | str, str]],
         landing: Iterable[tuple[str, str]] | None,
     ) -> None:
         """Lay down a task's inputs: ``shared`` ones as links, its ``own`` ones moved from where they arrived.
 
         Args:
             shared: (key, path) pairs.
-            own: (key, path) pairs.
+            own: (key, path) pairs; for a file that is used where it lies, its absolute path in place of the key.
             landing: where outputs are written on this machine: [temporary directory, path in it] pairs, or None.
+
+        Raises:
+            StageError: something cannot be laid down.
+            NotHere: a file cannot be used where it was to lie.
         """
         for key, path in shared:
             self._lay(key, path, share=True)
-        for key, path in own:
-            self._lay(key, path, share=False)
+        for source, path in own:
+            if isinstance(source, str):
+                self._link(source, path)
+            else:
+                self._lay(source, path, share=False)
         for directory, _ in landing or ():
             try:
                 os.makedirs(directory, exist_ok=True)
@@ -109,12 +144,7 @@ class Stage:
         if key in self.bad:
             raise StageError(INPUT, "the input %s did not arrive whole: %s" % (path, self.bad[key]))
         try:
-            target = self._inside(path)
-            parent = os.path.dirname(target)
-            if parent != self.directory:
-                if os.path.realpath(parent) != parent:
-                    raise StageError(INPUT, "the input %s would lie inside of another input" % path)
-                os.makedirs(parent, exist_ok=True)
+            target = self._place(path)
             if os.path.lexists(target):
                 if share and os.path.samefile(source, target):
                     return  # two names of one input
@@ -127,6 +157,29 @@ class Stage:
                 os.rename(source, target)
         except (OSError, ValueError) as error:
             raise StageError(INPUT, "cannot lay down the input %s: %s" % (path, words_of(error))) from error
+
+    def _link(self, there: str, path: str) -> None:
+        """Lay down a file that is used where it lies."""
+        trouble = _unreadable(there)
+        if trouble:
+            raise NotHere(there, trouble)
+        try:
+            target = self._place(path)
+            if os.path.lexists(target):
+                raise StageError(INPUT, "two inputs are both called %s" % path)
+            os.symlink(there, target)
+        except (OSError, ValueError) as error:
+            raise StageError(INPUT, "cannot lay down the input %s: %s" % (path, words_of(error))) from error
+
+    def _place(self, path: str) -> str:
+        """Where an input belongs, its directory made."""
+        target = self._inside(path)
+        parent = os.path.dirname(target)
+        if parent != self.directory:
+            if os.path.realpath(parent) != parent:
+                raise StageError(INPUT, "the input %s would lie inside of another input" % path)
+            os.makedirs(parent, exist_ok=True)
+        return target
 
     def _inside(self, path: str) -> str:
         whole = os.path.normpath(os.path.join(self.directory, path))

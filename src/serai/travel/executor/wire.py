@@ -33,6 +33,7 @@ PROBED = 36
 TROUBLE = 37  # lane: a sentence about the executor itself
 LAST = 39  # as RESULT, and the bundle is through
 LEFT = 40  # body: a frame for this run that an earlier executor left; empty: that was all
+NOT_HERE = 41  # lane. {"path", "why"}: an input that was to be used in place cannot be; its task comes back
 LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was not through with
 
 # Between the agent and a lane.

@@ -1,0 +1,359 @@
+"""Inputs by URL while a run goes on: each node uses what lies on it in place, and is sent what lies elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from serai.apps.inputs import opened
+from serai.describe.places import url_parts
+from serai.errors import SeraiError, TransferFailed
+from serai.travel.executor.wire import CHUNK
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+    from serai.clock import Clock
+    from serai.dispatch.ports import Place
+
+LIFE_S = 0.5  # without bytes, whoever waits for them says that it is there
+STALL_S = 40.0  # without a byte an attempt is given up; a dead host is noticed by ssh before that
+PAUSES_S = (0.5, 2.0)  # between attempts at a host that cannot be reached
+DOWN_S = 30.0  # a host that could not be reached is tried once only for so long
+AHEAD = 4  # pieces that are read and not yet sent
+_TRANSIENT = frozenset({
+    errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+    errno.ENETRESET, errno.ETIMEDOUT,
+})  # fmt: skip
+_STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "last_modified")
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The node has the file itself.
+
+    Attributes:
+        path: absolute.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The bytes of the file follow.
+
+    Attributes:
+        mode: its permissions.
+        why: why it is not used in place on the node that has it; empty elsewhere.
+    """
+
+    mode: int
+    why: str = ""
+
+
+class Fetcher:
+    """Brings inputs by URL.
+
+    Args:
+        configs: see `inputs.ssh_configs`.
+        clock: tells the time.
+    """
+
+    def __init__(self, configs: Mapping[str, str], clock: Clock) -> None:
+        self._configs = configs
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the following two
+        self._hosts: dict[tuple[str, str], _Host | None] = {}
+        self._down: dict[tuple[str, str], float] = {}
+
+    def bring(self, url: str, place: Place) -> Iterator[Linked | Opened | bytes | None]:
+        """Find the way of an input to a node, and its bytes where it must be sent.
+
+        Args:
+            url: of elsewhere.
+            place: the node.
+
+        Yields:
+            `Linked` alone; or `Opened` and then bytes in pieces of at most `CHUNK`. Now and then None: nothing has
+            come for a while.
+
+        Raises:
+            TransferFailed: it cannot be read; it names the URL.
+        """
+        if self._is_known(url) and (path := self.path_on(url, place)) and _usable(path, place):
+            yield Linked(path)
+            return
+        host = _key(url)
+        so_far = _SoFar()
+        for pause_s in (*PAUSES_S, None):
+            attempt = _Attempt(self, url, place, so_far.at)
+            try:
+                yield from so_far.take(attempt.events())
+            except Exception as error:
+                lost = _is_transient(error)
+                if pause_s is None or not lost or self._is_down(host):
+                    if lost:
+                        self._note_down(host)
+                    raise TransferFailed(f"cannot read its input {url}: {_words(error)}") from error
+            else:
+                return
+            finally:
+                attempt.stop()
+            yield from self._pause(pause_s)
+
+    def _pause(self, pause_s: float) -> Iterator[None]:
+        until = self._clock.now() + pause_s
+        while (left := until - self._clock.now()) > 0:
+            threading.Event().wait(min(left, LIFE_S))
+            yield None
+
+    def _is_down(self, host: tuple[str, str]) -> bool:
+        """Whether a host could not be reached of late."""
+        with self._lock:
+            return self._clock.now() - self._down.get(host, float("-inf")) < DOWN_S
+
+    def _note_down(self, host: tuple[str, str]) -> None:
+        with self._lock:
+            self._down[host] = self._clock.now()
+
+    def _is_known(self, url: str) -> bool:
+        """Whether it need not be asked who the host of a URL is."""
+        with self._lock:
+            return _key(url) in self._hosts
+
+    def path_on(self, url: str, place: Place) -> str | None:
+        """The path that a file has on a node; None when it is not there.
+
+        Raises:
+            SeraiError, OSError: its host cannot be asked who it is.
+        """
+        key = _key(url)
+        if key[0] not in {"any", "ssh"}:
+            return None
+        with self._lock:
+            known, host = key in self._hosts, self._hosts.get(key)
+        if not known:
+            host = _host_of(url, self._configs)
+            with self._lock:
+                self._hosts[key] = host
+        if host is None or not host.is_of(place.ad):
+            return None
+        path = str(opened(url, self._configs)[1])
+        return host.home + path[1:] if path.startswith("~") else path
+
+    def read(self, url: str, at: int) -> Generator[_Found | bytes]:
+        """What is known of a file, and its bytes from an offset on, in pieces of at most `CHUNK`.
+
+        Raises:
+            OSError, SeraiError: it cannot be read, or is not as long as it was.
+        """
+        filesystem, path = opened(url, self._configs)
+        info = filesystem.info(path)
+        if info["type"] == "directory":
+            raise IsADirectoryError(errno.EISDIR, "it is a directory")
+        size = info.get("size")
+        mode = int(info.get("mode") or 0o600) & 0o777
+        yield _Found(mode, _stamp(info))
+        for piece in _pieces(filesystem, path, at):
+            at += len(piece)
+            if size is not None and at > size:
+                raise _Changed
+            for start in range(0, len(piece), CHUNK):
+                yield piece[start : start + CHUNK]
+        if size is not None and at != size:
+            raise _Changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file as it was when it was opened."""
+
+    mode: int
+    stamp: tuple[str, ...]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """What tells a host's files, seen as a user, from all others; and that user's home."""
+
+    boot: str
+    name: str
+    uid: int
+    root: int
+    home: str
+
+    def is_of(self, ad: Mapping[str, Any]) -> bool:
+        """Whether a node that checked in so is this host."""
+        theirs = (ad.get("boot"), ad.get("host"), ad.get("uid"), ad.get("root"))
+        return bool(self.boot) and theirs == (self.boot, self.name, self.uid, self.root)
+
+
+def _host_of(url: str, configs: Mapping[str, str]) -> _Host | None:
+    """Who the host of a URL says it is; None if it does not say."""
+    filesystem, path = opened(url, configs)
+    mounted = False
+    if hasattr(filesystem, "way"):
+        way = filesystem.way(path)
+        filesystem = way.filesystem
+        if way.there != way.here:  # its files are mounted here; who it is, it says itself, if it is up
+            filesystem, _ = opened("ssh" + url[len("any") :], configs)
+            mounted = True
+    try:
+        facts, root = filesystem.host_facts(), filesystem.info("/").get("ino")
+    except (SeraiError, OSError):
+        if mounted:
+            return None
+        raise
+    if not facts.boot or root is None:
+        return None
+    return _Host(facts.boot, facts.host, facts.uid, root, facts.home)
+
+
+class _Changed(Exception):
+    """A file is not what it was when it was opened."""
+
+
+class _SoFar:
+    """What has come of an input.
+
+    Attributes:
+        at: so many bytes.
+    """
+
+    def __init__(self) -> None:
+        self.at = 0
+        self._stamp: tuple[str, ...] | None = None
+
+    def take(self, events: Iterator[Any]) -> Iterator[Linked | Opened | bytes | None]:
+        """Pass on what an attempt yields; a later one goes on with the file as it was when the first opened it."""
+        for event in events:
+            if isinstance(event, bytes):
+                self.at += len(event)
+                yield event
+            elif not isinstance(event, _Found):
+                yield event
+            elif self._stamp is None:
+                self._stamp = event.stamp
+                yield Opened(event.mode, event.why)
+            elif self._stamp != event.stamp:
+                raise _Changed
+
+
+class _Attempt:
+    """One attempt at an input, on a thread of its own: a host that hangs holds up nobody who does not wait for it."""
+
+    def __init__(self, fetcher: Fetcher, url: str, place: Place, at: int) -> None:
+        self._fetcher = fetcher
+        self._url = url
+        self._place = place
+        self._at = at
+        self._events: queue.Queue[Any] = queue.Queue(AHEAD)
+        self._stopped = False
+        threading.Thread(target=self._run, name="fetch", daemon=True).start()
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        self._stopped = True
+
+    def events(self) -> Iterator[Any]:
+        """What `Fetcher.read` yields, or a `Linked`; None when nothing has come for a while.
+
+        Raises:
+            TimeoutError: nothing came for long.
+            Exception: what the attempt ended with.
+        """
+        silent_s = 0.0
+        while True:
+            try:
+                event = self._events.get(timeout=LIFE_S)
+            except queue.Empty:
+                silent_s += LIFE_S
+                if silent_s >= STALL_S:
+                    raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {STALL_S:g} s") from None
+                yield None
+                continue
+            silent_s = 0.0
+            if event is _END:
+                return
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+
+    def _run(self) -> None:
+        try:
+            path = self._fetcher.path_on(self._url, self._place)
+            if path is not None and _usable(path, self._place):
+                self._put(Linked(path))
+                self._put(_END)
+                return
+            why = "" if path is None else self._place.not_here.get(path, "others could not be either")
+            with contextlib.closing(self._fetcher.read(self._url, self._at)) as events:
+                for event in events:
+                    if not self._put(_Found(event.mode, event.stamp, why) if isinstance(event, _Found) else event):
+                        return
+            self._put(_END)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._put(error)
+
+    def _put(self, event: Any) -> bool:
+        while not self._stopped:
+            with contextlib.suppress(queue.Full):
+                self._events.put(event, timeout=LIFE_S)
+                return True
+        return False
+
+
+_END: Any = object()
+
+
+def _key(url: str) -> tuple[str, str]:
+    """The scheme and the host of a URL."""
+    scheme = "" if "::" in url else url.partition("://")[0].lower()
+    return scheme, url_parts(url)[0]
+
+
+def _usable(path: str, place: Place) -> bool:
+    return path not in place.not_here and "" not in place.not_here
+
+
+def _stamp(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs when a file has changed."""
+    values = [info.get(name) for name in _STAMPS]
+    return tuple(f"{value:.3f}" if isinstance(value, float) else str(value) for value in values)
+
+
+def _pieces(filesystem: Any, path: str, at: int) -> Iterator[bytes]:
+    if hasattr(filesystem, "read_from"):
+        yield from filesystem.read_from(path, at)
+        return
+    with filesystem.open(path, "rb") as file:
+        if at:
+            file.seek(at)
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, SeraiError):
+        return error.transient or isinstance(error, TimeoutError)
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno in _TRANSIENT
+    )
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, _Changed):
+        return "it changed while it was read"
+    if isinstance(error, SeraiError):
+        return str(error).partition("\n")[0]
+    if isinstance(error, FileNotFoundError):  # some file systems raise it with the path alone
+        return os.strerror(errno.ENOENT)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
