@@ -153,6 +153,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("db1:5433", "postgresql://db1:5433/serai"),
         ("advert://db1:5433/saga", "postgresql://db1:5433/saga"),
         ("postgresql://me@db1/x", "postgresql://me@db1/x"),
+        ("sqlite:", "sqlite:"),
         ("sqlite:/a/b.db", "sqlite:/a/b.db"),
         ("sqlite:b.db", "sqlite:home/b.db"),
     ],

@@ -184,8 +184,8 @@ def worker_site(text: str) -> SiteSpec:
 def adverts_url(text: str, home: str = "") -> str:
     """Reads the URL of an advert service: a database.
 
-    ``sqlite:PATH`` and ``postgresql://…`` are what they say; ``advert://HOST/…`` and a bare host name, the published
-    forms, mean the PostgreSQL database ``serai`` there.
+    ``sqlite:`` is the user's own, ``sqlite:PATH`` and ``postgresql://…`` are what they say; ``advert://HOST/…`` and a
+    bare host name, the published forms, mean the PostgreSQL database ``serai`` there.
 
     Args:
         text: the URL.
@@ -203,6 +203,8 @@ def adverts_url(text: str, home: str = "") -> str:
     scheme = text.partition(":")[0].lower()
     if scheme == "sqlite":
         path = text.partition(":")[2]
+        if not path:
+            return "sqlite:"
         if not path.strip("/"):
             raise UsageError(f"{text} names no file", hint="write sqlite:PATH, or sqlite:///PATH for one from the root")
         return text if path.startswith("/") else f"sqlite:{os.path.join(home, path)}"
