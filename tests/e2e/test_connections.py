@@ -60,6 +60,14 @@ def test_the_users_own_connection_is_used_and_left(front: Front, tmp_path_factor
         subprocess.run([*ssh, "-O", "exit", "lab1"], check=False, capture_output=True, timeout=20)
 
 
+def test_a_configuration_that_the_environment_names_is_used_where_nothing_nearer_is(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERAI_SSH_CONFIG", str(front.lab.ssh_config))
+    done = front.run("run", "hostname", "--each", "1..2", "--on", "ssh://lab1?slots=1")
+    assert (done.returncode, done.stdout) == (0, "lab1\nlab1\n"), done.stderr
+
+
 @pytest.fixture
 def jump(front: Front) -> Path:
     """A config by which lab2 and lab3 are reached through lab1 alone."""

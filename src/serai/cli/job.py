@@ -22,7 +22,7 @@ EXIT_FAILED = 1
 EXIT_SIGNAL = 128  # and the signal's number on top, as a shell has it
 PIECE = 1 << 16  # bytes
 
-_config = click.option("--ssh-config", metavar="FILE", help="What ssh is given instead of your own file.")
+_config = click.option("-F", "--ssh-config", metavar="FILE", help="What ssh is given instead of your own file.")
 _jobs = click.argument("jobs", nargs=-1, required=True, metavar="[URL] JOB…")
 
 

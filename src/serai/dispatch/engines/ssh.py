@@ -7,7 +7,8 @@ import shlex
 import threading
 from typing import TYPE_CHECKING
 
-from serai.access.openssh import Connection, Target
+from serai.access.connections import target_of
+from serai.access.openssh import Connection
 from serai.clock import SystemClock
 from serai.dispatch.ports import NodeSpec
 from serai.errors import NodeLost
@@ -86,9 +87,7 @@ class SshEngine:
         """See `Engine.connect`."""
         from serai.session.url import Url  # noqa: PLC0415 - beside its use
 
-        url = Url.parse(spec.url)
-        config = None if spec.ssh_config is None else os.path.expanduser(spec.ssh_config)
-        target = Target(url.host or "", url.user, url.port, config)
+        target = target_of(Url.parse(spec.url), os.environ, spec.ssh_config)
         connection = Connection(target, control_dir=control_directory(os.environ), clock=SystemClock())
         connection.open()
         home = self.home if spec.home_calling else None
