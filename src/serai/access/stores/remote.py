@@ -21,10 +21,9 @@ from serai.describe.host import HostFacts
 from serai.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from serai.access.filesystems.offers import TreeReceipt
     from serai.access.stores.wire import Server
 
 __all__ = ["StoreFiles"]
@@ -239,7 +238,7 @@ class StoreFiles:
             raise NotImplementedError("a store gives a file one name")
         self.wire.call("link", destination=destination, path=path)
 
-    # ---- digests and trees
+    # ---- digests
 
     def digest(self, paths: Sequence[str], start: int, stop: int | None, kind: str) -> dict[str, str]:
         """See `HostFiles.digest`."""
@@ -249,20 +248,6 @@ class StoreFiles:
             said = self.wire.call("digest", paths=some, start=start, stop=stop, kind=kind, again=True)
             found.update(zip(some, said["digests"], strict=True))
         return found
-
-    def send_tree(self, root: str, names: Sequence[str] | None) -> Iterator[bytes]:
-        """See `HostFiles.send_tree`."""
-        from serai.access.stores.trees import send_tree  # noqa: PLC0415 - it needs us
-
-        return send_tree(self, root, names)
-
-    def receive_tree(
-        self, root: str, stream: Iterable[bytes], progress: Callable[[int, int], object] | None
-    ) -> TreeReceipt:
-        """See `HostFiles.receive_tree`."""
-        from serai.access.stores.trees import receive_tree  # noqa: PLC0415 - it needs us
-
-        return receive_tree(self, root, stream, progress)
 
 
 def digest_of(headers: Mapping[str, str]) -> bytes | None:
