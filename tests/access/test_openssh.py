@@ -73,6 +73,7 @@ def test_open_twice_is_one_connection_and_close_ends_it(lab: Sshd, connect: Conn
     connection.open()
     assert (lab.connections(), connection.alive()) == (before + 1, True)
     port = lab.last()
+    connection.run(["true"], deadline_s=20)  # a server that has just let us in tells no end of what goes at once
     assert not lab.has_ended(port)
     connection.close()
     assert not connection.alive()

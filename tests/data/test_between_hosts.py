@@ -63,8 +63,12 @@ def copied(lab: Lab, source: int, target: int, wishes: Wishes = R) -> list[str]:
     return notes
 
 
-def test_hosts_that_reach_each_other_copy_directly(hosts: Lab) -> None:
+def test_hosts_that_reach_each_other_copy_directly(hosts: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     furnish(hosts.hosts[0])
+    assert copied(hosts, 0, 1) == ["node1 to node2: directly, from host to host"]
+    shell(hosts.hosts[1], "rm -rf /tmp/e")
+    for way in ("lots", "large"):  # by now it is known, so nothing at all goes through here
+        monkeypatch.delattr(ways.Through, way)
     assert copied(hosts, 0, 1) == ["node1 to node2: directly, from host to host"]
 
 

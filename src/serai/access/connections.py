@@ -55,6 +55,8 @@ def close_all() -> None:
         connections = list(_connections.values())
         _connections.clear()
     for connection in connections:
+        connection.begin_close()
+    for connection in connections:
         connection.close()
 
 

@@ -305,11 +305,15 @@ class Connection:
             return self._answers(socket)
         return not _ended(master, grace_s) and Path(socket).exists()
 
-    def close(self) -> None:
-        """End the master if it is ours, with all its sessions or an `open` under way; the user's goes on."""
+    def begin_close(self) -> None:
+        """Tell the master to end if it is ours; `close` waits for it. Many end sooner so than one after another."""
         master = self._master
         if master is not None:
             master.terminate()
+
+    def close(self) -> None:
+        """End the master if it is ours, with all its sessions or an `open` under way; the user's goes on."""
+        self.begin_close()
         with self._lock:
             master, self._master, self._socket = self._master, None, None
             if master is not None:
@@ -355,7 +359,7 @@ class Connection:
                     tried=tuple(self._said("master").splitlines()[-3:]),
                     hint=f"`ssh -v {self.target.host}` shows how far it gets",
                 )
-            pause_s = min(0.05, pause_s * 1.5)
+            pause_s = min(0.01, pause_s * 1.5)
         self._socket = str(socket)
 
     def _read_config(self) -> dict[str, str]:

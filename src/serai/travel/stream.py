@@ -131,8 +131,7 @@ class PipeLink:
             bye = threading.Thread(target=self._say_bye, args=(self._farewell,), name="bye", daemon=True)
             bye.start()
             bye.join(BYE_S)
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)  # also wakes whoever waits to write
+        self.end_input()
         try:
             self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
@@ -140,6 +139,11 @@ class PipeLink:
             self._process.wait(CLOSE_S)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def end_input(self) -> None:
+        """Let it see the end of its input; also wakes whoever waits to write. `close` does this too."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def _say_bye(self, farewell: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -7,11 +7,12 @@ import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from serai.data.copy_plan import CopyPlan, Destination, Job, Source, Wishes, quoted, shown_below
 from serai.data.copying.tally import Stopped
-from serai.data.copying.ways import Direct, SourceFailed, Through, Way, forget, way_between
+from serai.data.copying.ways import Direct, SourceFailed, Through, Way, forget, is_to_be_tried, way_between
 from serai.errors import SeraiError
 
 if TYPE_CHECKING:
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from serai.data.copying.ends import End
     from serai.data.copying.tally import Tally
 
+    _Tasks = tuple[list[Callable[[], None]], list[Callable[[], None]]]  # lots, and large files
+
 __all__ = ["Outcome", "carry"]
 
 LOT_FILES = 4000  # small files in one call
 LOT_BYTES = 64 << 20
+FIRST_LOTS = 16  # times smaller is the first one; each is twice as large as the one before
 STREAMS = 3  # at a time between two ends: the next is opened while another ends
 GRACE_S = 3.0  # after an interrupt, for streams to end by themselves
 _WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
@@ -150,7 +154,7 @@ class _Carrier:
     # ---- what is carried
 
     def _move(self, small: Sequence[Job], large: Sequence[Job]) -> None:
-        tasks: dict[str, list[Callable[[], None]]] = {}
+        tasks: dict[str, _Tasks] = {}
         stores: dict[str, End] = {}
         sizes: dict[str, int] = {}
         for job in (*small, *large):
@@ -163,27 +167,35 @@ class _Carrier:
         def prepare(store: str) -> None:
             self._ways[store] = way_between(stores[store], self._end, sizes[store], self._tally)
 
-        for store in stores:
+        for store, end in stores.items():
             mine = [job for job in small if self._sources[job.source][0].store == store]
-            tasks[store] = [lambda lot=lot, store=store: self._lot(store, lot) for lot in _lots(mine)]  # type: ignore[misc] # mypy does not see the defaults
-            tasks[store] += [
-                lambda job=job, store=store: self._large(store, job)  # type: ignore[misc] # the same
-                for job in large
-                if self._sources[job.source][0].store == store
-            ]
+            tasks[store] = (
+                [lambda lot=lot, store=store: self._lot(store, lot) for lot in _lots(mine)],  # type: ignore[misc] # mypy does not see the defaults
+                [
+                    lambda job=job, store=store: self._large(store, job)  # type: ignore[misc] # the same
+                    for job in large
+                    if self._sources[job.source][0].store == store
+                ],
+            )
+            if is_to_be_tried(end, self._end, sizes[store]):
+                self._ways[store] = Through(end, self._end, self._tally)  # while the other way is tried
         self._run(tasks, prepare, [*stores.values(), self._end])
 
-    def _run(
-        self, tasks: dict[str, list[Callable[[], None]]], prepare: Callable[[str], None], ends: Sequence[End]
-    ) -> None:
-        """Run the tasks of each source, a few at a time; all sources at once."""
+    def _run(self, tasks: dict[str, _Tasks], prepare: Callable[[str], None], ends: Sequence[End]) -> None:
+        """Run the tasks of each source, a few at a time; all sources at once.
+
+        Where there is a way already, the lots do not wait for `prepare`, which may find a better one.
+        """
         pools = {store: ThreadPoolExecutor(STREAMS, thread_name_prefix="copy") for store in tasks}
         futures: list[Future[None]] = []
         try:
+            early = set(self._ways)
             ready = {store: pool.submit(prepare, store) for store, pool in pools.items()}
+            futures += [pools[store].submit(task) for store in tasks.keys() & early for task in tasks[store][0]]
             for store, future in ready.items():
                 future.result()
-                futures += [pools[store].submit(task) for task in tasks[store]]
+                late = tasks[store][1] if store in early else chain(*tasks[store])
+                futures += [pools[store].submit(task) for task in late]
             for future in as_completed(futures):
                 future.result()
         except BaseException as error:
@@ -338,12 +350,13 @@ def _followed(jobs: Sequence[Job]) -> bool:
 
 
 def _lots(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Bundle jobs, few at first: a lot goes the way it began, and a better one may be found meanwhile."""
     found: list[list[Job]] = []
-    size = 0
+    size, part = 0, FIRST_LOTS * 2
     for job in jobs:
-        if not found or len(found[-1]) >= LOT_FILES or size >= LOT_BYTES:
+        if not found or len(found[-1]) >= LOT_FILES // part or size >= LOT_BYTES // part:
             found.append([])
-            size = 0
+            size, part = 0, max(1, part // 2)
         found[-1].append(job)
         size += job.fact.size or 0
     return found

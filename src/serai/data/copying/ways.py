@@ -183,6 +183,15 @@ _pairs: dict[tuple[str, str], _Found] = {}
 os.register_at_fork(after_in_child=_pairs.clear)
 
 
+def is_to_be_tried(source: End, target: End, size: int) -> bool:
+    """Whether `way_between` would first try whether one host reaches the other, which takes a while."""
+    if not (isinstance(source, HostEnd) and isinstance(target, HostEnd)) or source.store == target.store:
+        return False
+    with _lock:
+        found = _pairs.get((source.store, target.store))
+    return size >= DIRECT_FROM and (found is None or not found.tried)
+
+
 def way_between(source: End, target: End, size: int, tally: Tally) -> Way:
     """Choose the way for so many bytes, and tell the tally why."""
     if not (isinstance(source, HostEnd) and isinstance(target, HostEnd)):

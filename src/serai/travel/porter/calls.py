@@ -30,7 +30,6 @@ TAKEN = 4  # {"bytes"}: the other side may send so many more
 CANCEL = 5  # the caller does not want the answer any more
 ANSWER = 6  # {…}, body: the call has ended well
 FAILED = 7  # {"errno", "what", "path"} or {"kind", "what"}: it has ended badly
-BYE = 8
 
 WINDOW = 4 << 20  # bytes
 PIECE = 256 << 10  # bytes in a frame

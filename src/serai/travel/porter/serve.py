@@ -9,9 +9,9 @@ import sys
 import threading
 
 from ..copying import looks, lots, peers
-from ..frames import Reader, peek, write
+from ..frames import Reader, write
 from . import files, jobs
-from .calls import BYE, Switchboard
+from .calls import Switchboard
 from .lineage import boot
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def _who(_call: Call) -> tuple[Mapping[str, Any], bytes]:
 
 
 def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
-    """Serve calls behind a pair of pipes, until the caller is gone or says bye.
+    """Serve calls behind a pair of pipes, until the caller is gone.
 
     Args:
         fd_in: where calls come from.
@@ -66,8 +66,5 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
         if frames is None:
             break
         for frame in frames:
-            if peek(frame)[0] == BYE:
-                board.hang_up()
-                return
             board.feed(frame)
     board.hang_up()
