@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -307,3 +308,15 @@ def test_what_cannot_be_used_in_place_is_sent(pool: serai.Pool, runs: Path, tmp_
         f"inputs by URL: {url} in place",
         f"inputs by URL: {url} sent, because it cannot be used in place (Resource temporarily unavailable)",
     ]
+
+
+def test_files_of_a_bundle_are_opened_before_their_turn(pool: serai.Pool) -> None:
+    memory = MemoryFileSystem()
+    names = [f"faulty:///n/{number}" for number in range(60)]
+    for name in names:
+        memory.pipe_file(name.removeprefix("faulty://"), name.encode())
+    done = list(pool.run("cat {in}", [serai.Item((one, other, one)) for one, other in pairwise(names)]))
+    assert sorted(outcome.stdout.decode() for outcome in done) == sorted(a + b + a for a, b in pairwise(names))
+    for thread in [one for one in threading.enumerate() if one.name == "fetch"]:
+        thread.join(10)
+        assert not thread.is_alive()
