@@ -143,6 +143,14 @@ def test_mistakes_name_the_url(url: str, says: str) -> None:
         serai.files(url)
 
 
+def test_a_password_is_not_repeated() -> None:
+    for url in ("https://me:secret@host/x", "zip://x::ssh://me:secret@host/y", "ssh://me:secret@host/*"):
+        with pytest.raises(UsageError) as caught:
+            serai.files(url)
+        assert "password" in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
 def test_of_many_files_in_a_directory_the_missing_one_is_found() -> None:
     urls = [f"memory:///d/{name}" for name in NAMES] + ["memory:///d/sub/deep.txt", "memory:///d/none"]
     with pytest.raises(UsageError, match="there is no file 'memory:///d/none'"):
