@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -142,6 +143,14 @@ def test_mistakes_name_the_url(url: str, says: str) -> None:
         serai.files(url)
 
 
+def test_a_password_is_not_repeated() -> None:
+    for url in ("https://me:secret@host/x", "zip://x::ssh://me:secret@host/y", "ssh://me:secret@host/*"):
+        with pytest.raises(UsageError) as caught:
+            serai.files(url)
+        assert "password" in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
 def test_of_many_files_in_a_directory_the_missing_one_is_found() -> None:
     urls = [f"memory:///d/{name}" for name in NAMES] + ["memory:///d/sub/deep.txt", "memory:///d/none"]
     with pytest.raises(UsageError, match="there is no file 'memory:///d/none'"):
@@ -232,14 +241,14 @@ def test_one_that_is_not_there(pool: serai.Pool) -> None:
     assert done[items[3]].error is None
 
 
-def test_an_executor_is_not_given_up_while_a_slow_source_is_waited_for(pool: serai.Pool) -> None:
+def test_an_executor_is_not_given_up_while_a_slow_source_is_waited_for(pool: serai.Pool, runs: Path) -> None:
     Faulty.waits = threading.Event()
     outcomes = pool.run("cat {in}", ["faulty:///d/a b.txt"])
     threading.Timer(3.5, Faulty.waits.set).start()
     (outcome,) = outcomes
     assert outcome.stdout == b"a b.txt"
-    nodes = pool._core.run.roster.members.values()
-    assert [member.why for member in nodes] == [""]
+    with Archive(runs).open(pool.name, time.time()) as history:
+        assert [note.text for note in history.notes()] == []  # else it had ended, and another one had begun
 
 
 def test_a_source_that_says_nothing_is_given_up(pool: serai.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,3 +316,15 @@ def test_what_cannot_be_used_in_place_is_sent(pool: serai.Pool, runs: Path, tmp_
         f"inputs by URL: {url} in place",
         f"inputs by URL: {url} sent, because it cannot be used in place (Resource temporarily unavailable)",
     ]
+
+
+def test_files_of_a_bundle_are_opened_before_their_turn(pool: serai.Pool) -> None:
+    memory = MemoryFileSystem()
+    names = [f"faulty:///n/{number}" for number in range(60)]
+    for name in names:
+        memory.pipe_file(name.removeprefix("faulty://"), name.encode())
+    done = list(pool.run("cat {in}", [serai.Item((one, other, one)) for one, other in pairwise(names)]))
+    assert sorted(outcome.stdout.decode() for outcome in done) == sorted(a + b + a for a, b in pairwise(names))
+    for thread in [one for one in threading.enumerate() if one.name == "fetch"]:
+        thread.join(10)
+        assert not thread.is_alive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import stat
@@ -17,9 +18,9 @@ from serai.errors import TransferFailed, UsageError
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
-    from serai.apps.fetching import Fetcher
+    from serai.apps.fetching import Ahead, Fetcher
     from serai.apps.plan import Plan
     from serai.data.landing import Landing
     from serai.describe.task import Item
@@ -38,6 +39,7 @@ class _Load:
     inputs: list[list[list[Any]]] = field(default_factory=list)
     outputs: list[list[str]] = field(default_factory=list)
     landing: list[list[list[str]]] = field(default_factory=list)
+    ahead: Ahead | None = None  # inputs by URL that are opened before their turn
 
 
 class Packer:
@@ -92,15 +94,19 @@ class Packer:
             place.holds.add(self._work)
         load = _Load()
         refused: dict[int, tuple[int, str]] = {}
-        for task in assign.tasks:
-            try:
-                yield from self._pack(load, task, assign, place)
-            except UsageError as error:
-                refused[task] = (int(Cause.NO_COMMAND), str(error))
-            except TransferFailed as error:
-                refused[task] = (int(Cause.INPUT), error.what)
-            except OSError as error:
-                refused[task] = (int(Cause.INPUT), f"cannot read its input {error.filename}: {error.strerror}")
+        try:
+            for task in assign.tasks:
+                try:
+                    yield from self._pack(load, task, assign, place)
+                except UsageError as error:
+                    refused[task] = (int(Cause.NO_COMMAND), str(error))
+                except TransferFailed as error:
+                    refused[task] = (int(Cause.INPUT), error.what)
+                except OSError as error:
+                    refused[task] = (int(Cause.INPUT), f"cannot read its input {error.filename}: {error.strerror}")
+        finally:
+            if load.ahead is not None:
+                load.ahead.close()
         if load.tasks or not refused:
             yield wire.pack(wire.RUN, assign.lane, assign.bundle, self._head(load))
         if refused:
@@ -146,7 +152,7 @@ class Packer:
             names[path] = here if plan.workdir is None else whole
         laid: list[list[Any]] = []
         if elsewhere:
-            yield from self._bring(elsewhere, task, assign, place, laid)
+            yield from self._bring(load, elsewhere, task, assign, place, laid)
         inputs = tuple(names[path] for path in item.inputs)
         columns = {name: names[path] for name, path in columns.items()}
         finals = self.finals(item, task)
@@ -183,7 +189,7 @@ class Packer:
             yield from file_frames(os.path.join(plan.cwd, here), path, assign.lane, key)
             laid.append([key, name])
         if elsewhere:
-            yield from self._bring(elsewhere, task, assign, place, laid)
+            yield from self._bring(load, elsewhere, task, assign, place, laid)
         finals = self.finals(item, task)
         there = [places.node_path(final) for final in finals]
         if finals:
@@ -206,11 +212,12 @@ class Packer:
     # ---- by URL
 
     def _bring(
-        self, urls: Mapping[str, str], task: int, assign: Assign, place: Place, laid: list[list[Any]]
+        self, load: _Load, urls: Mapping[str, str], task: int, assign: Assign, place: Place, laid: list[list[Any]]
     ) -> Iterator[bytes]:
         """Bring inputs that are neither here nor among what every task needs.
 
         Args:
+            load: of which bundle.
             urls: {URL: its name in the task's directory}.
             task: whose.
             assign: in which.
@@ -222,12 +229,14 @@ class Packer:
         """
         with self._making:
             fetcher = self._fetcher = self._fetcher or self._make_fetcher()
+        if load.ahead is None:
+            load.ahead = fetcher.ahead(self._urls_of(assign.tasks), place)
         keys: list[int] = []
         ways: list[str] = []
         try:
             for url, name in urls.items():
                 keys.append(self._key(next(self._keys)))
-                source, way = yield from _url_frames(fetcher, url, place, assign.lane, keys[-1])
+                source, way = yield from _url_frames(fetcher.bring(url, place, load.ahead), assign.lane, keys[-1])
                 laid.append([source, name])
                 ways.append(f"{url} {way}")
         except TransferFailed:
@@ -235,6 +244,15 @@ class Packer:
             raise
         more = f" and {len(ways) - MOST_TOLD} more" if len(ways) > MOST_TOLD else ""
         place.ways.append((task, "; ".join(ways[:MOST_TOLD]) + more))
+
+    def _urls_of(self, tasks: Iterable[int]) -> Iterator[str]:
+        """The inputs by URL of tasks, in their order."""
+        for task in tasks:
+            with contextlib.suppress(UsageError):  # said in its turn
+                item = self._item(task)
+                if item is not None:
+                    columns = (item.columns.get(name, "") for name in self._template.input_columns)
+                    yield from (path for path in (*item.inputs, *columns) if path_here(path) is None)
 
     def _is_shared(self, name: str) -> bool:
         return any(name == one or name.startswith(one + "/") for one in self._shared)
@@ -265,14 +283,18 @@ class Packer:
         yield wire.pack(wire.WORK, wire.EVERY_LANE, self._work, head)
 
 
-def _url_frames(
-    fetcher: Fetcher, url: str, place: Place, lane: int, key: int
-) -> Generator[bytes, None, tuple[int | str, str]]:
-    """The frames that bring a file from elsewhere; returns its key, or its path where the node has it, and how."""
+def _url_frames(events: Iterator[Any], lane: int, key: int) -> Generator[bytes, None, tuple[int | str, str]]:
+    """The frames that bring a file from elsewhere; returns its key, or its path where the node has it, and how.
+
+    Args:
+        events: what `Fetcher.bring` yields.
+        lane: which will use it.
+        key: its own.
+    """
     from serai.apps.fetching import Linked, Opened  # noqa: PLC0415 - inputs by URL are seldom
 
     at, mode, way = 0, 0o600, "sent"
-    for event in fetcher.bring(url, place):
+    for event in events:
         if event is None:
             yield wire.pack(wire.PING)  # an executor that hears nothing gives the front end up
         elif isinstance(event, Linked):

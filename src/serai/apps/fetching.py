@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import os
@@ -16,7 +17,7 @@ from serai.errors import SeraiError, TransferFailed
 from serai.travel.executor.wire import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from serai.clock import Clock
     from serai.dispatch.ports import Place
@@ -25,7 +26,9 @@ LIFE_S = 0.5  # without bytes, whoever waits for them says that it is there
 STALL_S = 40.0  # without a byte an attempt is given up; a dead host is noticed by ssh before that
 PAUSES_S = (0.5, 2.0)  # between attempts at a host that cannot be reached
 DOWN_S = 30.0  # a host that could not be reached is tried once only for so long
-AHEAD = 4  # pieces that are read and not yet sent
+AHEAD = 4  # pieces of a file that are read and not yet sent
+AT_ONCE = 8  # files for one node that are opened at a time: a far host's answers take their time
+HOSTED = frozenset({"any", "ssh"})  # schemes whose URLs name a host that may be a node
 _TRANSIENT = frozenset({
     errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
     errno.ENETRESET, errno.ETIMEDOUT,
@@ -72,12 +75,13 @@ class Fetcher:
         self._hosts: dict[tuple[str, str], _Host | None] = {}
         self._down: dict[tuple[str, str], float] = {}
 
-    def bring(self, url: str, place: Place) -> Iterator[Linked | Opened | bytes | None]:
+    def bring(self, url: str, place: Place, ahead: Ahead) -> Iterator[Linked | Opened | bytes | None]:
         """Find the way of an input to a node, and its bytes where it must be sent.
 
         Args:
             url: of elsewhere.
             place: the node.
+            ahead: what was begun before its turn.
 
         Yields:
             `Linked` alone; or `Opened` and then bytes in pieces of at most `CHUNK`. Now and then None: nothing has
@@ -86,13 +90,15 @@ class Fetcher:
         Raises:
             TransferFailed: it cannot be read; it names the URL.
         """
-        if self._is_known(url) and (path := self.path_on(url, place)) and _usable(path, place):
+        if self.is_known(url) and (path := self.path_on(url, place)) and _usable(path, place):
             yield Linked(path)
             return
+        begun: _Attempt | None = ahead.take(url)
         host = _key(url)
         so_far = _SoFar()
         for pause_s in (*PAUSES_S, None):
-            attempt = _Attempt(self, url, place, so_far.at)
+            attempt = begun or _Attempt(self, url, place, so_far.at)
+            begun = None
             try:
                 yield from so_far.take(attempt.events())
             except Exception as error:
@@ -106,6 +112,10 @@ class Fetcher:
             finally:
                 attempt.stop()
             yield from self._pause(pause_s)
+
+    def ahead(self, urls: Iterable[str], place: Place) -> Ahead:
+        """For the files of a bundle."""
+        return Ahead(self, urls, place)
 
     def _pause(self, pause_s: float) -> Iterator[None]:
         until = self._clock.now() + pause_s
@@ -122,10 +132,11 @@ class Fetcher:
         with self._lock:
             self._down[host] = self._clock.now()
 
-    def _is_known(self, url: str) -> bool:
-        """Whether it need not be asked who the host of a URL is."""
+    def is_known(self, url: str) -> bool:
+        """Whether nobody need be asked where the file of a URL lies."""
+        key = _key(url)
         with self._lock:
-            return _key(url) in self._hosts
+            return key in self._hosts or key[0] not in HOSTED
 
     def path_on(self, url: str, place: Place) -> str | None:
         """The path that a file has on a node; None when it is not there.
@@ -134,7 +145,7 @@ class Fetcher:
             SeraiError, OSError: its host cannot be asked who it is.
         """
         key = _key(url)
-        if key[0] not in {"any", "ssh"}:
+        if key[0] not in HOSTED:
             return None
         with self._lock:
             known, host = key in self._hosts, self._hosts.get(key)
@@ -308,6 +319,42 @@ class _Attempt:
                 self._events.put(event, timeout=LIFE_S)
                 return True
         return False
+
+
+class Ahead:
+    """Files of one bundle that are opened before their turn.
+
+    Args:
+        fetcher: opens them.
+        urls: in the order of their turns.
+        place: the node they are for.
+    """
+
+    def __init__(self, fetcher: Fetcher, urls: Iterable[str], place: Place) -> None:
+        self._fetcher = fetcher
+        self._urls = collections.deque(dict.fromkeys(urls))
+        self._place = place
+        self._begun: dict[str, _Attempt] = {}
+
+    def take(self, url: str) -> _Attempt | None:
+        """The attempt at a file, if there is one; others are begun."""
+        found = self._begun.pop(url, None)
+        with contextlib.suppress(ValueError):
+            self._urls.remove(url)  # the first, as a rule
+        while self._urls and len(self._begun) < AT_ONCE and self._fetcher.is_known(self._urls[0]):
+            following = self._urls.popleft()
+            try:
+                path = self._fetcher.path_on(following, self._place)
+            except (SeraiError, OSError):
+                continue  # said when its turn comes
+            if path is None or not _usable(path, self._place):
+                self._begun[following] = _Attempt(self._fetcher, following, self._place, 0)
+        return found
+
+    def close(self) -> None:
+        """Nobody wants the rest."""
+        for attempt in self._begun.values():
+            attempt.stop()
 
 
 _END: Any = object()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob as globbing
 import os
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from serai.describe.task import Item
     from serai.dispatch.ports import NodeSpec
 
+_PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 ASKED_ONE_BY_ONE = 4  # files of one directory; for more of them, the directory is listed
 
 
@@ -74,6 +76,8 @@ def expand(texts: Iterable[str], configs: Mapping[str, str] | None = None) -> li
     """
     configs = configs or {}
     texts = list(texts)
+    if any(map(_PASSWORD.search, filter(is_url, texts))):  # it would be told, and stand in the journal
+        raise UsageError("a URL holds no password", hint="say it where the file system looks for it: see fsspec")
     plain = [text for text in texts if is_url(text) and path_here(text) is None and not has_pattern(text)]
     _check(plain, configs)
     found: list[str] = []
