@@ -186,7 +186,8 @@ def _chirp(room: Path, _small: int) -> Iterator[Callable[[str], float]]:
             if what == "put large":
                 return _timed([*put, "large", where, "/large"], room)
             if what == "get large":
-                return _timed([*get, where, "/large", "/dev/null"], room)
+                # Not to /dev/null: as root, it would give that the mode of what it got.
+                return _timed([*get, where, "/large", f"{room}/got"], room)
             if what == "put small":
                 return _timed([*put, "small", where, f"/small{next(turns)}"], room)
             out = room / "out"
