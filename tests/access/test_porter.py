@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from serai.access import connections, porter
 from serai.access.openssh import Target
 from serai.access.porter import Porter, shared_porter
-from serai.errors import HostUnreachable, NoPython, UsageError
+from serai.errors import HostUnreachable, NoPython, SeraiError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,32 @@ def test_calls_of_a_porter_that_ended_fail_and_the_next_has_a_new_one(target: Ta
 def test_an_interpreter_that_is_not_there_is_named() -> None:
     with pytest.raises(NoPython, match="no-such-python"):
         Porter(None, "no-such-python")
+
+
+def test_the_end_does_not_wait_for_a_login_under_way(tmp_path: Path) -> None:
+    began, config = tmp_path / "began", tmp_path / "config"
+    config.write_text(f"Host mute\n  ProxyCommand sh -c 'touch {began}; exec sleep 60'\n")
+    errors: list[SeraiError] = []
+
+    def start() -> None:
+        try:
+            shared_porter(Target("mute", config=str(config)), "files")
+        except SeraiError as error:
+            errors.append(error)
+
+    starter = threading.Thread(target=start, daemon=True)
+    starter.start()
+    deadline = time.monotonic() + 20
+    while not began.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    ender = threading.Thread(target=porter.close_all, daemon=True)
+    ender.start()
+    ender.join(10)
+    assert not ender.is_alive()  # a login may take 30 s
+    connections.close_all()
+    starter.join(20)
+    assert len(errors) == 1
 
 
 def test_a_socket_of_the_host_leads_to_one_here(lab: Sshd, tmp_path: Path) -> None:

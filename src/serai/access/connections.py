@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from serai.access.openssh import Connection, Target
 from serai.clock import SystemClock
+from serai.session.context import current_context
 from serai.session.home import control_directory
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _connections: dict[Target, Connection] = {}
 
 
 def target_of(url: Url, environment: Mapping[str, str], ssh_config: str | None = None) -> Target:
-    """The host that an ``ssh://`` URL names.
+    """The host that an ``ssh://`` URL names, with the context of the current session.
 
     Args:
         url: its user, host and port count.
@@ -31,7 +32,8 @@ def target_of(url: Url, environment: Mapping[str, str], ssh_config: str | None =
         ssh_config: the file that ssh is given instead of the user's own.
     """
     config = ssh_config or environment.get("SERAI_SSH_CONFIG") or None
-    return Target(url.host or "", url.user, url.port, None if config is None else os.path.expanduser(config))
+    path = None if config is None else os.path.expanduser(config)
+    return Target(url.host or "", url.user, url.port, path, current_context("ssh", url.user))
 
 
 def shared(target: Target) -> Connection:

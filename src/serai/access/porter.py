@@ -239,7 +239,8 @@ class Porter:
     def error(self, head: Mapping[str, Any], what: str) -> BaseException:
         """The exception that the head of a FAILED frame stands for."""
         if head.get("errno"):
-            return OSError(head["errno"], head["what"], head.get("path"))
+            path = head.get("path")
+            return OSError(head["errno"], head["what"] if path else f"{head['what']} (on {self.host})", path)
         kind = UsageError if head.get("kind") == "usage" else AccessError
         return kind(str(head.get("what")), host=self.host, command=what)
 
@@ -311,8 +312,9 @@ class _Slot:
     """A place for a porter; whoever finds it empty starts one, and others wait for that."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.Lock()  # held while a porter is started, which takes as long as a login
         self.porter: Porter | None = None
+        self.ended = False  # by `close_all`; this and what is put into `porter` change under `_lock`
 
 
 _lock = threading.Lock()
@@ -330,27 +332,35 @@ def shared_porter(target: Target | None, purpose: str, python: str | None = None
     with _lock:
         slot = _slots.setdefault((target, purpose, python), _Slot())
     with slot.lock:
-        if slot.porter is not None and not slot.porter.alive:
-            slot.porter.close()
-            slot.porter = None
-        if slot.porter is None:
-            slot.porter = Porter(target, python)
-        return slot.porter
+        porter = slot.porter
+        if porter is not None and porter.alive:
+            return porter
+        if porter is not None:
+            porter.close()
+        porter = None if slot.ended else Porter(target, python)
+        with _lock:
+            if not slot.ended and porter is not None:
+                slot.porter = porter
+                return porter
+        if porter is not None:
+            porter.close()
+        host = "local" if target is None else target.host
+        raise HostUnreachable("everything that is shared was ended meanwhile", host=host)
 
 
 def close_all() -> None:
-    """End every shared porter."""
+    """End every shared porter. One that is being started is not waited for: whoever starts it ends it."""
     with _lock:
         slots = list(_slots.values())
         _slots.clear()
+        for slot in slots:
+            slot.ended = True
     for slot in slots:
-        with slot.lock:
-            if slot.porter is not None:
-                slot.porter.begin_close()
+        if slot.porter is not None:
+            slot.porter.begin_close()
     for slot in slots:
-        with slot.lock:
-            if slot.porter is not None:
-                slot.porter.close()
+        if slot.porter is not None:
+            slot.porter.close()
 
 
 atexit.register(close_all)  # after `connections` was imported, so it runs before connections are closed

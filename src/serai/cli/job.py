@@ -89,7 +89,7 @@ def run(
     try:
         code = _attend(started, reads=reads)
     except HostUnreachable as error:
-        error.hint = f"it goes on: serai job logs --follow '{started.id}'"
+        error.hint = f"where its host is up it goes on: serai job logs --follow '{started.id}'"
         raise
     except BrokenPipeError:  # whoever read its output has gone: it ends as in a pipe of this machine
         started.cancel()
@@ -211,7 +211,7 @@ def wait(jobs: tuple[str, ...], ssh_config: str | None, timeout_s: float | None)
     found = _find(jobs, ssh_config)
     until = None if timeout_s is None else time.monotonic() + timeout_s
     for one in found:
-        one.wait(None if until is None else max(0.0, until - time.monotonic()))
+        one.wait(None if until is None else max(0.0, round(until - time.monotonic(), 3)))
     codes = [_code(one) for one in found]
     return codes[0] if len(codes) == 1 else EXIT_FAILED * any(one.state is not State.DONE for one in found)
 

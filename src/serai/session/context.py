@@ -166,6 +166,9 @@ def config_word(path: str) -> str:
 class Session:
     """A set of contexts, after SAGA's session.
 
+    ``with session:`` makes it the current one of this process: whoever logs in meanwhile (jobs, files, pools) uses the
+    first of the contexts added to it that fits, and where none fits what ssh itself would use.
+
     Args:
         contexts: the ones to use; None for whatever is found on this machine, looked for when first asked for.
         around: the environment, home and time; those of this process if None.
@@ -231,15 +234,21 @@ class Session:
         return context in self.list_contexts()
 
     def __enter__(self) -> Self:
+        _current.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _current.remove(self)
         self.close()
 
     def __repr__(self) -> str:
         return f"Session({self._contexts!r})" if self._given else f"<Session of what is found, and {self._contexts!r}>"
+
+    def added(self, kind: str) -> list[Context]:
+        """The contexts of a type that were added, not those that were found."""
+        return [one for one in self._contexts if one.type == kind]
 
     def _default(self) -> list[Finding]:
         if self._given:
@@ -249,6 +258,20 @@ class Session:
 
             self._found = find(None, self._around)
         return self._found
+
+
+_current: list[Session] = []  # those that are entered, the latest last; for all threads, since logins have their own
+
+
+def current_context(kind: str, user: str | None = None) -> Context | None:
+    """The context that a login is to use: of the session entered last, the first that was added and fits.
+
+    Args:
+        kind: its type.
+        user: the user who is named already; a context of another user does not fit.
+    """
+    added = _current[-1].added(kind) if _current else []
+    return next((one for one in added if user is None or one.user in {None, user}), None)
 
 
 def _checked(name: str, value: object) -> str:
