@@ -229,3 +229,17 @@ def test_commands_work_on_hosts_as_here(two_hosts: Lab, monkeypatch: pytest.Monk
     said = serai("ls", "ssh://no-such-host.invalid/x", code=1)[1]
     assert said.startswith("serai: ls: ssh://no-such-host.invalid/x: no-such-host.invalid: ")
     assert serai("stat", "-c", "%U", "any://cli1/tmp")[0] == "root\n"
+
+
+@pytest.mark.parametrize(("operand", "meant"), [("lab1:/tmp", "ssh://lab1/tmp"), ("me@lab1:y", "ssh://me@lab1/~/y")])
+def test_scps_way_to_name_a_file_of_a_host_is_refused_with_ours(tmp_path: Path, operand: str, meant: str) -> None:
+    words = [sys.executable, "-m", "serai", "cp", "a", operand]
+    (tmp_path / "a").write_text("x")
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert meant in done.stderr
+    (tmp_path / operand.partition("/")[0]).write_text("a file of this name")
+    done = subprocess.run(
+        [*words[:3], "cat", operand.partition("/")[0]], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.stdout == b"a file of this name"

@@ -77,7 +77,21 @@ def open_place(url: str, ssh_config: str | None = None) -> Place:
     from serai.access.files import filesystem_for  # noqa: PLC0415 - slow to import
 
     filesystem, path = filesystem_for(url, ssh_config)
-    return Place(url, *_end_of(filesystem, path), slash)
+    whose, path = _end_of(filesystem, path)
+    if isinstance(whose, LocalEnd):
+        _refuse_scp_form(url)
+    return Place(url, whose, path, slash)
+
+
+def _refuse_scp_form(url: str) -> None:
+    """Refuses ``lab1:/data``, which is scp's way to name a host's file, unless there is such a file here."""
+    host, colon, path = url.partition(":")
+    named = colon and "/" not in host and host != "local" and not path.startswith("//")
+    if named and not os.path.lexists(url):
+        there = path if path.startswith("/") else f"/~/{path}"
+        raise UsageError(
+            f"{url!r} names no scheme, and no file here", hint=f"on a host: ssh://{host}{there}; a file here: ./{url}"
+        )
 
 
 def open_places(urls: Sequence[str], ssh_config: str | None = None) -> list[Place | Exception]:
