@@ -239,7 +239,5 @@ def test_scps_way_to_name_a_file_of_a_host_is_refused_with_ours(tmp_path: Path, 
     assert done.returncode == 2
     assert meant in done.stderr
     (tmp_path / operand.partition("/")[0]).write_text("a file of this name")
-    done = subprocess.run(
-        [*words[:3], "cat", operand.partition("/")[0]], cwd=tmp_path, capture_output=True, check=False
-    )
-    assert done.stdout == b"a file of this name"
+    words = [*words[:3], "cat", operand.partition("/")[0]]
+    assert subprocess.run(words, cwd=tmp_path, capture_output=True, check=False).stdout == b"a file of this name"
