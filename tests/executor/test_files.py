@@ -351,3 +351,12 @@ def test_a_base_is_made_where_there_are_no_locks(tmp_path: Path, monkeypatch: py
     second = Path(store.make_base(str(tmp_path), "r2"))
     assert first.is_dir()  # nobody knows whether it is used
     assert second.is_dir()
+
+
+def test_a_node_where_nothing_can_be_written_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    with pytest.raises(OSError, match="full disk"):
+        store.make_base(None, "r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -91,7 +92,11 @@ def make_base(scratch: str | None, run: str) -> str:
     A directory belongs to a living executor as long as its lock is held; the kernel lets go of it however that one
     ends.
     """
-    parent = os.path.expanduser(scratch) if scratch else tempfile.gettempdir()
+    try:
+        parent = os.path.expanduser(scratch) if scratch else tempfile.gettempdir()
+    except FileNotFoundError as error:  # it says that there is no such file, and means that none can be written
+        why = "nothing can be written where temporary files go (a full disk?); scratch=DIR names another directory"
+        raise OSError(errno.ENOSPC, why) from error
     os.makedirs(parent, exist_ok=True)
     prefix = "serai-%d-" % os.getuid()
     for name in os.listdir(parent):
