@@ -197,7 +197,10 @@ def test_what_a_killed_executor_left_is_swept_by_the_next(front: Front) -> None:
     process = front.start("run", "sleep 60", "--each", "1..2", *front.on("lab1"))
     front.until(lambda: agents_of(host), "an executor")
     front.until(lambda: front.query("SELECT 1 FROM node WHERE state = 'up'"), "it is up")
-    host.run(["sh", "-c", "ps -eo pid=,user=,args= | awk '$2 != \"root\" && /python/ {print $1}' | xargs kill -9"])
+    for what in ("python", "sleep"):  # tasks that had begun are nobody's then
+        host.run(
+            ["sh", "-c", f"ps -eo pid=,user=,args= | awk '$2 != \"root\" && /{what}/ {{print $1}}' | xargs kill -9"]
+        )
     process.kill()
     process.wait(10)
     left = host.run(["sh", "-c", "ls -d /tmp/serai-*"]).stdout.split()
