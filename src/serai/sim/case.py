@@ -123,6 +123,8 @@ def say(action: ev.Action) -> str:  # noqa: PLR0911 - one line for each kind
     match action:
         case ev.Assign():
             return f"{action.node}/{action.lane} <- {_list(action.tasks)}"
+        case ev.Copy():
+            return f"{action.node} <- file {action.file}"
         case ev.Recall():
             return f"{action.node}/{action.lane} recall {action.bundle}"
         case ev.Kill():

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from serai.describe.task import Cause, Needs
+    from serai.match.movement import Move
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,62 @@ class TasksAdded:
 
     Attributes:
         delay_s: they wait so long before they are sent, unless they are `Hurried`.
+        inputs: the files that each of them reads, in the order of ``tasks``; None when none reads any.
     """
 
     work: int
     tasks: Sequence[int]
     delay_s: float = 0.0
+    inputs: Sequence[tuple[int, ...]] | None = None
+
+
+@dataclass(slots=True)
+class FilesAdded:
+    """Files are known that tasks may read; each has a number.
+
+    Attributes:
+        sizes: bytes, in the order of ``files``.
+    """
+
+    files: Sequence[int]
+    sizes: Sequence[int]
+
+
+@dataclass(slots=True)
+class Cached:
+    """A node has files now: in its cache, or where they lie."""
+
+    node: str
+    files: Sequence[int]
+
+
+@dataclass(slots=True)
+class Evicted:
+    """A node has files no longer."""
+
+    node: str
+    files: Sequence[int]
+
+
+@dataclass(slots=True)
+class Moved:
+    """A file has come to a node, or parts of it were read from afar.
+
+    Attributes:
+        source: the node that it came from; "" for its origin.
+        moved_bytes: over the network.
+        took_s: how long it took.
+        read_bytes: for a file that was read from afar: how much of it the program read; None when it was staged.
+        work: whose task read it; 0 for nobody's.
+    """
+
+    node: str
+    file: int
+    source: str
+    moved_bytes: int
+    took_s: float
+    read_bytes: int | None = None
+    work: int = 0
 
 
 @dataclass(slots=True)
@@ -151,7 +203,10 @@ class Tick:
     """Time has passed."""
 
 
-Event = WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
+Event = (
+    WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
+    | FilesAdded | Cached | Evicted | Moved
+)  # fmt: skip
 
 
 # ---- actions
@@ -159,13 +214,27 @@ Event = WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard 
 
 @dataclass(slots=True)
 class Assign:
-    """Send a bundle to a lane."""
+    """Send a bundle to a lane.
+
+    Attributes:
+        moves: how the files that its tasks read come to the node, those that it has among them; each file once.
+    """
 
     bundle: int
     node: str
     lane: int
     work: int
     tasks: list[int]
+    moves: Sequence[Move] = ()
+
+
+@dataclass(slots=True)
+class Copy:
+    """Bring a file to a node, though no task there waits for it: it is wanted by many, or its holder goes away."""
+
+    file: int
+    node: str
+    source: str
 
 
 @dataclass(slots=True)
@@ -244,7 +313,7 @@ class Note:
     task: int = 0
 
 
-Action = Assign | Recall | Kill | Probe | Settle | GiveUp | Stopped | Closed | Note
+Action = Assign | Copy | Recall | Kill | Probe | Settle | GiveUp | Stopped | Closed | Note
 
 
 class Verdict:

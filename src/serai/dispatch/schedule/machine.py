@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
 from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.holdings import Holdings
 from serai.dispatch.schedule.judging import Judging
 from serai.dispatch.schedule.placing import Placing
 from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
@@ -46,6 +47,7 @@ class Schedule:
         self.done = 0
         self.failed = 0
         self.cancelled = 0
+        self.holdings = Holdings()
         self._placing = Placing(self)
         self._judging = Judging(self, random)
         self._handlers: dict[type, Callable[..., None]] = {
@@ -60,6 +62,10 @@ class Schedule:
             ev.Report: self._judging.report,
             ev.Cancelled: self._cancel,
             ev.Tick: self._tick,
+            ev.FilesAdded: lambda event, _now: self.holdings.add(event.files, event.sizes),
+            ev.Cached: lambda event, _now: self.holdings.cached(event.node, event.files),
+            ev.Evicted: lambda event, _now: self.holdings.evicted(event.node, event.files),
+            ev.Moved: lambda event, _now: self.holdings.cached(event.node, [event.file]),
         }
 
     # ---- the two calls
@@ -148,10 +154,14 @@ class Schedule:
                 task = tasks[ident] = Task(ident, work)
                 task.where = Where.DELAYED
                 heapq.heappush(work.delayed, (now + event.delay_s, ident))
+            for ident, files in zip(event.tasks, event.inputs or (), strict=False):
+                tasks[ident].inputs = files
             return
         for ident in event.tasks:
             task = tasks[ident] = Task(ident, work)
             task.where = Where.QUEUE
+        for ident, files in zip(event.tasks, event.inputs or (), strict=False):
+            tasks[ident].inputs = files
         work.queue.extend(event.tasks)
         work.waiting += len(event.tasks)
 
@@ -245,6 +255,7 @@ class Schedule:
         if node is None:
             return
         self._asked_at.pop(node.name, None)
+        self.holdings.gone(node.name)
         site = node.site
         site.nodes -= 1
         site.score.fault(now)
@@ -332,7 +343,8 @@ class Schedule:
         if self.is_suspect(self._tasks[tasks[0]]):
             node.suspect = bundle
         self.classify(node, lane)
-        self.act(ev.Assign(number, node.name, lane, work.id, tasks))
+        files = [file for ident in tasks for file in self._tasks[ident].inputs]
+        self.act(ev.Assign(number, node.name, lane, work.id, tasks, self.holdings.moves(node.name, files)))
 
     def is_suspect(self, task: Task) -> bool:
         """Whether the next executor that a task loses is its last."""

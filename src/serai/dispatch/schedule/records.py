@@ -28,7 +28,7 @@ class Where:
 class Task:
     """A task that has not ended. There may be many: no more than what decisions need."""
 
-    __slots__ = ("avoid", "bundles", "fails", "faults", "id", "losses", "where", "work")
+    __slots__ = ("avoid", "bundles", "fails", "faults", "id", "inputs", "losses", "where", "work")
 
     def __init__(self, ident: int, work: Work) -> None:
         self.id = ident
@@ -39,6 +39,7 @@ class Task:
         self.bundles: tuple[int, ...] = ()  # that hold it now
         self.avoid: tuple[str, ...] = ()  # nodes that failed it
         self.where = Where.NONE
+        self.inputs: tuple[int, ...] = ()  # files that it reads
 
 
 @dataclass(slots=True, eq=False)
