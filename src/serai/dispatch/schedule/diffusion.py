@@ -12,15 +12,18 @@ with the number of tasks.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from serai.match.movement import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Placement", "Prices", "Queue"]
+
+LOOK = 4  # files and holders that a choice by price compares
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,22 @@ class Prices:
     """What ``AUTO`` goes by; whoever measures keeps it up to date.
 
     Attributes:
-        fetch_s: how long a file takes to a node that does not hold it, with what flows already.
-        task_s: how long a task takes on a node that holds its file.
+        fetch_s: how long a file takes to a node that does not hold it, with what flows already; see also `byte_s`.
+        task_s: how long a task takes on a node that holds its file, where `tasks_s` does not know better.
+        byte_s: how much longer a file takes to fetch for each byte it has.
+        sizes: of files, in bytes.
+        tasks_s: how long the tasks of a file take on a node that holds it.
     """
 
     fetch_s: float = 0.0
     task_s: float = 0.0
+    byte_s: float = 0.0
+    sizes: Mapping[int, int] | Sequence[int] = ()
+    tasks_s: dict[int, float] = field(default_factory=dict)
+
+    def fetch(self, file: int) -> float:
+        """How long a file takes to a node that does not hold it, in seconds."""
+        return self.fetch_s + (self.byte_s * self.sizes[file] if self.byte_s else 0.0)
 
 
 class Queue:
@@ -73,7 +86,7 @@ class Queue:
     ) -> None:
         self.policy = policy
         self._busy_share = busy_share
-        self._busy = busy_share * slots
+        self._slots = slots
         self._most_replicas = most_replicas
         self.prices = prices or Prices()
         self.waiting = 0
@@ -86,7 +99,7 @@ class Queue:
 
     def resize(self, slots: int) -> None:
         """All nodes together run so many tasks at a time now."""
-        self._busy = self._busy_share * slots
+        self._slots = slots
 
     def add_node(self, node: str, files: Iterable[int] = ()) -> None:
         """A node is there, with what its cache has."""
@@ -173,7 +186,7 @@ class Queue:
         self.running -= 1
 
     def _is_busy(self) -> bool:
-        return self.running >= self._busy
+        return self.running >= self._busy_share * self._slots
 
     def _worth_another_copy(self) -> int | None:
         """The file that waits longest, when it has few copies."""
@@ -185,12 +198,19 @@ class Queue:
         file = next(iter(self._homeless), None)
         if file is not None:
             return self._placed(file, held=False)
-        file = next(iter(self._tasks))
-        wait_s = len(self._tasks[file]) * self.prices.task_s / max(1, len(self._holders.get(file, ())))
-        if self._is_busy() and wait_s < self.prices.fetch_s:
+        for file in list(islice(self._tasks, LOOK)):
+            if self._wait_s(file) >= self.prices.fetch(file):
+                return self._placed(file, held=False)
             self._tasks.move_to_end(file)  # its holders come to it sooner; look at another next time
-            return None
-        return self._placed(file, held=False)
+        return None
+
+    def _wait_s(self, file: int) -> float:
+        """How long the holders of a file take until they have come to all its tasks, those before it included."""
+        holders = self._holders[file]
+        task_s = self.prices.tasks_s.get(file, self.prices.task_s)
+        before = min(len(self._ready[node]) for node in islice(holders, LOOK)) - 1
+        lanes = max(1.0, self._slots / max(1, len(self._held)))
+        return (before * self.prices.task_s + len(self._tasks[file]) * task_s / len(holders)) / lanes
 
     def _placed(self, file: int, *, held: bool) -> Placement:
         tasks = self._tasks[file]

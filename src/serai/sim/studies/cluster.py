@@ -40,17 +40,18 @@ class Cluster:
     nodes: int = 64
     slots: int = 2
     cache_bytes: int = 4 * GB
-    shared_bytes_s: float = 4.4e9 / 8
     link_bytes_s: float = 1e9 / 8
     window: int = 3200
 
-    disk_bytes_s: float = 50e6
+    shared_bytes_s: float = 4.45e9 / 8
+    disk_bytes_s: float = 44e6
     memory_bytes_s: float = 400e6
     memory_bytes: int = 1_600_000_000
-    peer_s: float = 0.5
+    peer_s: float = 0.58
     dispatch_s: float = 0.005
     boot_s: float = 45.0
     ask_every_s: float = 4.0
+
 
     def scaled(self, scale: float) -> Self:
         """A smaller cluster for an equally smaller load."""

@@ -109,7 +109,7 @@ class World:
         self._sizes = list(load.sizes)
         self._caches = policy is not Policy.FIRST_AVAILABLE
         self._shared = SharedFiles(cluster)
-        self._prices = Prices(task_s=cluster.dispatch_s)
+        self._prices = Prices(task_s=cluster.dispatch_s, byte_s=1 / cluster.link_bytes_s, sizes=self._sizes)
         self._queue = Queue(policy, slots=0, busy_share=BUSY, prices=self._prices)
         self._nodes: dict[str, Node] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
@@ -219,10 +219,10 @@ class World:
         if self._caches and placed.file in node.cache:
             self._moment.local += 1
             read = node.read(placed.file, size, self._now)
-            self._prices.task_s += LEARNT * (read - self._now - self._prices.task_s)
+            self._learn_task(placed.file, read - self._now + self._load.compute_s[placed.task])
         else:
             read = self._fetch(node, placed.file, size)
-            self._prices.fetch_s += LEARNT * (read - self._now - self._prices.fetch_s)
+            self._learn_fetch(size, read - self._now)
         end = read + self._load.compute_s[placed.task] + self._cluster.dispatch_s
         self.outcome.busy_slot_s += end - self._now
         node.free -= 1
@@ -231,17 +231,25 @@ class World:
         self._happens(end, name)
         return True
 
+    def _learn_task(self, file: int, took_s: float) -> None:
+        prices = self._prices
+        prices.task_s += LEARNT * (took_s - prices.task_s)
+        prices.tasks_s[file] = took_s + (1 - LEARNT) * (prices.tasks_s.get(file, took_s) - took_s)
+
+    def _learn_fetch(self, size: int, took_s: float) -> None:
+        """The part that grows with size is that of the node's link; what is beyond it is latency and waiting."""
+        prices = self._prices
+        prices.fetch_s += LEARNT * (max(0.0, took_s - size * prices.byte_s) - prices.fetch_s)
+
     def _fetch(self, node: Node, file: int, size: int) -> float:
-        """Bring a file from where it is there soonest; returns when."""
+        """Bring a file from another node, else from the shared file system, as the source did; returns when."""
         now = self._now
         holders = [self._nodes[name] for name in self._queue.holders(file) if name != node.name] if self._caches else []
         holder = min(holders, key=lambda one: (one.out_free_s, one.name), default=None)
         if holder is not None and file in holder.cache:
             begin = max(now, holder.cache[file])
-            soonest = node.peer_would_take_s(holder, size, begin)
-            if soonest <= self._shared.would_take_s(node, size, now):
-                self._moment.peer += 1
-                return self._keep(node, file, size, node.fetch(holder, size, begin))
+            self._moment.peer += 1
+            return self._keep(node, file, size, node.fetch(holder, size, begin))
         self._moment.missed += 1
         there = self._shared.read(node, size, now)
         return self._keep(node, file, size, there) if self._caches else there
