@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Self
 
-__all__ = ["Cluster", "Node", "SharedFiles"]
+__all__ = ["MODERN", "Cluster", "Node", "SharedFiles"]
 
 GB = 1_000_000_000
 
@@ -62,6 +62,11 @@ class Cluster:
             window=max(1, round(self.window * scale)),
             ask_every_s=self.ask_every_s / scale,
         )
+
+
+MODERN = Cluster(
+    shared_bytes_s=10e9 / 8, disk_bytes_s=1e9, memory_bytes_s=4e9, memory_bytes=8 * GB, peer_s=0.02, dispatch_s=0.002
+)  # nodes of today, whose disks are faster than their links
 
 
 class SharedFiles:

@@ -64,6 +64,7 @@ class Outcome:
         local: tasks whose file was on their node.
         peer: tasks whose file came from another node.
         missed: tasks whose file came from the shared file system.
+        waited_s: from when a task came until it ended, the mean.
         most_queued: tasks that waited at the worst moment.
         busy_slot_s: for which slots were taken.
         slot_s: for which slots were there.
@@ -79,6 +80,7 @@ class Outcome:
     local: int = 0
     peer: int = 0
     missed: int = 0
+    waited_s: float = 0.0
     most_queued: int = 0
     busy_slot_s: float = 0.0
     slot_s: float = 0.0
@@ -225,6 +227,7 @@ class World:
             self._learn_fetch(size, read - self._now)
         end = read + self._load.compute_s[placed.task] + self._cluster.dispatch_s
         self.outcome.busy_slot_s += end - self._now
+        self.outcome.waited_s += (end - self._load.arrivals_s[placed.task]) / self._load.tasks
         node.free -= 1
         if not node.free:
             del self._idle[name]

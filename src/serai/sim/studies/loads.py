@@ -102,11 +102,11 @@ def mixed(seed: int, scale: float = 1.0) -> Load:
             (begin_s + draw.random() * for_s, draw.choice(files), compute_s) for _ in range(max(1, round(count * scale)))
         )
 
-    arrive(120_000, some(6_000, 10_000_000), 0.010, 0.0, span_s)
+    arrive(60_000, some(6_000, 10_000_000), 0.050, 0.0, span_s)
     for burst in range(6):
-        arrive(5_000, some(1, 20_000_000), 0.250, 60.0 + burst * 90.0, 5.0)
+        arrive(3_000, some(1, 20_000_000), 0.500, 60.0 + burst * 90.0, 5.0)
     arrive(6_000, some(2_000, 1_000_000), 4.0, 0.0, span_s)
-    arrive(10_000, some(200, 150_000_000), 0.050, 0.0, span_s)
+    arrive(40_000, some(300, 300_000_000), 0.050, 0.0, span_s)
     tasks.sort()
     return Load(
         "mixed", [at for at, _, _ in tasks], [file for _, file, _ in tasks], sizes, [compute for _, _, compute in tasks]
