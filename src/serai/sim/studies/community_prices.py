@@ -33,6 +33,7 @@ class Load:
         shared: whether all read from one file.
         origin: the store that the file is from.
         readers: flows on the link between the communities as it is.
+        link_share: of that link, which those use that run; may be over 1.
     """
 
     waiting: int
@@ -42,6 +43,7 @@ class Load:
     shared: bool
     origin: str
     readers: int
+    link_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Home:
         store_bytes_s: what its store gives.
         has: whether its store has what they read.
         to_come: bytes of it that are on their way; None when nobody has begun.
+        store_share: of what its store gives, which those use that run; may be over 1.
     """
 
     store: str
@@ -63,6 +66,7 @@ class Home:
     store_bytes_s: float
     has: bool
     to_come: float | None
+    store_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,13 @@ class Choice:
     Attributes:
         way: `Way.HERE` or `Way.READ`: start a job; `Way.STAGE`: bring the file, and wait; None: leave it to others.
         gain_s: how much sooner the last job ends than without this machine's community.
+        full: whether what it reads from is used up by those that run: it would take from them what it gets.
         prices: of the ways that were compared, with their parts.
     """
 
     way: Way | None
     gain_s: float
+    full: bool
     prices: tuple[Price, ...]
 
 
@@ -95,7 +101,8 @@ def decide(load: Load, homes: Sequence[Home], store: str, links: Links) -> Choic
     ends_s = best.total_s + load.million_instructions / here.mips
     others_s = min((_without_s(load, home) for home in homes if home.store != store and home.has), default=math.inf)
     way = best.way if ends_s < others_s else None
-    return Choice(way, others_s - ends_s, tuple(prices))
+    share = here.store_share if best.way is Way.HERE else load.link_share
+    return Choice(way, others_s - ends_s, share >= 1.0, tuple(prices))
 
 
 def _prices(load: Load, home: Home, links: Links) -> list[Price]:

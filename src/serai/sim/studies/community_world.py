@@ -74,6 +74,7 @@ class _Server:
         self.bytes_s = bytes_s
         self.latency_s = latency_s
         self.moved = 0.0
+        self.asked_bytes_s = 0.0  # by jobs that run
         self._free_s = 0.0
 
     def serve(self, size: float, now: float) -> float:
@@ -167,7 +168,7 @@ class CommunityWorld:
 
     def _dispatch_by_price(self) -> bool:
         """Start the job that gains most by a free machine; begin to stage what is wanted at a store."""
-        best: tuple[float, int, str, Way] | None = None
+        best: tuple[bool, float, int, str, Way] | None = None
         for store, free in self._free.items():
             for k in range(len(self._kinds)) if free else ():
                 if not self._waiting[k] or self._rank(k, store, has=self._there(store, k)) is None:
@@ -175,11 +176,11 @@ class CommunityWorld:
                 choice = decide(self._load(k), self._homes(k), store, self._links)
                 if choice.way is Way.STAGE:
                     self._stage(store, k)
-                elif choice.way is not None and (best is None or choice.gain_s > best[0]):
-                    best = (choice.gain_s, k, store, choice.way)
+                elif choice.way is not None and (best is None or (not choice.full, choice.gain_s) > best[:2]):
+                    best = (not choice.full, choice.gain_s, k, store, choice.way)
         if best is None:
             return False
-        self._begin(*best[1:])
+        self._begin(*best[2:])
         return True
 
     def _load(self, k: int) -> Load:
@@ -192,6 +193,7 @@ class CommunityWorld:
             shared=not kind.own,
             origin=kind.store,
             readers=self._readers + len(self._staging),
+            link_share=self._wan.asked_bytes_s / self._wan.bytes_s,
         )
 
     def _homes(self, k: int) -> list[Home]:
@@ -203,6 +205,7 @@ class CommunityWorld:
                 store_bytes_s=one.store_bytes_s,
                 has=self._there(name, k),
                 to_come=self._staging.get((name, k)),
+                store_share=self._lan[name].asked_bytes_s / one.store_bytes_s,
             )
             for name, one in self._scene.communities.items()
         ]
@@ -228,25 +231,33 @@ class CommunityWorld:
         name = f"{self._scene.communities[store].name} {'remote' if way is Way.READ else 'local'}"
         self.outcome.ran[name] = self.outcome.ran.get(name, 0) + 1
         job = _Job(k, store, way, self._now, self._scene.chunks)
+        self._server(job).asked_bytes_s += self._asks_bytes_s(job)
         self._ends[store][id(job)] = self._now + self._kinds[k].million_instructions / self._scene.communities[store].mips
         self._read(job)
 
+    def _server(self, job: _Job) -> _Server:
+        return self._wan if job.way is Way.READ else self._lan[job.store]
+
+    def _asks_bytes_s(self, job: _Job) -> float:
+        kind = self._kinds[job.kind]
+        return kind.read_bytes * self._scene.communities[job.store].mips / kind.million_instructions
+
     def _read(self, job: _Job) -> None:
         kind, chunks = self._kinds[job.kind], self._scene.chunks
-        server = self._wan if job.way is Way.READ else self._lan[job.store]
+        server = self._server(job)
         there = server.ask(kind.read_bytes / chunks, self._now)
         compute_s = kind.million_instructions / self._scene.communities[job.store].mips / chunks
         job.chunks_left -= 1
         self._at(there + compute_s, lambda: self._read(job) if job.chunks_left else self._write(job))
 
     def _write(self, job: _Job) -> None:
-        server = self._wan if job.way is Way.READ else self._lan[job.store]
-        self._at(server.ask(self._kinds[job.kind].write_bytes, self._now), lambda: self._end(job))
+        self._at(self._server(job).ask(self._kinds[job.kind].write_bytes, self._now), lambda: self._end(job))
 
     def _end(self, job: _Job) -> None:
         self._free[job.store] += 1
         self._readers -= job.way is Way.READ
         del self._ends[job.store][id(job)]
+        self._server(job).asked_bytes_s -= self._asks_bytes_s(job)
         outcome = self.outcome
         outcome.completion_s = self._now
         outcome.machine_s += self._now - job.began_s
