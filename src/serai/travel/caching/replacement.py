@@ -1,6 +1,7 @@
 """Which files leave a full cache: pure, so that the simulator replays the same choice.
 
-The four are those of Raicu, Zhao, Foster and Szalay, "Accelerating Large-Scale Data Exploration through Data Diffusion" (2008).
+The four are those of Raicu, Zhao, Foster and Szalay, "Accelerating Large-Scale Data Exploration through Data
+Diffusion" (2008).
 """
 
 from __future__ import annotations
