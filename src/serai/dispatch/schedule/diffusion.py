@@ -72,6 +72,7 @@ class Queue:
         prices: Prices | None = None,
     ) -> None:
         self.policy = policy
+        self._busy_share = busy_share
         self._busy = busy_share * slots
         self._most_replicas = most_replicas
         self.prices = prices or Prices()
@@ -82,6 +83,10 @@ class Queue:
         self._held: dict[str, set[int]] = {}
         self._ready: dict[str, OrderedDict[int, None]] = {}  # node: files that it holds and tasks wait for
         self._homeless: OrderedDict[int, None] = OrderedDict()  # files that tasks wait for and nobody holds
+
+    def resize(self, slots: int) -> None:
+        """All nodes together run so many tasks at a time now."""
+        self._busy = self._busy_share * slots
 
     def add_node(self, node: str, files: Iterable[int] = ()) -> None:
         """A node is there, with what its cache has."""
