@@ -92,7 +92,7 @@ def is_loopback(host: str) -> bool:
 
 
 class _Connection(web.RequestHandler):
-    """A connection, which ends when no request has come on it in time, when there are too many, or after its `last` one."""
+    """A connection; it ends when no request has come in time, when there are too many, or after its `last` one."""
 
     __slots__ = ("begun", "busy", "last", "late", "owner")
 

@@ -243,6 +243,23 @@ class Transfers:
                 await self.run(lambda: end(at))
         return at
 
+    async def whole(self, request: web.BaseRequest, most: int) -> bytearray:
+        """All of a body, whose length is said.
+
+        Raises:
+            ValueError: it is longer than it may be.
+        """
+        length = request.content_length
+        if length is None or length > most:
+            raise ValueError(f"{most} bytes at most, and Content-Length says how many")
+        body = bytearray()
+        while True:
+            async with asyncio.timeout(self.idle_s):
+                piece = await request.content.readany()
+            if not piece:
+                return body
+            body += piece
+
     async def _all(self, request: web.BaseRequest) -> bytes:
         pieces: list[bytes] = []
         await self._receive_into(request, pieces)
