@@ -33,6 +33,7 @@ TITLES = {
     "wordcount": "Word count of English-like text, whole processes on two cores",
     "workers10": "Word count by ten workers on ssh hosts, their start included",
     "jobstarts": "Job starts of `/bin/true` on one ssh host, until all are done",
+    "diffusion": "Many short tasks over few files, on laboratory hosts with slow links",
     "copying": "Copies to and between laboratory hosts, whole processes",
 }
 WIDE = 20

@@ -22,7 +22,7 @@ import report
 from catalogue import LEFT_OUT, RATES
 from peers.proctree import adopt_orphans
 from processes import end_descendants
-from studies import cold, copying, hosts16, jobstarts, queued, rates, wordcount, workers10
+from studies import cold, copying, diffusion, hosts16, jobstarts, queued, rates, wordcount, workers10
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,7 @@ OTHERS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "copying": copying.study,
     "jobstarts": jobstarts.study,
     "workers10": workers10.study,
+    "diffusion": diffusion.study,
 }
 
 
@@ -60,6 +61,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--large-mb", type=int, default=1000, help="copying: size of the large file (default: 1000)")
     parser.add_argument("--small-files", type=int, default=10_000, help="copying: how many (default: 10,000)")
     parser.add_argument("--jobs", type=int, default=100, help="jobstarts: how many (default: 100)")
+    parser.add_argument("--files", type=int, default=64, help="diffusion: how many (default: 64)")
+    parser.add_argument("--size-mb", type=int, default=50, help="diffusion: of each file (default: 50)")
+    parser.add_argument("--reads", type=int, default=20, help="diffusion: of each file (default: 20)")
     parser.add_argument("--deadline-s", type=float, default=600, help="of one peer in one round (default: 600)")
     return parser.parse_args()
 

@@ -198,8 +198,51 @@ def workers10(results: Mapping[str, Any]) -> list[str]:
     return _table(head, rows)
 
 
-TABLES = {"wordcount": wordcount, "copying": copying, "jobstarts": jobstarts, "workers10": workers10}
-LINES = {"wordcount": _count_lines, "copying": _copy_lines, "jobstarts": _job_lines, "workers10": _worker_lines}
+def _diffusion_lines(figures: Figures) -> list[Line]:
+    def part(figure: Mapping[str, Any]) -> str:
+        what = (
+            f"{figure['files']:,} files of {figure['size_bytes'] / 1e6:,.0f} MB" if "files" in figure else "laboratory"
+        )
+        return f"{what}, {figure['tasks'] / figure['files']:,.0f} tasks each" if "files" in figure else what
+
+    return lines(figures, part, "wall_s")
+
+
+def diffusion(results: Mapping[str, Any]) -> list[str]:
+    """Return a table for each size."""
+    text: list[str] = []
+    head = ["", "seconds (median)", "least to most", "x blind", "x best peer", "over the links GB", "x the least"]
+    head += ["busiest link GB", "CPU of all", "start-up s", "rounds", "notes"]
+    for part, every in _by_part(_diffusion_lines(results["figures"])).items():
+        blind, best, rows = _best(every, "serai", "serai, blind"), _best(every, "peer"), []
+        cores = results["machine"]["cores"]
+        for line in every:
+            if line.main is None:
+                rows.append([_name(line), NO_FIGURE, *[""] * (len(head) - 3), line.note])
+                continue
+            giga = [f"{line.medians[name] / 1e9:,.2f}" for name in ("link_bytes", "busiest_link_bytes")]
+            cells = [_name(line), *_range(line.main, ".1f"), _over(line, blind), _over(line, best), giga[0]]
+            cells += [_number(line, "over_least", ".3f"), giga[1]]
+            cells += [f"{line.medians['busy_cores'] / cores:.0%}", _number(line, "startup_s", ".1f")]
+            rows.append([*cells, str(line.rounds), line.note])
+        text += [f"**{part}**:", "", *_table(head, rows)]
+    return text
+
+
+TABLES = {
+    "wordcount": wordcount,
+    "copying": copying,
+    "jobstarts": jobstarts,
+    "workers10": workers10,
+    "diffusion": diffusion,
+}
+LINES = {
+    "wordcount": _count_lines,
+    "copying": _copy_lines,
+    "jobstarts": _job_lines,
+    "workers10": _worker_lines,
+    "diffusion": _diffusion_lines,
+}
 
 
 def summary(results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 peers[peer] = (kind, _failing(str(error)))
         figures = []
         for turn in range(arguments.rounds):
-            for what in ("put large", "get large", "put small", "get small"):
+            for what in arguments.what or ("put large", "get large", "put small", "get small"):
                 for peer, (kind, ask) in peers.items():
                     figure: dict[str, Any] = {"peer": peer, "kind": kind, "what": what, "round": turn}
                     figure |= {"bytes": large, "files": 1} if "large" in what else {"bytes": small * SMALL_BYTES}
@@ -202,6 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--large-mb", type=int, default=1000)
+    parser.add_argument("--what", action="append", help="only this, such as 'put large'")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

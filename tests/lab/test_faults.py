@@ -95,23 +95,36 @@ def test_a_cut_loses_packets_and_a_connection_goes_on_when_it_is_mended(faulty: 
         assert ssh(faulty, "lab1", "true").returncode == 0
 
 
-def _seconds(faulty: Lab, count: int) -> float:
-    """How long the first host takes to answer on port 22 and send so many bytes after ssh's greeting."""
+def _seconds(faulty: Lab, count: int, *, to_host: bool = False) -> float:
+    """How long the first host takes to answer on port 22 and send, or take, so many bytes after ssh's greeting."""
     began = time.monotonic()
-    words = ["ssh", "-F", str(faulty.ssh_config), "lab1", f"head -c {count} /dev/zero"]
-    sent = subprocess.run(words, capture_output=True, timeout=50, check=True)
-    assert len(sent.stdout) == count
+    words = ["ssh", "-F", str(faulty.ssh_config), "lab1", "wc -c" if to_host else f"head -c {count} /dev/zero"]
+    sent = subprocess.run(words, input=bytes(count * to_host), capture_output=True, timeout=50, check=True)
+    assert int(sent.stdout) == count if to_host else len(sent.stdout) == count
     return time.monotonic() - began
 
 
-def test_a_limited_rate_is_kept(faulty: Lab, host: Host) -> None:
-    at_full_speed_s = _seconds(faulty, 2_000_000)
-    host.slow(rate_bit_s=10e6)
-    slow_s = _seconds(faulty, 2_000_000)
+# Without a delay the kernel limits the rate where it can; with one, a program does.
+@pytest.mark.parametrize("delay_ms", [0.0, 0.1], ids=["kernel", "program"])
+@pytest.mark.parametrize("to_host", [False, True], ids=["from", "to"])
+def test_a_limited_rate_is_kept(faulty: Lab, host: Host, delay_ms: float, to_host: bool) -> None:
+    at_full_speed_s = _seconds(faulty, 2_000_000, to_host=to_host)
+    host.slow(rate_bit_s=10e6, delay_ms=delay_ms)
+    slow_s = _seconds(faulty, 2_000_000, to_host=to_host)
     assert 1.4 < slow_s < 6.0  # 1.6 s, less what a first burst may take at once, and ssh's own messages
     host.slow(None)
-    assert _seconds(faulty, 2_000_000) < slow_s
+    assert _seconds(faulty, 2_000_000, to_host=to_host) < slow_s
     assert at_full_speed_s < slow_s
+
+
+def test_a_rate_replaces_another_and_is_gone_after_a_loss_of_power(faulty: Lab, host: Host) -> None:
+    host.slow(rate_bit_s=1e6)
+    host.slow(rate_bit_s=40e6)
+    assert _seconds(faulty, 1_000_000) < 6.0  # 8 s at the first rate
+    host.slow(rate_bit_s=1e6)
+    host.kill()
+    host.start()
+    assert _seconds(faulty, 1_000_000) < 6.0
 
 
 def test_a_delay_is_felt_each_way_by_connections_old_and_new(faulty: Lab, host: Host) -> None:

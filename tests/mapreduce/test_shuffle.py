@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serai.travel.mapreduce.fetching import Fetcher, Missing
-from serai.travel.mapreduce.shuffle import Gone, Peers, Server, Unreachable, listening_sockets, own_addresses
+from serai.travel.peers import Gone, Peers, Server, Unreachable, listening_sockets, own_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

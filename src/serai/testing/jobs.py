@@ -322,7 +322,9 @@ class JobsContract:
         assert on_host(["kill", "-0", left]).returncode == 0
         job.cancel()  # what it left behind
         assert job.state is State.DONE
-        assert on_host(["kill", "-0", left]).returncode != 0
+        until(
+            lambda: on_host(["kill", "-0", left]).returncode != 0, "what it left is gone, and collected by its parent"
+        )
         whole = service.run_job(Description("sh", ("-c", "sleep 0.5 & exit 3"), await_children=True))
         with pytest.raises(DeadlineExceeded):
             whole.wait(0.05)

@@ -153,7 +153,6 @@ _MAPREDUCE = (
     "gathering",
     "commands",
     "mapping",
-    "shuffle",
     "fetching",
     "outputs",
     "reducing",
@@ -164,6 +163,7 @@ _WORKER = (
     "frames",
     "processes",
     "gateway",
+    "peers",
     *_of("executor", ("wire", "functions")),
     *_of("mapreduce", _MAPREDUCE),
 )

@@ -8,13 +8,20 @@ fingerprint, from ``known_stores`` or at the URL's very end: ``store://host:9094
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from fsspec import AbstractFileSystem
+from fsspec.callbacks import DEFAULT_CALLBACK
 
 from serai.access.filesystems.hosted import HostedFileSystem
 from serai.access.stores.certificates import normal_fingerprint
-from serai.access.stores.remote import StoreFiles
+from serai.access.stores.remote import SMALL, StoreFiles
 from serai.access.stores.wire import DEFAULT_PORT, Server, server_of
 from serai.errors import UsageError
+from serai.travel.porter.drafts import Draft, native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["StoreFileSystem"]
 
@@ -75,6 +82,95 @@ class StoreFileSystem(HostedFileSystem):
         """Tells appliances apart."""
         return self._url
 
+    # ---- many files at once
+
+    def pipe_many(self, files: Iterable[tuple[str, bytes | memoryview]]) -> Iterator[tuple[str, OSError | None]]:
+        """Write many whole files, small ones many to a request; yields what became of each."""
+        named = ((self._strip_protocol(path), data) for path, data in files)
+        for path, error in self._store.put_many(named, parents=self.auto_mkdir):
+            self.invalidate_cache(path)
+            yield path, error
+
+    def pipe(self, path: Any, value: Any = None, **kwargs: Any) -> None:
+        """Write one whole file, or many; see fsspec."""
+        if not isinstance(path, dict) or kwargs:
+            super().pipe(path, value, **kwargs)
+            return
+        for _, error in self.pipe_many(path.items()):
+            if error is not None:
+                raise error
+
+    def put(
+        self,
+        lpath: Any,
+        rpath: Any,
+        recursive: bool = False,
+        callback: Any = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Send files, small ones many to a request; see fsspec."""
+        pairs = _Pairs(self)
+        AbstractFileSystem.put(pairs, lpath, rpath, recursive=recursive, maxdepth=maxdepth, **kwargs)
+        if len(pairs.found) == 1 or kwargs:
+            super().put(lpath, rpath, recursive=recursive, callback=callback, maxdepth=maxdepth, **kwargs)
+            return
+        with self._changing(*{self._parent(there) for _, there in pairs.found}):
+            self._send(pairs.found, callback)
+
+    def _send(self, pairs: Sequence[tuple[str, str]], callback: Any) -> None:
+        callback.set_size(len(pairs))
+        small: list[tuple[str, str]] = []
+        for here, there in pairs:
+            if os.path.isdir(here):
+                self.makedirs(there, exist_ok=True)
+            elif os.stat(here).st_size <= SMALL:
+                small.append((here, self._strip_protocol(there)))
+                continue
+            else:
+                with callback.branched(here, there) as child:
+                    self.put_file(here, there, callback=child)
+            callback.relative_update(1)
+        files = ((there, _content(here)) for here, there in small)
+        for _, error in self._store.put_many(files, parents=True):
+            if error is not None:
+                raise error
+            callback.relative_update(1)
+
+    def get(
+        self,
+        rpath: Any,
+        lpath: Any,
+        recursive: bool = False,
+        callback: Any = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Fetch files, small ones many to a request; see fsspec."""
+        pairs = _Pairs(self)
+        AbstractFileSystem.get(pairs, rpath, lpath, recursive=recursive, maxdepth=maxdepth, **kwargs)
+        if len(pairs.found) == 1 or kwargs:
+            super().get(rpath, lpath, recursive=recursive, callback=callback, maxdepth=maxdepth, **kwargs)
+            return
+        callback.set_size(len(pairs.found))
+        names = [self._strip_protocol(there) for there, _ in pairs.found]
+        for (there, here), found in zip(pairs.found, self._store.get_small(names), strict=True):
+            if isinstance(found, IsADirectoryError):
+                os.makedirs(here, exist_ok=True)
+            elif isinstance(found, Exception):
+                raise found
+            elif isinstance(found, int):
+                with callback.branched(there, here) as child:
+                    self.get_file(there, here, callback=child)
+            else:
+                draft = Draft(native(os.path.abspath(here)), "w", parents=True)
+                try:
+                    draft.write(found)
+                    draft.commit()
+                finally:
+                    draft.discard()
+            callback.relative_update(1)
+
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):
@@ -95,3 +191,25 @@ class StoreFileSystem(HostedFileSystem):
         server, _ = server_of(path)
         found: dict[str, Any] = {"host": server.host, "port": server.port}
         return found if server.fingerprint is None else found | {"fingerprint": server.fingerprint}
+
+
+class _Pairs:
+    """Stands for a file system where fsspec works out which file goes where, and keeps that instead of doing it."""
+
+    def __init__(self, filesystem: StoreFileSystem) -> None:
+        self._filesystem = filesystem
+        self.found: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._filesystem, name)
+
+    def put_file(self, lpath: str, rpath: str, **_: Any) -> None:
+        self.found.append((lpath, rpath))
+
+    def get_file(self, rpath: str, lpath: str, **_: Any) -> None:
+        self.found.append((rpath, lpath))
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()

@@ -13,9 +13,11 @@ import posixpath
 import queue
 import secrets
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
+from serai.access.stores.bundles import MOST_BYTES, MOST_FILES, bundle, unbundle
 from serai.access.stores.wire import BLOCK, Wire, quoted, shared_wire
 from serai.describe.host import HostFacts
 from serai.errors import DeadlineExceeded
@@ -33,6 +35,9 @@ PART = 8 << 20  # bytes of a file that is sent in parts
 AT_ONCE = 8  # requests of one call at a time
 BATCH = 1000  # paths in a request
 AHEAD = 4  # pieces that wait to be sent
+BUNDLE = 4 << 20  # bytes of small files in a request
+FIRST_FILES = 32  # in the first request, before sizes are known
+BUNDLES = 2  # requests with many files at a time
 LONG_S = 600.0
 _NOT_SATISFIABLE = 416
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="store")
@@ -118,6 +123,9 @@ class StoreFiles:
 
     def read_many(self, wanted: Sequence[tuple[str, int, int | None]]) -> Iterator[bytes | Exception]:
         """The bytes of many ranges, in order; some are asked for before the first has come."""
+        if len(wanted) > 1 and all(not start and stop is None for _, start, stop in wanted):
+            yield from self.get_many([path for path, _, _ in wanted])
+            return
         under_way: list[Future[bytes]] = []
         try:
             for at in range(len(wanted)):
@@ -130,6 +138,65 @@ class StoreFiles:
         finally:
             for one in under_way:
                 one.cancel()
+
+    def get_many(self, paths: Sequence[str]) -> Iterator[bytes | Exception]:
+        """The bytes of many files, in order; see `get_small`."""
+        for path, one in zip(paths, self.get_small(paths), strict=True):
+            yield self._read_or_error(path) if isinstance(one, int) else one
+
+    def get_small(self, paths: Sequence[str]) -> Iterator[bytes | Exception | int]:
+        """The bytes of files, in order, many to a request, one being asked for ahead; of long ones the size."""
+        todo, had = deque(range(len(paths))), dict[int, bytes | Exception | int]()
+        under_way: deque[tuple[list[int], Future[list[bytes | Exception | int]]]] = deque()
+        at, count = 0, FIRST_FILES
+        try:
+            while at < len(paths):
+                while todo and len(under_way) < BUNDLES:
+                    some = [todo.popleft() for _ in range(min(count, len(todo)))]
+                    under_way.append((some, _threads.submit(self._bundle, [paths[one] for one in some])))
+                some, future = under_way.popleft()
+                later = list[int]()
+                sizes = [0]
+                for one, found in zip(some, future.result(LONG_S), strict=True):
+                    if isinstance(found, int) and found <= MOST_BYTES:
+                        later.append(one)
+                        continue
+                    had[one] = found
+                    sizes.append(len(found) if isinstance(found, bytes) else 0)
+                todo.extendleft(reversed(later))
+                count = max(1, min(MOST_FILES, len(sizes) * BUNDLE // (sum(sizes) + 1)))
+                while at in had:
+                    yield had.pop(at)
+                    at += 1
+        finally:
+            for _, future in under_way:
+                future.cancel()
+
+    def _read_or_error(self, path: str) -> bytes | Exception:
+        try:
+            return self.read(path)
+        except Exception as error:  # noqa: BLE001 - whoever asked decides
+            return error
+
+    def _bundle(self, paths: list[str]) -> list[bytes | Exception | int]:
+        """The bytes of files, or why they cannot be had; the size of one that is to be asked for again."""
+        body = json.dumps({"paths": paths}).encode("ascii")
+        response = self.wire.request("POST", "/.serai/get", {"Content-Type": "application/json"}, body, again=True)
+        with self.wire.reading():
+            rows, contents = unbundle(response.data)
+        if len(rows) != len(paths):
+            raise OSError(errno.EBADMSG, "the store told of other files than were asked for")
+        found: list[bytes | Exception | int] = []
+        for path, row, content in zip(paths, rows, contents, strict=True):
+            if "errno" in row:
+                found.append(OSError(getattr(errno, row["errno"], errno.EIO), row["error"], path))
+            elif "later" in row:
+                found.append(int(row["later"]))
+            elif row.get("sha256") and hashlib.sha256(content).hexdigest() != row["sha256"]:
+                found.append(OSError(errno.EBADMSG, "what came is not what the store has", path))
+            else:
+                found.append(bytes(content))
+        return found
 
     def ahead(self, path: str, start: int, stop: int) -> Ahead:
         """Ask for bytes that will be wanted."""
@@ -145,6 +212,48 @@ class StoreFiles:
         response = self.wire.request("PUT", quoted(path), headers, bytes(data))
         response.drain_conn()
         response.release_conn()
+
+    def put_many(
+        self, files: Iterable[tuple[str, bytes | memoryview]], how: str = "w", *, parents: bool = False
+    ) -> Iterator[tuple[str, OSError | None]]:
+        """Write many whole files: some hundred to a request, the next being packed while one is on its way.
+
+        Yields:
+            The path of each, and why it could not be written.
+        """
+        under_way: deque[Future[list[tuple[str, OSError | None]]]] = deque()
+        for batch in _batches(files):
+            if len(under_way) >= BUNDLES:
+                yield from under_way.popleft().result(LONG_S)
+            under_way.append(_threads.submit(self._send_bundle, batch, how, parents))
+        while under_way:
+            yield from under_way.popleft().result(LONG_S)
+
+    def _send_bundle(
+        self, batch: list[tuple[str, bytes | memoryview]], how: str, parents: bool
+    ) -> list[tuple[str, OSError | None]]:
+        if len(batch) == 1:
+            path, data = batch[0]
+            try:
+                self.put(path, data, how, parents=parents)
+            except OSError as error:
+                return [(path, error)]
+            return [(path, None)]
+        options = {name: True for name, held in (("exclusive", how == "x"), ("parents", parents)) if held}
+        rows = [
+            {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), **options}
+            for path, data in batch
+        ]
+        headers = {"Content-Type": "application/octet-stream"}
+        if self._lot is not None:
+            headers["Serai-Lot"] = self._lot
+        response = self.wire.request("POST", "/.serai/put", headers, bundle(rows, (data for _, data in batch)))
+        with self.wire.reading():
+            answers = json.loads(response.data)
+        return [
+            (path, OSError(getattr(errno, said["errno"], errno.EIO), said["error"], path) if "errno" in said else None)
+            for (path, _), said in zip(batch, answers, strict=True)
+        ]
 
     def _headers(self, how: str, *, parents: bool) -> dict[str, str]:
         headers = {"Content-Type": "application/octet-stream"}
@@ -248,6 +357,20 @@ class StoreFiles:
             said = self.wire.call("digest", paths=some, start=start, stop=stop, kind=kind, again=True)
             found.update(zip(some, said["digests"], strict=True))
         return found
+
+
+def _batches(files: Iterable[tuple[str, bytes | memoryview]]) -> Iterator[list[tuple[str, bytes | memoryview]]]:
+    """Files by the bundles that they travel in."""
+    batch: list[tuple[str, bytes | memoryview]] = []
+    size = 0
+    for path, data in files:
+        if batch and (len(batch) >= MOST_FILES or size + len(data) > BUNDLE):
+            yield batch
+            batch, size = [], 0
+        batch.append((path, data))
+        size += len(data)
+    if batch:
+        yield batch
 
 
 def digest_of(headers: Mapping[str, str]) -> bytes | None:

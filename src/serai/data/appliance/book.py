@@ -5,6 +5,7 @@ A record holds while size, time and inode are the file's; what was changed besid
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -226,6 +227,16 @@ class Book:
                     self._clock.wall(),
                 ),
             )
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """A context in which this thread's changes to files are written as one; others wait."""
+        with self._lock:
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:  # what was done with the files is done, whatever failed then
+                self._db.execute("COMMIT")
 
     def paths(self) -> list[Parts]:
         """The files that are known."""

@@ -1,6 +1,7 @@
 """The appliance's own addresses, below ``/.serai/``: its status, lots, and what WebDAV has no word for.
 
-``GET status``; ``GET`` and ``POST lots``, ``POST`` and ``DELETE lots/NAME``; ``POST files`` with ``{"do": …}``.
+``GET status``; ``GET`` and ``POST lots``, ``POST`` and ``DELETE lots/NAME``; ``POST files`` with ``{"do": …}``;
+``POST put`` and ``POST get``: many files in one, see `serai.data.bodies.many`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from aiohttp import web
 from serai.data.appliance.paths import parts_of_text, text_of
 from serai.data.appliance.rights import ADMIN, WRITE, letters
 from serai.data.appliance.uploads import Upload, copy_file
+from serai.data.bodies.many import MOST_BODY, get_many, put_many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Control", "store_ad"]
 
-MOST_BODY = 1 << 20  # bytes
+MOST_SAID = 1 << 20  # bytes
 MOST_PATHS = 1000
 MOST_DATASETS = 64
 
@@ -63,6 +65,12 @@ class Control:
             case "DELETE", ["lots", name]:
                 self._own(name, who)
                 found = self._told(await self._transfers.run(self._book.release, name))
+            case "POST", ["put"]:
+                body = await self._transfers.whole(request, MOST_BODY)
+                found = await self._transfers.run(put_many, self._files, who, body, request.headers.get("Serai-Lot"))
+            case "POST", ["get"]:
+                bundled = await self._transfers.run(get_many, self._files, who, await self._said(request))
+                return web.Response(body=bundled)
             case "POST", ["files"]:
                 return await self._call(request, await self._said(request), who)
             case _:
@@ -73,7 +81,7 @@ class Control:
         body = b""
         while piece := await request.content.readany():
             body += piece
-            if len(body) > MOST_BODY:
+            if len(body) > MOST_SAID:
                 raise ValueError("the request is too long")
         said = json.loads(body)
         if not isinstance(said, dict):

@@ -92,14 +92,14 @@ def is_loopback(host: str) -> bool:
 
 
 class _Connection(web.RequestHandler):
-    """A connection, which ends when no request has come on it in time, or when there are too many."""
+    """A connection; it ends when no request has come in time, when there are too many, or after its `last` one."""
 
-    __slots__ = ("begun", "busy", "late", "owner")
+    __slots__ = ("begun", "busy", "last", "late", "owner")
 
     def __init__(self, server: _Server, **options: Any) -> None:
         super().__init__(server, **options)
         self.owner = server
-        self.begun = self.busy = False
+        self.begun = self.busy = self.last = False
         self.late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

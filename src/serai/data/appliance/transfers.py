@@ -16,9 +16,10 @@ from aiohttp import web
 from serai.data.appliance.files import Files, Unmet, etag_of
 from serai.data.appliance.pages import content_type, http_date
 from serai.data.appliance.uploads import Receipt, Upload, unmet, write_at
+from serai.data.bodies.straight import can_be, take_straight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from serai.data.appliance.paths import Parts
@@ -228,7 +229,7 @@ class Transfers:
         async with self._coming:
             fd, end = await self.run(write_at, self.files, who, parts, start, request.content_length)
 
-            def write(pieces: list[bytes]) -> None:
+            def write(pieces: Sequence[bytes | memoryview]) -> None:
                 nonlocal at
                 for piece in pieces:
                     view = memoryview(piece)
@@ -241,6 +242,23 @@ class Transfers:
             finally:
                 await self.run(lambda: end(at))
         return at
+
+    async def whole(self, request: web.BaseRequest, most: int) -> bytearray:
+        """All of a body, whose length is said.
+
+        Raises:
+            ValueError: it is longer than it may be.
+        """
+        length = request.content_length
+        if length is None or length > most:
+            raise ValueError(f"{most} bytes at most, and Content-Length says how many")
+        body = bytearray()
+        while True:
+            async with asyncio.timeout(self.idle_s):
+                piece = await request.content.readany()
+            if not piece:
+                return body
+            body += piece
 
     async def _all(self, request: web.BaseRequest) -> bytes:
         pieces: list[bytes] = []
@@ -255,11 +273,14 @@ class Transfers:
                 return
             pieces.append(piece)
 
-    async def _receive(self, request: web.BaseRequest, write: Callable[[list[bytes]], None]) -> None:
+    async def _receive(self, request: web.BaseRequest, write: Callable[[Sequence[bytes | memoryview]], None]) -> None:
         """Hand over what comes, a piece being written while the next one comes."""
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
+        if can_be(request):
+            await take_straight(request, request.content_length or 0, write, self.run, self.idle_s)
+            return
         writing: asyncio.Future[None] | None = None
         pieces: list[bytes] = []
         size = 0

@@ -112,7 +112,7 @@ class Upload:
         if self._check is not None:
             self._check(None if found is None else etag_of(found))
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Write bytes."""
         more = sum(map(len, pieces))
         if self._length is not None and self.size + more > self._length:

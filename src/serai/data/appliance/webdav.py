@@ -67,7 +67,7 @@ class Answers:
             connection.busy = False
         if not response.prepared:
             response.headers["Server"] = "serai"  # and not which versions of what
-        if self.ending:
+        if self.ending or connection.last:
             response.force_close()
         return response
 

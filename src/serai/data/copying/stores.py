@@ -130,20 +130,35 @@ class StoreEnd:
         """See `End`."""
         done: list[int] = []
         troubles: list[list[Any]] = []
+        sizes: list[tuple[int, int]] = []  # number and size of each, in their order
+
+        def files() -> Iterator[tuple[str, bytes]]:
+            for index, contents in lots.unpack_lots(pieces):
+                at = 0
+                for number, length in index:
+                    sizes.append((number, length))
+                    yield rows[number][0], bytes(contents[at : at + length])
+                    at += length
+
         size = 0
-        for index, contents in lots.unpack_lots(pieces):
-            at = 0
-            for number, length in index:
-                data = bytes(contents[at : at + length])
-                at += length
-                try:
-                    self._fs.pipe_file(rows[number][0], data)
-                except OSError as error:
-                    troubles.append([number, error.errno or 0, str(error)])
-                else:
-                    done.append(number)
-                    size += length
+        many = getattr(self._fs, "pipe_many", self._one_by_one)  # appliances take many at once
+        for at, (_, error) in enumerate(many(files())):
+            number, length = sizes[at]
+            if error is None:
+                done.append(number)
+                size += length
+            else:
+                troubles.append([number, error.errno or 0, error.strerror or str(error)])
         return {"bytes": size, "done": done, "troubles": troubles}
+
+    def _one_by_one(self, files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, OSError | None]]:
+        for path, data in files:
+            try:
+                self._fs.pipe_file(path, data)
+            except OSError as error:
+                yield path, error
+            else:
+                yield path, None
 
     def offer(self, path: str) -> tuple[int, str]:
         """See `End`."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("host.sh")
 SLOW_CABLE = Path(__file__).with_name("slow_cable.py")
 NETWORK = "10.77.0"
+BURST_S = 0.01  # what the kernel lets through at once after a rest
+LEAST_BURST_BYTES = 1 << 12
+BUFFER_S, BUFFER_BYTES = 0.2, 1 << 18  # what waits at most, as in slow_cable.py
 MOST_HOSTS = 250
 START_LIMIT_S = 30.0
 STEP_LIMIT_S = 20.0  # for one step that takes milliseconds on a machine at rest
@@ -77,6 +80,7 @@ class Host:
         self._started: subprocess.Popen[bytes] | None = None
         self._first: tuple[int, int] | None = None  # its process 1: the number outside, and a descriptor of it
         self._slow_cable: subprocess.Popen[bytes] | None = None
+        self._slow_in_kernel = False
 
     @property
     def _cable(self) -> str:
@@ -137,6 +141,7 @@ class Host:
 
     def kill(self) -> None:
         """Cut its power: every process ends at once, and nobody is told, since its cable is pulled first."""
+        self._slow_in_kernel = False  # what the kernel keeps goes with the cable
         self._end_slow_cable()
         if self.is_up:
             # A process that is killed closes its connections; a host without power does not.
@@ -218,6 +223,9 @@ class Host:
         Args:
             rate_bit_s: bits per second, each way; None for no limit.
             delay_ms: milliseconds by which each packet is late, each way: a round trip takes twice that.
+
+        A rate alone is kept by the kernel where it can (a token bucket at both ends), which takes no processor time of
+        a program's; else, and for a delay, a program carries the frames.
         """
         self._pid()
         rate = rate_bit_s or 0.0
@@ -225,6 +233,8 @@ class Host:
             raise UsageError("a rate and a delay are not negative", host=self.name)
         self._end_slow_cable()
         if not rate and not delay_ms:
+            return
+        if not delay_ms and self._limit(rate):
             return
         bridge_end, far_end = f"s{self._plan.number}", f"q{self._plan.number}"
         self._links(
@@ -326,7 +336,33 @@ class Host:
             os.close(self._first[1])
         self._started = self._first = None
 
+    def _limit(self, rate_bit_s: float) -> bool:
+        """Limit what is sent from both ends; False where the kernel has no token bucket, and nothing is changed."""
+        burst = max(LEAST_BURST_BYTES, round(rate_bit_s * BURST_S / 8))
+        limit = max(BUFFER_BYTES, round(rate_bit_s * BUFFER_S / 8))
+        bucket = ["tbf", "rate", f"{round(rate_bit_s)}bit", "burst", str(burst), "limit", str(limit)]
+        for command in self._at_both_ends("replace", *bucket):
+            if program("tc") is None or process.run(command, timeout_s=STEP_LIMIT_S).returncode:
+                self._unlimit()
+                return False
+        self._slow_in_kernel = True
+        return True
+
+    def _unlimit(self) -> None:
+        for command in self._at_both_ends("del"):  # fails where there is none
+            process.run(command, timeout_s=STEP_LIMIT_S)
+        self._slow_in_kernel = False
+
+    def _at_both_ends(self, verb: str, *bucket: str) -> list[list[str]]:
+        ends = [(self._lab_pid, self._cable)] + ([(self._first[0], "eth0")] if self._first is not None else [])
+        tc = program("tc") or "tc"
+        return [
+            ["nsenter", "-t", str(pid), "-n", tc, "qdisc", verb, "dev", device, "root", *bucket] for pid, device in ends
+        ]
+
     def _end_slow_cable(self) -> None:
+        if self._slow_in_kernel:
+            self._unlimit()
         if self._slow_cable is None:
             return
         self._slow_cable.kill()

@@ -7,16 +7,16 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 from ..gateway import GatewayError
+from ..peers import Gone, Unreachable
 from .runs import RunBroken, read_piece
-from .shuffle import Gone, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, BinaryIO
 
+    from ..peers import Peers
     from .runs import Block
-    from .shuffle import Peers
 
 AT_ONCE = 4
 RELAY = 1 << 22  # bytes of one relayed read

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from ..peers import Peers
     from .outputs import Output
-    from .shuffle import Peers
 
 MEMORY_BYTES = 256 << 20  # where the job says nothing
 LEAST_MEMORY_BYTES = 1 << 20

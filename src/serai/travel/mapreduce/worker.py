@@ -23,13 +23,13 @@ import time
 import traceback
 
 from ..gateway import Gateway, GatewayError
+from ..peers import Peers, Server, listening_sockets, own_addresses
 from ..processes import adopt_orphans, end_descendants
 from .commands import CommandFailed
 from .fetching import Missing
 from .gathering import GivesNoPairs
 from .keys import KeyRefused
 from .mapping import BadJob
-from .shuffle import Peers, Server, listening_sockets, own_addresses
 from .splits import InputBroken
 from .tasks import Job, Tasks, remove
 

@@ -1,8 +1,8 @@
-"""Carrying parts of map outputs between nodes: directly where they reach each other.
+"""Carrying files between nodes of a run: directly where they reach each other.
 
-Each worker has a server. It listens with TLS only, and both sides must show the run's own certificate, exactly that
-one: whoever has its key is a worker of the run. A request is one frame {"path", "start", "size"}; the answer is a frame
-and, where it is well, the bytes behind it. Only files that were registered are given.
+Each has a server. It listens with TLS only, and both sides must show the run's own certificate, exactly that one:
+whoever has its key is of the run. A request is one frame {"path", "start", "size"}; the answer is a frame and, where it
+is well, the bytes behind it. Only files that were registered are given, or that whoever has the server finds by a name.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ import tempfile
 import threading
 import time
 
-from .. import frames
+from . import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any, BinaryIO
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, BinaryIO, Union
+
+    from .caching.objects import Filling
+
+    Writable = Union[BinaryIO, Filling]
 
 GET, GIVEN, REFUSED = 1, 2, 3
 MOST_CONNECTIONS = 64
@@ -129,17 +133,34 @@ def _interface_addresses() -> list[str]:
     return found
 
 
+def _finds_nothing(_name: str) -> None:
+    """What a server finds that knows registered files only."""
+
+
 class Server:
-    """Gives registered files to workers of the run.
+    """Gives files to others of the run.
 
     Args:
         sockets: bound, not listening yet.
         certificate: of the run, in PEM.
         key: its key.
         scratch: a directory of mode 0700.
+        find: gives the path of a file that was not registered, by the name that a peer asked for; None where there is
+            none. Any thread.
+        at_once: so many transfers at a time; whoever asks for one more is refused, and tries somebody else.
     """
 
-    def __init__(self, sockets: Sequence[socket.socket], certificate: str, key: str, scratch: str) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        certificate: str,
+        key: str,
+        scratch: str,
+        find: Callable[[str], str | None] = _finds_nothing,
+        at_once: int = MOST_CONNECTIONS,
+    ) -> None:
+        self._find = find
+        self._turns = threading.Semaphore(at_once)
         self._sockets = list(sockets)
         self._context = context(certificate, key, scratch, server=True)
         self._certificate = ssl.PEM_cert_to_DER_cert(certificate)
@@ -149,7 +170,7 @@ class Server:
         self._closed = threading.Event()
         for one in self._sockets:
             one.listen(MOST_CONNECTIONS)
-            threading.Thread(target=self._accept, args=(one,), name="shuffle", daemon=True).start()
+            threading.Thread(target=self._accept, args=(one,), name="peers", daemon=True).start()
 
     @property
     def port(self) -> int:
@@ -224,12 +245,24 @@ class Server:
             return False
         _, head = request
         path, start, size = str(head.get("path")), int(head.get("start", -1)), int(head.get("size", -1))
-        with self._lock:
-            has = self._files.get(path)
-        if has is None or start < 0 or size < 0 or start + size > has:
-            connection.sendall(frames.pack(REFUSED, head={"what": "there is no such part of %s" % path}))
+        if not self._turns.acquire(blocking=False):
+            connection.sendall(frames.pack(REFUSED, head={"what": "it serves as many as it may", "busy": 1}))
             return True
         try:
+            return self._give(connection, path, start, size)
+        finally:
+            self._turns.release()
+
+    def _give(self, connection: ssl.SSLSocket, name: str, start: int, size: int) -> bool:
+        with self._lock:
+            path, has = name, self._files.get(name)
+        try:
+            if has is None:
+                path = self._find(name) or ""
+                has = os.stat(path).st_size if path else -1
+            if start < 0 or size < 0 or start + size > has:
+                connection.sendall(frames.pack(REFUSED, head={"what": "there is no such part of %s" % name}))
+                return True
             file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
         except OSError as error:
             connection.sendall(frames.pack(REFUSED, head={"what": str(error)}))
@@ -264,7 +297,7 @@ def read_frame(stream: BinaryIO) -> tuple[int, dict[str, Any]] | None:
 
 
 class Peers:
-    """Reads from other workers' servers; keeps connections, and remembers whom it cannot reach.
+    """Reads from others' servers; keeps connections, and remembers whom it cannot reach.
 
     Args:
         certificate: of the run, in PEM.
@@ -279,7 +312,7 @@ class Peers:
         self._idle: dict[tuple[str, ...], list[tuple[ssl.SSLSocket, BinaryIO]]] = {}
         self._unreachable: set[tuple[str, ...]] = set()
 
-    def fetch(self, addresses: Iterable[str], port: int, wanted: dict[str, Any], into: BinaryIO) -> None:
+    def fetch(self, addresses: Iterable[str], port: int, wanted: dict[str, Any], into: Writable) -> None:
         """Read a part of a peer's file.
 
         Args:
@@ -333,7 +366,7 @@ class Peers:
         peer: tuple[str, ...],
         way: tuple[ssl.SSLSocket, BinaryIO],
         wanted: dict[str, Any],
-        into: BinaryIO,
+        into: Writable,
     ) -> None:
         connection, stream = way
         well = False

@@ -1,0 +1,1 @@
+"""Long bodies, and many files in one, as the appliance takes and sends them."""

@@ -1,0 +1,114 @@
+"""Many small files in one request: what a request costs is paid once for some hundred of them.
+
+``POST /.serai/put``: a bundle (`serai.access.stores.bundles`) whose rows have ``path``, ``size`` and ``sha256``, and
+may have ``exclusive`` and ``parents``. The answer has a row for each: ``etag``, or ``errno`` and ``error``.
+
+``POST /.serai/get`` with ``{"paths": […]}`` is answered by a bundle whose rows have ``size`` and ``sha256``, or
+``errno`` and ``error``, or ``later``, its size: it did not fit in, and is to be asked for again or by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from serai.access.stores.bundles import MOST_BYTES, MOST_FILES, bundle, unbundle
+from serai.data.appliance.files import Files, Unmet
+from serai.data.appliance.lots import NoRoom
+from serai.data.appliance.paths import parts_of_text
+from serai.data.appliance.uploads import Upload, no_space
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from serai.data.appliance.rights import Identity
+
+__all__ = ["MOST_BODY", "get_many", "put_many"]
+
+MOST_BODY = MOST_BYTES + (1 << 20)  # with its index
+_TROUBLE = (OSError, ValueError, NoRoom, Unmet)
+
+
+def put_many(files: Files, who: Identity, message: bytearray, lot: str | None) -> list[dict[str, Any]]:
+    """Write many files, each whole or not at all; one that cannot be written keeps no other from it.
+
+    Raises:
+        ValueError: it is no bundle, or too many are in it.
+    """
+    rows, contents = unbundle(message)
+    if len(rows) > MOST_FILES:
+        raise ValueError(f"{MOST_FILES} files at most are put in one")
+    answers: list[dict[str, Any]] = [{} for _ in rows]
+    with contextlib.ExitStack() as stack:
+        begun: list[tuple[int, Upload, bytes]] = []
+        for number, (row, content) in enumerate(zip(rows, contents, strict=True)):
+            try:
+                exclusive, parents = bool(row.get("exclusive")), bool(row.get("parents"))
+                path, sha256 = parts_of_text(str(row["path"])), bytes.fromhex(str(row["sha256"]))
+                upload = stack.enter_context(
+                    Upload(files, who, path, len(content), lot, exclusive=exclusive, parents=parents)
+                )
+                upload.write([content])
+                begun.append((number, upload, sha256))
+            except KeyError:
+                answers[number] = {"errno": "EINVAL", "error": "a row has path, size and sha256"}
+            except _TROUBLE as error:
+                answers[number] = _said(error)
+        with files.book.together():  # one write of the book for all of them
+            for number, upload, sha256 in begun:
+                try:
+                    answers[number] = {"etag": upload.finish(sha256=sha256).etag}
+                except _TROUBLE as error:
+                    answers[number] = _said(error)
+    return answers
+
+
+def get_many(files: Files, who: Identity, said: Mapping[str, Any]) -> bytes:
+    """The bundle of many files.
+
+    Raises:
+        ValueError: it is not said which, or too many.
+    """
+    paths: Sequence[Any] = said.get("paths", ())
+    if not isinstance(paths, list) or len(paths) > MOST_FILES:
+        raise ValueError(f"{MOST_FILES} paths at most, in a list")
+    rows: list[dict[str, Any]] = []
+    contents: list[bytes] = []
+    room = MOST_BYTES
+    for path in paths:
+        try:
+            row, content = _one(files, who, str(path), room)
+        except _TROUBLE as error:
+            row, content = _said(error), b""
+        rows.append(row)
+        contents.append(content)
+        room -= len(content)
+    return bundle(rows, contents)
+
+
+def _one(files: Files, who: Identity, path: str, room: int) -> tuple[dict[str, Any], bytes]:
+    fd, found, known = files.open(who, parts_of_text(path))
+    try:
+        if found.st_size > room:
+            return {"later": found.st_size}, b""
+        content = os.read(fd, found.st_size + 1) if found.st_size else b""
+        while len(content) < found.st_size and (more := os.read(fd, found.st_size - len(content))):
+            content += more
+    finally:
+        os.close(fd)
+    if len(content) != found.st_size:
+        raise OSError(errno.EIO, "it changed while it was read", path)
+    sha256 = None if known is None or known.sha256 is None else known.sha256.hex()
+    return {"size": len(content), "sha256": sha256}, content
+
+
+def _said(error: Exception) -> dict[str, Any]:
+    """An error as a row has it, with what HTTP's statuses tell where a file is sent by itself."""
+    if no_space(error):
+        return {"errno": "ENOSPC", "error": str(error) if isinstance(error, NoRoom) else "the disk is full"}
+    if isinstance(error, OSError):
+        return {"errno": errno.errorcode.get(error.errno or 0, "EIO"), "error": error.strerror or str(error)}
+    number = "EEXIST" if isinstance(error, Unmet) else "EINVAL"
+    return {"errno": number, "error": str(error.args[0]) if error.args else "it cannot be understood"}

@@ -1,0 +1,155 @@
+"""Many small files in one request, and long ones straight from the socket, against a real appliance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serai.access.filesystems.store import StoreFileSystem
+from serai.access.stores.bundles import bundle, unbundle
+from serai.access.stores.wire import Server, shared_wire
+from serai.data.transfer import Wishes, copy
+from serai.errors import SeraiError
+from tests.store.conftest import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.store.conftest import Store
+
+
+@pytest.fixture
+def fs(store: Store) -> StoreFileSystem:
+    return StoreFileSystem(store.host, store.port)
+
+
+def _tree(room: Path, count: int) -> dict[str, bytes]:
+    source = random.Random(count)
+    found = {f"d{n % 3}/f{n}": source.randbytes(source.randrange(40_000)) for n in range(count)}
+    for name, data in found.items():
+        (room / name).parent.mkdir(parents=True, exist_ok=True)
+        (room / name).write_bytes(data)
+    return found
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\0\0\0\2[]x",
+        b"\0\0\0\2{}",
+        b"\0\0\0\3[1]",
+        b"\xff\xff\xff\xff[]",
+        bundle([{"size": 3}], [b"ab"]),
+        bundle([{"size": -1}], []),
+    ],
+)
+def test_what_is_no_bundle_is_refused(message: bytes) -> None:
+    with pytest.raises(ValueError, match=r"bundle|JSON|Expecting|column"):
+        unbundle(message)
+
+
+def test_a_bundle_is_what_was_bundled() -> None:
+    rows, contents = unbundle(bundle([{"size": 2}, {"errno": "ENOENT"}, {"size": 0}], [b"ab"]))
+    assert (len(rows), [bytes(one) for one in contents]) == (3, [b"ab", b"", b""])
+
+
+def test_directories_go_there_and_come_back(fs: StoreFileSystem, store: Store, tmp_path: Path) -> None:
+    files = _tree(tmp_path / "here", 600)
+    (tmp_path / "here/large").write_bytes(files.setdefault("large", os.urandom(20_000_000)))
+    fs.put(f"{tmp_path}/here", "/tree", recursive=True)
+    there = {str(path.relative_to(store.room / "tree")): path for path in (store.room / "tree").rglob("*")}
+    assert {name: path.read_bytes() for name, path in there.items() if path.is_file()} == files
+    fs.get("/tree", f"{tmp_path}/back", recursive=True)
+    back = {str(path.relative_to(tmp_path / "back")): path for path in (tmp_path / "back").rglob("*")}
+    assert {name: path.read_bytes() for name, path in back.items() if path.is_file()} == files
+    assert fs.cat(sorted(f"/tree/{name}" for name in files)) == {f"/tree/{name}": data for name, data in files.items()}
+    # The book has them all, with their digests: they count as ours, and are told when they are fetched.
+    status, headers, _ = store.curl(f"{store.url}/tree/d0/f0")
+    assert (status, "sha-256" in headers["repr-digest"]) == (200, True)
+
+
+def test_copies_of_directories_go_in_bundles(fs: StoreFileSystem, store: Store, tmp_path: Path) -> None:
+    files = _tree(tmp_path / "here", 300)
+    url = f"store://{store.host}:{store.port}"
+    assert copy([f"{tmp_path}/here"], f"{url}/copied", Wishes(recursive=True)).ok
+    assert {path: fs.cat_file(f"/copied/{path}") for path in files} == files
+    assert copy([f"{url}/copied"], f"{tmp_path}/back", Wishes(recursive=True)).ok
+    assert {path: (tmp_path / "back" / path).read_bytes() for path in files} == files
+
+
+def test_one_that_cannot_be_written_keeps_no_other_from_it(fs: StoreFileSystem) -> None:
+    fs.pipe({"/one": b"1", "/two": b"2"})
+    told = dict(fs.pipe_many([("/three", b"3"), ("/no/such/place", b"x"), ("/../up", b"y"), ("/four", b"4")]))
+    assert isinstance(told["/no/such/place"], FileNotFoundError)
+    assert told["/../up"] is not None
+    assert (told["/three"], told["/four"]) == (None, None)
+    assert fs.cat(["/one", "/two", "/three", "/four"]) == {"/one": b"1", "/two": b"2", "/three": b"3", "/four": b"4"}
+    found = list(fs.far.get_many(["/four", "/gone", "/", "/three"]))
+    assert (found[0], found[3]) == (b"4", b"3")
+    assert isinstance(found[1], FileNotFoundError)
+    assert isinstance(found[2], IsADirectoryError)
+    with pytest.raises(FileExistsError):
+        raise dict(fs.far.put_many([("/one", b"1"), ("/five", b"5")], "x"))["/one"] or AssertionError
+
+
+def test_a_wrong_digest_and_another_users_rights_hold_in_bundles(store: Store, tmp_path: Path) -> None:
+    wire = shared_wire(Server(store.host, store.port))
+    rows = [{"path": f"/bad{n}", "size": 1, "sha256": hashlib.sha256(b"a").hexdigest()} for n in range(2)]
+    told = json.loads(wire.request("POST", "/.serai/put", {}, bundle(rows, [b"a", b"b"])).data)
+    assert ("etag" in told[0], told[1]["errno"]) == (True, "EBADMSG")
+    assert not (store.room / "bad1").exists()
+    store.run("token", str(store.room), "--user", "ann", "--path", "/ann", "--rights", "rw", "--to", f"{tmp_path}/t")
+    ann = StoreFileSystem(store.host, store.port, token_file=f"{tmp_path}/t", auto_mkdir=True)
+    (store.room / "ann").mkdir(exist_ok=True)
+    told = dict(ann.pipe_many([("/ann/mine", b"1"), ("/theirs", b"2")]))
+    assert (told["/ann/mine"], type(told["/theirs"])) == (None, PermissionError)
+    assert isinstance(list(ann.far.get_many(["/ann/mine", "/bad0"]))[1], PermissionError)
+
+
+def test_a_quota_holds_in_bundles(start: Callable[..., Store]) -> None:
+    small = start("--size", "100KB")
+    fs = StoreFileSystem(small.host, small.port)
+    told = list(fs.pipe_many([(f"/f{n}", bytes(40_000)) for n in range(4)]))
+    assert [error is None for _, error in told] == [True, True, False, False]
+    assert "No space" in os.strerror(told[3][1].errno or 0) if told[3][1] else False
+
+
+def test_a_long_body_that_breaks_off_leaves_nothing(store: Store) -> None:
+    with socket.create_connection((store.host, store.port), timeout=10) as peer:
+        head = f"PUT /broken HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {store.token}\r\nContent-Length: 50000000\r\n\r\n"
+        peer.sendall(head.encode() + bytes(6_000_000))
+        until(lambda: os.listdir(store.room / ".serai/drafts"), "the draft is begun")
+    until(lambda: not os.listdir(store.room / ".serai/drafts"), "the draft is gone")
+    assert not (store.room / "broken").exists()
+
+
+def test_a_server_that_ends_does_not_wait_for_a_silent_long_body(start: Callable[..., Store]) -> None:
+    one = start()
+    with socket.create_connection((one.host, one.port), timeout=10) as peer:
+        head = f"PUT /long HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {one.token}\r\nContent-Length: 9000000\r\n\r\n"
+        peer.sendall(head.encode() + bytes(5_000_000))
+        until(lambda: os.listdir(one.room / ".serai/drafts"), "the draft is begun")
+        ending = threading.Thread(target=one.stop)
+        ending.start()
+        peer.sendall(bytes(4_000_000))  # what is under way may finish
+        assert b"201" in peer.recv(100)
+        ending.join(20)
+    assert not ending.is_alive()
+    assert (one.room / "long").stat().st_size == 9_000_000
+
+
+def test_a_long_body_beyond_the_space_is_refused_and_told(start: Callable[..., Store]) -> None:
+    small = start("--size", "5MB")
+    fs = StoreFileSystem(small.host, small.port)
+    with pytest.raises((OSError, SeraiError), match="space|room|free"):
+        fs.pipe_file("/big", bytes(8_000_000))
+    assert not fs.exists("/big")
