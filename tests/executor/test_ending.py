@@ -49,7 +49,7 @@ def without_adoption() -> str:
     sources["processes"] = sources["processes"].replace('LINUX = sys.platform.startswith("linux")', "LINUX = False")
     sources["processes"] = sources["processes"].replace('"/proc', '"/no-proc')
     assert sources["processes"] != EXECUTOR.sources()["processes"]
-    return EXECUTOR.pipe_source(sources)
+    return "# no-proc\n" + EXECUTOR.pipe_source(sources)  # `tree_for` sees which it is
 
 
 @pytest.fixture(params=["adopts", "cannot adopt"])
