@@ -99,9 +99,22 @@ class Dispatcher:
         if self._asleep:
             self._wake.set()
 
-    def submit_many(self, work: int, tasks: Sequence[int], delay_s: float = 0.0) -> None:
-        """Hand over tasks of one work, which are not sent before a time is over or they are hurried."""
-        self.tell(None, ev.TasksAdded(work, tasks, delay_s))
+    def submit_many(
+        self,
+        work: int,
+        tasks: Sequence[int],
+        delay_s: float = 0.0,
+        inputs: Sequence[tuple[int, ...]] | None = None,
+    ) -> None:
+        """Hand over tasks of one work, which are not sent before a time is over or they are hurried.
+
+        Args:
+            work: its number.
+            tasks: their numbers.
+            delay_s: the time.
+            inputs: the catalogued files that each of them reads; None when none does.
+        """
+        self.tell(None, ev.TasksAdded(work, tasks, delay_s, inputs))
 
     def hurry(self, tasks: Sequence[int]) -> None:
         """Tasks need not wait any more."""
@@ -276,8 +289,14 @@ class Dispatcher:
             self._settling.stopped(action)  # type: ignore[arg-type]
         elif kind is ev.Closed:
             self._settling.batch.closed.append(action.bundle)  # type: ignore[union-attr]
-        elif kind is ev.Note:
-            self._settling.note(action.text, action.node, action.task)  # type: ignore[union-attr]
+        else:
+            self._act_seldom(action)
+
+    def _act_seldom(self, action: ev.Action) -> None:
+        if isinstance(action, ev.Copy):
+            self._roster.copy(action)
+        elif isinstance(action, ev.Note):
+            self._settling.note(action.text, action.node, action.task)
 
     def _assign(self, action: ev.Assign) -> None:
         owner = self._owners[action.work]

@@ -96,6 +96,8 @@ class Place:
         holds: works and shared inputs that the agent has already, as the owner marks them.
         not_here: files that the node said cannot be used where they lie: {path: why}; "" stands for all.
         ways: how inputs by URL came, for the journal: (task, sentence); the owner adds to it.
+        reads: by bundle, (task, {number of a catalogued file: its name}); the owner adds to it, and it is taken off
+            when the node says how they came.
     """
 
     spec: NodeSpec
@@ -103,6 +105,7 @@ class Place:
     holds: set[Any]
     not_here: dict[str, str] = field(default_factory=dict)
     ways: list[tuple[int, str]] = field(default_factory=list)
+    reads: dict[int, list[tuple[int, dict[int, str]]]] = field(default_factory=dict)
 
 
 WAY = "inputs by URL: "  # what a note begins with that says how a task's inputs came

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from serai.clock import SystemClock
 from serai.data.landing import Landing
 from serai.dispatch.carrier import Timing
+from serai.dispatch.catalogue import Catalogue
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
 from serai.dispatch.front_end import ENDED
@@ -24,6 +25,7 @@ from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.pool.members import Patience
 from serai.session.home import state_directory
+from serai.travel.caching.replacement import LRU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.describe.poolfile import SiteSpec
     from serai.dispatch.ports import Engine, NodeSpec
+    from serai.dispatch.schedule.events import Event
 
 KEEP = 64 * 1024  # bytes of a standard stream in a result and in the journal; longer ones become files
 JOURNAL = "journal.db"
@@ -47,6 +50,8 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     keep_bytes: int = KEEP
+    cache_bytes: int | None = None  # of each node's cache, where its site says nothing; None: half of what is free
+    replacement: str = LRU
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
 
 
@@ -95,8 +100,12 @@ class Run:
             "beat": settings.timing.beat_s,
             "silence": settings.timing.silence_s,
             "keep": settings.keep_bytes,
+            "cache": {"limit": settings.cache_bytes, "rule": settings.replacement},
         }
-        self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience)
+        self.catalogue = Catalogue(self._tell)
+        self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience, self.catalogue)
+        if sum(not spec.in_place for spec, _ in nodes) > 1:
+            self.catalogue.peers_with(self._secrets)
         life = 1 if fresh else int(self.journal.run().get(LIVES, 1)) + 1
         self.journal.set_run({LIVES: life})
         random = randomness.Random(seed)  # noqa: S311 - jitter, not a secret
@@ -120,6 +129,15 @@ class Run:
         if self._home is not None:
             self._home.open()
         self.dispatcher.start()
+
+    def _tell(self, event: Event) -> None:
+        self.dispatcher.tell(None, event)
+
+    def _secrets(self) -> dict[str, str]:
+        """What nodes prove to each other that they are of this run with."""
+        from serai.access.stores.certificates import pinned_certificate  # noqa: PLC0415 - slow to import
+
+        return pinned_certificate(f"serai {self.name}", self.clock.wall())
 
     def reserve(self, count: int) -> int:
         """Reserve numbers for tasks; returns the first of them."""
