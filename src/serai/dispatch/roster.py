@@ -89,6 +89,7 @@ class Roster:
         ad = event.ad
         ad["slots"] = spec.slots or int(ad["cores"])
         ad["memory_bytes"] = spec.memory_bytes or int(ad.get("memory_bytes", 0))  # what tasks may use
+        ad.update(spec.declared)
         self._ads[spec.name] = ad
         return ev.NodeUp(spec.name, spec.site, ad["slots"], ad["memory_bytes"], ad)
 

@@ -8,11 +8,12 @@ import random as randomness
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai.clock import SystemClock
 from serai.data.landing import Landing
+from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
@@ -23,6 +24,7 @@ from serai.dispatch.schedule.events import Limits
 from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.pool.members import Patience
+from serai.pool.tasks import matching_of
 from serai.session.home import state_directory
 
 if TYPE_CHECKING:
@@ -100,7 +102,8 @@ class Run:
         life = 1 if fresh else int(self.journal.run().get(LIVES, 1)) + 1
         self.journal.set_run({LIVES: life})
         random = randomness.Random(seed)  # noqa: S311 - jitter, not a secret
-        schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1)
+        matching = matching_of(self.name, stores_of(sites), self.clock)
+        schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1, matching=matching)
         self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
         self._works = itertools.count(1)
         self._numbers = threading.Lock()
@@ -166,7 +169,7 @@ def expand(sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_
             if spec.name in names:
                 raise UsageError(f"two nodes are called {spec.name}", hint="name each host once, with slots=N for more")
             names.add(spec.name)
-            nodes.append((spec, engine))
+            nodes.append((replace(spec, declared=declared(site)), engine))
     if not nodes:
         raise UsageError("the pool has no nodes", hint="--on local: is this machine, --on ssh://HOST another one")
     return nodes
