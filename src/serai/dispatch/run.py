@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from serai.clock import SystemClock
 from serai.data.landing import Landing
+from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
+from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
 from serai.dispatch.front_end import ENDED
@@ -50,6 +52,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     keep_bytes: int = KEEP
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
+    adverts: str | None = None  # where nodes are advertised, and stores found; see `open_adverts`; "" for nowhere
 
 
 def new_name(wall: float, token: str) -> str:
@@ -97,6 +100,7 @@ class Run:
             "beat": settings.timing.beat_s,
             "silence": settings.timing.silence_s,
             "keep": settings.keep_bytes,
+            "software": well_known(),
         }
         self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience)
         life = 1 if fresh else int(self.journal.run().get(LIVES, 1)) + 1
@@ -105,6 +109,9 @@ class Run:
         matching = matching_of(self.name, stores_of(sites), self.clock)
         schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1, matching=matching)
         self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
+        self.discovery = Discovery(
+            self.dispatcher, self.journal, self.name, settings.adverts, stores_of(sites), self.clock
+        )
         self._works = itertools.count(1)
         self._numbers = threading.Lock()
         self._next_task = 1
@@ -123,6 +130,7 @@ class Run:
         if self._home is not None:
             self._home.open()
         self.dispatcher.start()
+        self.discovery.start()
 
     def reserve(self, count: int) -> int:
         """Reserve numbers for tasks; returns the first of them."""
@@ -146,6 +154,7 @@ class Run:
 
     def close(self, deadline_s: float = 15.0, *, finished: bool = False) -> None:
         """End everything the run has anywhere; says in the journal whether the run is finished."""
+        self.discovery.close()
         try:
             self.dispatcher.close(deadline_s)
         finally:

@@ -58,6 +58,7 @@ def node_attributes(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         name: its name.
         facts: what it said at check-in (`serai.travel.executor.facts`).
     """
+    gpus, disks = list(facts.get("gpus") or ()), facts.get("disks") or ()
     return {
         "MyType": "Machine",
         "Name": name,
@@ -70,6 +71,11 @@ def node_attributes(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         "OpSys": str(facts.get("system", "")).upper(),
         "Python": ".".join(str(part) for part in facts.get("python", ())[:2]),
         "Software": software_names(facts.get("software", {})),
+        "Gpus": len(gpus),
+        "GpuNames": gpus,
+        "Disks": [str(one["name"]) for one in disks],
+        "TotalDisk": sum(int(one["bytes"]) for one in disks) // 1024,
+        "SolidState": any(not one["turns"] for one in disks),
     }
 
 
@@ -92,10 +98,17 @@ def node_ad(name: str, facts: Mapping[str, Any], extra: Mapping[str, Any] | None
 
 
 def stored_ad(attributes: Mapping[str, Any]) -> classad2.ClassAd:
-    """An ad of plain values, as the advert service keeps them; those that no ClassAd can have are left out."""
+    """An ad as the advert service keeps it: plain values, and texts that begin with ``=`` for expressions.
+
+    What no ClassAd can have is left out, and what only looks like an expression stays a text: others wrote it.
+    """
     ad = classad2.ClassAd()
     for name, value in attributes.items():
-        if value is not None and name.isidentifier():
+        if value is None or not name.isidentifier():
+            continue
+        try:
+            _extended(ad, {name: value})
+        except UsageError:
             ad[name] = value
     return ad
 

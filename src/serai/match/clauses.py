@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import classad2
 
-from serai.describe.ads.expressions import clauses_of, period_of, words
+from serai.describe.ads.expressions import clauses_of, period_of, without_target, words
 from serai.match.bilateral import REFERENCE, holds
 
 if TYPE_CHECKING:
@@ -68,12 +68,7 @@ def why(found: Iterable[Refusal], awaited: str = "") -> str:
 
 def as_written(clause: str) -> str:
     """A clause as people write it: with ``HasSoftware``, and without ``TARGET.``."""
-    every = list(words(_MEMBER.sub(r"HasSoftware(\1)", clause)))
-    return "".join(
-        word
-        for before, word, after in zip(["", *every], every, [*every[1:], ""], strict=False)
-        if (word.upper(), after) != ("TARGET", ".") and (before.upper(), word) != ("TARGET", ".")
-    )
+    return without_target(_MEMBER.sub(r"HasSoftware(\1)", clause))
 
 
 def _of_one(of: str, one: classad2.ClassAd, other: classad2.ClassAd) -> list[Refusal]:

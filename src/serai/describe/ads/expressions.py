@@ -151,6 +151,16 @@ def with_target(text: str, own: Collection[str]) -> str:
     return "".join(made)
 
 
+def without_target(text: str) -> str:
+    """An expression without ``TARGET.``: about one ad alone, or as people write it."""
+    every = list(words(text))
+    return "".join(
+        word
+        for before, word, after in zip(["", *every], every, [*every[1:], ""], strict=False)
+        if (word.upper(), after) != ("TARGET", ".") and (before.upper(), word) != ("TARGET", ".")
+    )
+
+
 def _in_parentheses(text: str) -> bool:
     """Whether the first parenthesis closes at the very end."""
     if not (text.startswith("(") and text.endswith(")")):

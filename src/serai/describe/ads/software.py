@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 # Software that has no program of its own name: any of these programs shows that it is there.
 _SHOWN_BY: Mapping[str, tuple[str, ...]] = {
@@ -32,7 +32,7 @@ def software_names(programs: Mapping[str, bool]) -> list[str]:
     return sorted(there)
 
 
-def well_known() -> Iterable[str]:
+def well_known() -> list[str]:
     """Programs that are worth asking every node about."""
     some = ("apptainer", "awk", "bash", "docker", "gcc", "git", "java", "make", "mpirun", "perl", "python3", "rsync")
     return sorted({*some, "R", "samtools", "singularity", "tar", *(p for ps in _SHOWN_BY.values() for p in ps)})

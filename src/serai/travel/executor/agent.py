@@ -16,6 +16,7 @@ import time
 from ..processes import adopt_orphans, end_descendants
 from . import facts, wire
 from .lanes import END_GRACE_S, LaneProcess
+from .reach import Reach
 from .stage import StageError, remove, words_of
 from .store import Spool, Store, frames_of, is_left, left_by, make_base
 
@@ -42,6 +43,7 @@ class Agent:
 
     def __init__(self, send: Callable[[bytes], object], sources: Mapping[str, str]) -> None:
         self._out = send
+        self._reach = Reach()
         self._sources = sources
         self._inbox: collections.deque[bytes | None] = collections.deque()
         self._wake_r, self._wake_w = os.pipe()
@@ -200,7 +202,10 @@ class Agent:
     def _seldom(self, op: int, frame: bytes) -> None:
         head = wire.unpack(frame)[3]
         if op == wire.PROBE:
-            self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+            if head["software"]:
+                self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+            if head.get("reach"):
+                self._reach.measure(head["reach"])
         elif op == wire.DROP:
             self._inputs().drop(head["keys"])
         elif op == wire.FORGET:
@@ -355,6 +360,8 @@ class Agent:
             "memory_free_bytes": facts.memory()[1],
             "disk_free_bytes": facts.disk_free(self._inputs().base),
         }
+        if self._reach.found:
+            head["reach"] = self._reach.found
         self._send(wire.BEAT, head=head)
         for lane in list(self._lanes.values()):
             if lane.process.poll() is not None:  # what a function forked may hold its pipe open
