@@ -11,13 +11,13 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.store.conftest import until
 
 from serai.access.filesystems.store import StoreFileSystem
 from serai.access.stores.bundles import bundle, unbundle
 from serai.access.stores.wire import Server, shared_wire
 from serai.data.transfer import Wishes, copy
 from serai.errors import SeraiError
-from tests.store.conftest import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +150,6 @@ def test_a_server_that_ends_does_not_wait_for_a_silent_long_body(start: Callable
 def test_a_long_body_beyond_the_space_is_refused_and_told(start: Callable[..., Store]) -> None:
     small = start("--size", "5MB")
     fs = StoreFileSystem(small.host, small.port)
-    with pytest.raises((OSError, SeraiError), match="space|room|free"):
+    with pytest.raises((OSError, SeraiError), match=r"space|room|free"):
         fs.pipe_file("/big", bytes(8_000_000))
     assert not fs.exists("/big")

@@ -1,8 +1,8 @@
 """The experiment of the communities: what is there, what is to be done, and the policies of the source.
 
 Thain, Bent, Arpaci-Dusseau, Arpaci-Dusseau and Livny, "Gathering at the Well: Creating Communities for Grid I/O"
-(2001): two communities, each around a store of its own; 300 jobs that each read 20 MB of a database of 300 MB, which lies
-at the store in Bologna. A policy says by ClassAds where a job may run and where it would rather, and what is done
+(2001): two communities, each around a store of its own; 300 jobs that each read 20 MB of a database of 300 MB, which
+lies at the store in Bologna. A policy says by ClassAds where a job may run and where it would rather, and what is done
 where its data is not.
 """
 
@@ -110,9 +110,7 @@ class Scene:
     def scaled(self, scale: float) -> Scene:
         """A smaller scene of the same shape: fewer machines and jobs, and as much less of what they share."""
         communities = {
-            name: replace(
-                one, machines=max(1, round(one.machines * scale)), store_bytes_s=one.store_bytes_s * scale
-            )
+            name: replace(one, machines=max(1, round(one.machines * scale)), store_bytes_s=one.store_bytes_s * scale)
             for name, one in self.communities.items()
         }
         kinds = tuple(

@@ -16,6 +16,7 @@ import time
 from ..processes import adopt_orphans, end_descendants
 from . import facts, wire
 from .lanes import END_GRACE_S, LaneProcess
+from .reach import Reach
 from .stage import StageError, remove, words_of
 from .store import Spool, Store, frames_of, has_cache, is_left, left_by, make_base
 
@@ -45,6 +46,7 @@ class Agent:
 
     def __init__(self, send: Callable[[bytes], object], sources: Mapping[str, str]) -> None:
         self._out = send
+        self._reach = Reach()
         self._sources = sources
         self._inbox: collections.deque[bytes | Callable[[], object] | None] = collections.deque()
         self._wake_r, self._wake_w = os.pipe()
@@ -222,7 +224,10 @@ class Agent:
     def _seldom(self, op: int, ident: int, frame: bytes) -> None:
         head = wire.unpack(frame)[3]
         if op == wire.PROBE:
-            self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+            if head["software"]:
+                self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+            if head.get("reach"):
+                self._reach.measure(head["reach"])
         elif op == wire.DROP:
             self._inputs().drop(head["keys"])
         elif op == wire.FORGET:
@@ -402,6 +407,8 @@ class Agent:
             "memory_free_bytes": facts.memory()[1],
             "disk_free_bytes": facts.disk_free(self._inputs().base),
         }
+        if self._reach.found:
+            head["reach"] = self._reach.found
         self._send(wire.BEAT, head=head)
         if self._needs is not None:
             self._needs.tell_changes()
