@@ -34,7 +34,7 @@ class Draft:
     def __init__(self, directory: str, mode: int | None) -> None:
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it lives as long as this
         self.mode = mode
-        self.mtime_ns = None  # type: int | None
+        self.mtime_ns: int | None = None
         self.dirty = True
 
     @property

@@ -8,13 +8,14 @@ kernel takes the mount away, and the device says so.
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
-import ctypes.util
 import errno
 import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REC, MS_SLAVE = 1, 2, 4, 16384, 1 << 19
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
+HELPER_S = 20.0
 DEVICE = "/dev/fuse"
 _REPORT = struct.Struct("<i")  # an errno, or 0; then a sentence
 
@@ -88,6 +90,55 @@ def open_device() -> int:
         if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
             hint = "this kernel has no FUSE, or it is not loaded: modprobe fuse"
         raise CannotMount(error.errno or errno.EIO, "%s cannot be opened" % DEVICE, hint) from error
+
+
+def mount_by_helper(directory: str, *, read_only: bool) -> int:
+    """Mount by ``fusermount3``, which may where this user may not; returns the descriptor to be served.
+
+    Raises:
+        CannotMount: it is not there, or says no.
+    """
+    ours, theirs = socket.socketpair()
+    options = "fsname=serai,subtype=serai,default_permissions,max_read=%d%s" % (1 << 20, ",ro" if read_only else "")
+    with ours:
+        try:
+            with theirs:
+                done = subprocess.run(
+                    ["fusermount3", "-o", options, "--", directory],
+                    env=dict(os.environ, _FUSE_COMMFD=str(theirs.fileno())),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    timeout=HELPER_S,
+                    check=False,
+                )
+        except (OSError, subprocess.SubprocessError) as error:
+            hint = "run a COMMAND in a namespace of its own instead, or install fuse3"
+            raise CannotMount(getattr(error, "errno", 0) or errno.EIO, "fusermount3 cannot be run", hint) from error
+        device = _received(ours)[1]
+    if device < 0:
+        words = done.stderr.decode("utf-8", "replace").strip()
+        raise CannotMount(errno.EPERM, words or "fusermount3 does not mount it")
+    return device
+
+
+def unmount_by_helper(directory: str) -> None:
+    """Take away what `mount_by_helper` mounted."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(["fusermount3", "-u", "-z", "--", directory], timeout=HELPER_S, check=False)
+
+
+def _received(channel: socket.socket) -> tuple[bytes, int]:
+    """A message and the descriptor that came with it, or -1."""
+    descriptors = array.array("i")
+    said, control, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(descriptors.itemsize))
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    if not descriptors:
+        return said, -1
+    os.set_inheritable(descriptors[0], False)
+    return said, descriptors[0]
 
 
 def _why_no_namespace() -> str:
@@ -162,6 +213,12 @@ class Program:
         if said:
             raise OSError(_REPORT.unpack_from(said)[0], said[_REPORT.size :].decode("utf-8", "replace"))
 
+    def cancel(self) -> None:
+        """Let it not run."""
+        self._channel.close()
+        os.waitpid(self.pid, 0)
+        os.close(self.device)
+
 
 def start(argv: Sequence[str], directory: str, *, read_only: bool = False, bound: bool = True) -> Program:
     """Start a program in namespaces of its own where the directory is a mount; it waits for `Program.go`.
@@ -183,20 +240,15 @@ def start(argv: Sequence[str], directory: str, *, read_only: bool = False, bound
         ours.close()
         _become(theirs, argv, directory, read_only, bound)
     theirs.close()
-    descriptors = array.array("i")
-    said, control, _, _ = ours.recvmsg(4096, socket.CMSG_SPACE(descriptors.itemsize))
-    for level, kind, data in control:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    if not descriptors:
+    said, device = _received(ours)
+    if device < 0:
         ours.close()
         os.waitpid(pid, 0)
         if len(said) < _REPORT.size:
             raise CannotMount(errno.EIO, "the program's process ended before it began")
         what, _, hint = said[_REPORT.size :].decode("utf-8", "replace").partition("\n")
         raise CannotMount(_REPORT.unpack_from(said)[0], what, hint)
-    os.set_inheritable(descriptors[0], False)
-    return Program(pid, descriptors[0], ours)
+    return Program(pid, device, ours)
 
 
 def _become(channel: socket.socket, argv: Sequence[str], directory: str, read_only: bool, bound: bool) -> NoReturn:
@@ -218,7 +270,7 @@ def _become(channel: socket.socket, argv: Sequence[str], directory: str, read_on
         if bound:
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         try:
-            os.execvp(argv[0], list(argv))
+            os.execvp(argv[0], list(argv))  # noqa: S606 - the user's own words
         except OSError as error:
             channel.sendall(_REPORT.pack(error.errno or errno.EIO) + ("%s: %s" % (argv[0], error.strerror)).encode())
         os._exit(127)

@@ -67,8 +67,8 @@ def answer(unique: int, data: bytes = b"", error: int = 0) -> bytes:
     return OUT.pack(OUT.size + len(data), 0, unique) + data
 
 
-def init_out(data: bytes) -> tuple[bytes, int]:
-    """The answer to INIT, and the flags that hold.
+def init_out(data: bytes) -> bytes:
+    """The answer to INIT.
 
     Raises:
         OSError: the kernel is too old.
@@ -78,22 +78,9 @@ def init_out(data: bytes) -> tuple[bytes, int]:
         raise OSError(errno.EPROTO, "FUSE %d.%d is older than can be served" % (major, minor))
     agreed = flags & WANTED
     pages = MOST_DATA // PAGE if agreed & MAX_PAGES else 0
-    return (
-        _INIT_OUT.pack(
-            VERSION[0],
-            VERSION[1],
-            max(readahead, MOST_READAHEAD),
-            agreed,
-            MOST_BACKGROUND,
-            MOST_BACKGROUND * 3 // 4,
-            MOST_DATA,
-            1,
-            pages,
-            0,
-            0,
-        ),
-        agreed,
-    )
+    ahead = max(readahead, MOST_READAHEAD)
+    congested = MOST_BACKGROUND * 3 // 4
+    return _INIT_OUT.pack(*VERSION, ahead, agreed, MOST_BACKGROUND, congested, MOST_DATA, 1, pages, 0, 0)
 
 
 def attributes(number: int, found: Stat, owner: tuple[int, int]) -> bytes:

@@ -7,11 +7,11 @@ import os
 import sys
 import threading
 
-from . import protocol
 from ..reading.ahead import Habits
 from ..reading.careful import Calls
 from ..reading.contents import Content
 from ..reading.sources import Stat, unknown
+from . import protocol
 from .tree import ABSENT_S, FRESH_S, Tree
 from .writing import Writing
 
@@ -19,10 +19,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..reading.careful import Careful, Origin
+    from ..reading.careful import Origin
     from ..reading.contents import Fetcher
-    from ..reading.record import Record
     from ..reading.patience import Patience
+    from ..reading.record import Record
     from .session import Request
     from .tree import Node
 
@@ -36,7 +36,7 @@ class Handle:
 
     def __init__(self, node: Node, habits: Habits, *, writes: bool = False) -> None:
         self.node, self.habits, self.writes = node, habits, writes
-        self.rows = None  # type: list[tuple[bytes, Stat | None]] | None
+        self.rows: list[tuple[bytes, Stat | None]] | None = None
 
 
 class Files:
@@ -58,7 +58,7 @@ class Files:
         self._owner = (os.geteuid(), os.getegid())
         self._habits = Habits()
         self._lock = threading.Lock()
-        self._handles = {}  # type: dict[int, Handle]
+        self._handles: dict[int, Handle] = {}
         self._last = 0
         self.writing = Writing(self, scratch)
         self._acts = {
@@ -111,7 +111,7 @@ class Files:
         with self.tree.lock:
             content = node.content
             if content is None or (content.stamp, content.size) != (found.stamp, found.size):
-                careful, there = self.origin.at(self.tree.path(node))  # type: Careful, str
+                careful, there = self.origin.at(self.tree.path(node))
                 node.use.size = found.size
                 version = (found.stamp, found.size)
                 content = node.content = Content(self.fetcher, careful, there, version, node.use)

@@ -57,11 +57,10 @@ class Session:
     def __init__(self, device: int, handler: Handler, deadline_s: float) -> None:
         self._device, self._handler, self._deadline_s = device, handler, deadline_s
         self._lock = threading.Lock()
-        self._under_way = {}  # type: dict[int, Request]
+        self._under_way: dict[int, Request] = {}
         self._threads = self._idle = 0
         self._agreed = threading.Event()
         self.ended = threading.Event()
-        self.flags = 0
 
     def start(self) -> None:
         """Begin to serve, in threads of its own."""
@@ -80,11 +79,9 @@ class Session:
                 request = self._read(buffer)
                 if request is None or not self._take(request):
                     continue
-                try:
-                    self._answer(request)
-                finally:
-                    if self._leave(request):
-                        return
+                self._answer(request)
+                if self._leave(request):
+                    return
         except BaseException:  # noqa: BLE001 - without its threads a mount would hang
             traceback.print_exc()
             self._end()
@@ -135,7 +132,7 @@ class Session:
     def _answer(self, request: Request) -> None:
         try:
             if request.op == protocol.INIT:
-                data, self.flags = protocol.init_out(request.data)  # type: bytes | None, int
+                data: bytes | None = protocol.init_out(request.data)
                 self._agreed.set()
             else:
                 data = self._handler(request)

@@ -8,8 +8,8 @@ import threading
 import time
 
 from ..reading.contents import Content, Use
-from .protocol import ROOT
 from ..reading.sources import Stat, unknown
+from .protocol import ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class Node:
     def __init__(self, number: int, parent: Node | None, name: bytes) -> None:
         self.number, self.parent, self.name = number, parent, name
         self.lookups = self.handles = 0
-        self.stat = None  # type: Stat | None
+        self.stat: Stat | None = None
         self.known_at = 0.0
         self.shown = ""  # the version whose pages the kernel may have
-        self.content = None  # type: Content | None
-        self.draft = None  # type: Draft | None
+        self.content: Content | None = None
+        self.draft: Draft | None = None
         self.use = Use()
-        self.children = {}  # type: dict[bytes, Node]
+        self.children: dict[bytes, Node] = {}
         self.lock = threading.RLock()  # held while its draft is changed or sent
         self.removed = False
 
@@ -69,7 +69,7 @@ class Tree:
         self.root = Node(ROOT, None, b"")
         self._nodes = {ROOT: self.root}
         self._last = ROOT
-        self._absent = {}  # type: dict[tuple[int, bytes], float]
+        self._absent: dict[tuple[int, bytes], float] = {}
 
     def node(self, number: int) -> Node:
         """The node of a number."""

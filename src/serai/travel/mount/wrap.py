@@ -101,8 +101,8 @@ def make(said: Mapping[str, Any]) -> Source:
 
 def gathered(files: Mapping[str, Mapping[str, Any]]) -> Gathered:
     """Files under names of their own. Descriptions that differ in ``"file"`` alone, the path, share one source."""
-    made = {}  # type: dict[str, Source]
-    places = {}  # type: dict[str, tuple[Source, str]]
+    made: dict[str, Source] = {}
+    places: dict[str, tuple[Source, str]] = {}
     for name, said in files.items():
         same = json.dumps({key: value for key, value in said.items() if key != "file"}, sort_keys=True)
         if same not in made:
@@ -138,7 +138,7 @@ class Mount:
         self._blocks = Blocks(directory, max(limit, LEAST_CACHE))
         self._fetcher = Fetcher(self._blocks, deadline_s)
         self.files = Files(Origin(source), self._fetcher, Record(record), names, scratch)
-        self.session = None  # type: Session | None
+        self.session: Session | None = None
 
     def serve(self, device: int) -> Session:
         """Begin to serve at a descriptor of the device."""
@@ -163,7 +163,7 @@ def run(setup: Mapping[str, Any]) -> int:
     directory = os.path.abspath(setup["directory"])
     if "source" in setup:
         source, top = make(setup["source"]), str(setup["source"].get("url", ""))
-        urls = {}  # type: dict[str, str]
+        urls: dict[str, str] = {}
     else:
         source, top = gathered(setup["files"]), ""
         urls = {"/" + name: str(said.get("url", name)) for name, said in setup["files"].items()}

@@ -6,10 +6,10 @@ import errno
 import os
 import time
 
-from . import protocol
-from .drafts import Draft
 from ..reading.patience import Patience
 from ..reading.sources import Stat, unknown
+from . import protocol
+from .drafts import Draft
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Writing:
         if (valid & protocol.SET_UID and uid != os.geteuid()) or (valid & protocol.SET_GID and gid != os.getegid()):
             raise unknown(errno.EPERM, path)
         new_mode = mode & 0o777 if valid & protocol.SET_MODE else None
-        mtime_ns = None  # type: int | None
+        mtime_ns: int | None = None
         if valid & protocol.SET_MTIME:
             mtime_ns = time.time_ns() if valid & protocol.SET_MTIME_NOW else mtime * 1_000_000_000 + mtime_nano
         if valid & protocol.SET_SIZE or new_mode is not None or mtime_ns is not None:

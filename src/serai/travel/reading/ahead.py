@@ -30,7 +30,7 @@ class Habits:
     """How one program reads; files it reads alike may share one."""
 
     def __init__(self) -> None:
-        self._runs = collections.deque(maxlen=REMEMBERED)  # type: collections.deque[_Run]
+        self._runs: collections.deque[_Run] = collections.deque(maxlen=REMEMBERED)
 
     def ahead(self, start: int, size: int, whole: int) -> int:
         """Note a read, and say how many bytes behind it will be wanted soon.

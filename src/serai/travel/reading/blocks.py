@@ -67,9 +67,9 @@ class Blocks:
     def __init__(self, directory: str | None, limit: int) -> None:
         self._directory, self._limit = directory, limit
         self._lock = threading.Lock()
-        self._held = collections.OrderedDict()  # type: collections.OrderedDict[tuple[str, int], bytes]
+        self._held: collections.OrderedDict[tuple[str, int], bytes] = collections.OrderedDict()
         self._held_bytes = 0
-        self._open = collections.OrderedDict()  # type: collections.OrderedDict[tuple[str, int], _Segment]
+        self._open: collections.OrderedDict[tuple[str, int], _Segment] = collections.OrderedDict()
         self._written = 0  # bytes since it was looked how many there are
         self._full_until = 0.0
         if directory is not None:
@@ -203,7 +203,7 @@ class Blocks:
 
     def _evict(self) -> None:
         assert self._directory is not None  # noqa: S101 - for the reader of types
-        found = []  # type: list[tuple[float, int, str]]
+        found: list[tuple[float, int, str]] = []
         for folder, _, names in os.walk(self._directory):
             for name in names:
                 path = os.path.join(folder, name)

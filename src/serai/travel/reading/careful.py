@@ -83,9 +83,9 @@ class _Call:
     def __init__(self, do: Callable[[], Any]) -> None:
         self.do = do
         self.over = False
-        self.result = None  # type: Any
-        self.error = None  # type: BaseException | None
-        self.patience = None  # type: Patience | None
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.patience: Patience | None = None
 
 
 class Calls:
@@ -93,7 +93,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._queue = deque()  # type: deque[_Call]
+        self._queue: deque[_Call] = deque()
         self._threads = self._free = 0
 
     def ask(self, careful: Careful, patience: Patience, do: Callable[[], Any]) -> Any:
@@ -162,7 +162,7 @@ class Origin:
         self.source = source
         self._whole = Careful(source)
         self._lock = threading.Lock()
-        self._parts = {}  # type: dict[int, Careful]
+        self._parts: dict[int, Careful] = {}
 
     def at(self, path: str) -> tuple[Careful, str]:
         """The source of a path, and the path there."""

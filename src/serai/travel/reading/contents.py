@@ -13,11 +13,11 @@ import time
 import traceback
 from collections import deque
 
-from .ahead import Habits
 from .blocks import BLOCK, Blocks, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .ahead import Habits
     from .careful import Careful
     from .patience import Patience
 
@@ -31,7 +31,7 @@ class Spans:
     """Parts of a file, as a union of intervals."""
 
     def __init__(self) -> None:
-        self.spans = []  # type: list[tuple[int, int]]
+        self.spans: list[tuple[int, int]] = []
 
     def add(self, start: int, stop: int) -> None:
         """Add the bytes from start to stop, without the last."""
@@ -75,11 +75,11 @@ class Fetch:
         self.content, self.first, self.stop = content, first, stop
         self.next = first  # the block that comes next
         self.progress = time.monotonic()
-        self.error = None  # type: OSError | None
+        self.error: OSError | None = None
         self.over = False
         self.begun = False
         self.given_up = False
-        self.waiting = set()  # type: set[Patience]
+        self.waiting: set[Patience] = set()
 
     def wake(self) -> None:
         """Let those who wait look again."""
@@ -98,8 +98,8 @@ class Fetcher:
     def __init__(self, blocks: Blocks, deadline_s: float) -> None:
         self.blocks, self.deadline_s = blocks, deadline_s
         self._condition = threading.Condition()
-        self._wanted = deque()  # type: deque[Fetch]
-        self._ahead = deque()  # type: deque[Fetch]
+        self._wanted: deque[Fetch] = deque()
+        self._ahead: deque[Fetch] = deque()
         self._free = self._busy = self._stuck = 0
         self._closed = False
 
@@ -180,7 +180,7 @@ class Content:
         digest = source.identity.startswith("digest:")
         self.key = key_of(source.identity + ("" if digest else "\0" + path), "" if digest else self.stamp, self.size)
         self._lock = threading.Lock()
-        self._coming = {}  # type: dict[int, Fetch]
+        self._coming: dict[int, Fetch] = {}
 
     def read(self, start: int, length: int, patience: Patience, habits: Habits | None) -> bytes:
         """Bytes of the file; fewer at its end.
@@ -195,7 +195,7 @@ class Content:
             self._use.read.add(start, stop)
             ahead = habits.ahead(start, stop - start, self.size) if habits is not None else 0
         first, last = start // BLOCK, (stop - 1) // BLOCK
-        found = {}  # type: dict[int, bytes]
+        found: dict[int, bytes] = {}
         for _ in range(8):  # a block may be taken away between its coming and its reading
             missing = [at for at in range(first, last + 1) if at not in found and not self._find(found, at)]
             if not missing:
@@ -231,12 +231,12 @@ class Content:
         return True
 
     def _ask(self, missing: list[int], until: int, from_block: int = 0) -> dict[Fetch, int]:
-        """Ask for blocks that are missing, and for those ahead; returns the last missing one that each request brings."""
-        waited = {}  # type: dict[Fetch, int]
-        fresh = []  # type: list[tuple[Fetch, bool]]
+        """Ask for missing blocks, and for those ahead; returns the last missing one that each request brings."""
+        waited: dict[Fetch, int] = {}
+        fresh: list[tuple[Fetch, bool]] = []
         blocks = self._fetcher.blocks
         with self._lock:
-            wanted = set()  # type: set[int]
+            wanted: set[int] = set()
             for at in missing:
                 fetch = self._coming.get(at)
                 if fetch is None:
@@ -260,8 +260,8 @@ class Content:
                 fresh.append((fetch, bool(needed)))
                 if needed:
                     waited[fetch] = needed[-1]
-        for fetch, needed in fresh:
-            if not self._fetcher.submit(fetch, wanted=needed):
+        for fetch, is_wanted in fresh:
+            if not self._fetcher.submit(fetch, wanted=is_wanted):
                 self._end(fetch, None)
         for fetch in waited:
             if not fetch.begun:
@@ -294,7 +294,7 @@ class Content:
         """Get what a request is for; called by the fetcher's threads."""
         fetch.begun = True
         fetch.progress = time.monotonic()
-        error = None  # type: OSError | None
+        error: OSError | None = None
         try:
             self._pour(fetch)
         except OSError as one:
@@ -335,7 +335,7 @@ class Content:
 def _ranges(blocks: list[int]) -> list[tuple[int, int]]:
     """Blocks as ranges of no more than a piece each; a rest that is small goes along."""
     most = PIECE // BLOCK
-    found = []  # type: list[tuple[int, int]]
+    found: list[tuple[int, int]] = []
     at = 0
     while at < len(blocks):
         stop = at + 1

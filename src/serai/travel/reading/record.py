@@ -63,4 +63,4 @@ def joined(spans: list[tuple[int, int]]) -> list[list[int]]:
         return [[start, stop] for start, stop in spans]
     gaps = sorted(range(1, len(spans)), key=lambda at: spans[at - 1][1] - spans[at][0])
     breaks = [0, *sorted(gaps[: MOST_RANGES - 1]), len(spans)]
-    return [[spans[a][0], spans[b - 1][1]] for a, b in zip(breaks, breaks[1:])]
+    return [[spans[breaks[at]][0], spans[breaks[at + 1] - 1][1]] for at in range(len(breaks) - 1)]
