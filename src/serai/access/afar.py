@@ -169,7 +169,7 @@ def _plain(path: str) -> Iterator[None]:
     except NotImplementedError as error:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path) from error
     except SeraiError as error:
-        raise OSError(errno.EIO if error.transient else errno.EACCES, error.what, path) from error
+        raise OSError(errno.ECONNRESET if error.transient else errno.EACCES, error.what, path) from error
 
 
 def _stat_of(found: Mapping[str, Any]) -> Stat:

@@ -28,7 +28,7 @@ IDLE_S = 10.0
 
 # What says that the source is not to be had, and not that a file is not.
 LOST = frozenset({
-    errno.EIO, errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE,
+    errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE,
     errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOTCONN, errno.EHOSTDOWN, errno.ESHUTDOWN,
 })  # fmt: skip
 

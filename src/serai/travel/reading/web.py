@@ -233,9 +233,9 @@ class Answer:
                 if not data:
                     break
                 yield data
-            left = self.response.length
-            if left:
+            if self.response.length:
                 raise ConnectionResetError(errno.ECONNRESET, "it broke off")
+            self.response.read()  # of nothing: else it does not know that it is over
             whole = True
         except (http.client.HTTPException, OSError) as error:
             raise _as_os_error(error, self.server.where) from error
