@@ -1,7 +1,7 @@
 """How far to read ahead: learnt from how a program has read so far. Pure: no time, no files.
 
-A program reads in runs: it jumps somewhere and goes on from there. A run that goes on is read ahead as far as it has
-come already, doubling with it. A run that begins is expected to be as long as the shortest of the last ones was, and is
+A program reads in runs: it jumps somewhere and goes on from there. A run that goes on is read ahead by half as
+far as it has come already. A run that begins is expected to be as long as the shortest of the last ones was, and is
 fetched so far at once, and no further until it proves longer. So a file that is read from its beginning to its end
 comes in large pieces, and of one that is read in parts as good as nothing else comes.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 
 FIRST = 1 << 17  # bytes ahead of a run of which nothing is known
-MOST = 16 << 20  # bytes ahead
+MOST = 8 << 20  # bytes ahead
 SLACK = 1 << 19  # the kernel's own reading ahead does not come in order
 REMEMBERED = 6  # runs
 MOST_EXPECTED = 4 << 20  # bytes of a run that has only begun
@@ -64,4 +64,4 @@ class Habits:
             return min(max(FIRST, run.length - run.expected), MOST, left)
         if run.start and run.length <= FIRST:
             return min(FIRST // 2, left)
-        return min(max(FIRST, run.length), MOST, left)
+        return min(max(FIRST, run.length // 2), MOST, left)
