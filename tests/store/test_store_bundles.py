@@ -11,13 +11,13 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.store.conftest import until
 
 from serai.access.filesystems.store import StoreFileSystem
 from serai.access.stores.bundles import bundle, unbundle
 from serai.access.stores.wire import Server, shared_wire
 from serai.data.transfer import Wishes, copy
 from serai.errors import SeraiError
-from tests.store.conftest import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
