@@ -82,7 +82,7 @@ class TestSuites(
 
 def test_the_commands_do_with_objects_what_they_do_with_files(endpoint: str, bucket: str, tmp_path: Path) -> None:
     there = f"s3://{bucket}/tree?endpoint={endpoint}"
-    source = random.Random(1)
+    source = random.Random(1)  # noqa: S311 - data of a test
     files = {f"d{n % 2}/f{n}": source.randbytes(1000 * n) for n in range(40)} | {"large": source.randbytes(9_000_000)}
     for name, data in files.items():
         (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)

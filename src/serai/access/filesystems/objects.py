@@ -34,7 +34,7 @@ _NAMES = {"endpoint": "endpoint_url", "region": "region", "profile": "profile"}
 _SCHEMES = ("s3://", "s3a://")
 
 
-class S3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc] # s3fs has no types
+class S3FileSystem(s3fs.S3FileSystem):
     """Objects as files; directories are what names have in common.
 
     Args:
