@@ -16,7 +16,7 @@ from fsspec.tests import abstract
 from moto.server import ThreadedMotoServer
 
 from serai.access.files import filesystem_for
-from serai.access.filesystems.objects import S3FileSystem
+from serai.access.stores.objects import S3FileSystem
 from serai.errors import HostUnreachable, LoginRefused, UsageError
 from serai.session.context import Context, Session
 
