@@ -1,7 +1,7 @@
 """The files of a Chirp server, with the face of `serai.access.filesystems.far.PorterFiles`.
 
-A file is written beside its place and renamed, as everywhere here. Times are whole seconds; digests but MD5, and copies,
-are made from here, because the server makes none.
+A file is written beside its place and renamed, as everywhere here. Times are whole seconds. Digests but MD5,
+and copies, are made from here, because the server makes none.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import socket
@@ -89,7 +90,7 @@ class Connection:
                 f"the Chirp server does not answer: {error.strerror or error}", host=server.where
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self._socket.makefile("rb", buffering=64 << 10)
+        self._file = io.BufferedReader(self._socket.makefile("rb", buffering=0), 64 << 10)
         try:
             self._log_in()
             self._socket.settimeout(ANSWER_S)
@@ -99,11 +100,15 @@ class Connection:
 
     def close(self) -> None:
         """End it."""
+        self.lose()
+        self._file.close()
+        self._socket.close()
+
+    def lose(self) -> None:
+        """Break it off, for whoever uses it."""
         self.whole = False
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._file.close()
-        self._socket.close()
 
     def _log_in(self) -> None:
         tried: list[str] = []
@@ -272,12 +277,14 @@ def connected(server: Server, *, new: bool = False) -> Iterator[Connection]:
 
 
 def close_all() -> None:
-    """Close all connections, also those in use."""
+    """Close all connections; who uses one is told that it was lost."""
     with _lock:
-        found = list(_all)
+        idle = {one for kept in _kept.values() for one in kept}
+        busy = _all - idle
         _all.clear()
-        _kept.clear()
-    for one in found:
-        with contextlib.suppress(OSError):
-            one._socket.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - its module's own; who uses it is told
-        one.whole = False
+        for kept in _kept.values():
+            kept.clear()
+    for one in idle:
+        one.close()
+    for one in busy:
+        one.lose()
