@@ -224,10 +224,7 @@ class Agent:
     def _seldom(self, op: int, ident: int, frame: bytes) -> None:
         head = wire.unpack(frame)[3]
         if op == wire.PROBE:
-            if head["software"]:
-                self._send(wire.PROBED, head={"software": facts.software(head["software"])})
-            if head.get("reach"):
-                self._reach.measure(head["reach"])
+            self._probe(head)
         elif op == wire.DROP:
             self._inputs().drop(head["keys"])
         elif op == wire.FORGET:
@@ -243,6 +240,12 @@ class Agent:
             self._caching().meet(head)
         elif op == wire.SHARE:
             self._caching().share(head)
+
+    def _probe(self, head: dict[str, Any]) -> None:
+        if head["software"]:
+            self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+        if head.get("reach"):
+            self._reach.measure(head["reach"])
 
     def _caching(self) -> Needs:
         """What brings files to this node; its modules are loaded when the first is wanted."""
