@@ -12,7 +12,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.mount.mounting import NOBODY, as_nobody, until
 
 if TYPE_CHECKING:
