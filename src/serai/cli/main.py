@@ -41,6 +41,7 @@ COMMANDS = {
     "store": ("serai.cli.appliance.store", "store", "Serve a directory as a storage appliance; its lots and tokens."),
     "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
     "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
+    "study": ("serai.cli.study.command", "study", "Repeat the published experiments; replay traces."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 
