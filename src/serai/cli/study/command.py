@@ -87,18 +87,23 @@ def communities(figures: str | None, seed: int, *, live: bool, quick: bool, as_j
 @click.option("--nodes", type=click.IntRange(1, 100_000), default=4, show_default=True, help="How many nodes.")
 @click.option("--cores", type=click.IntRange(1, 10_000), default=4, show_default=True, help="Of each node.")
 @click.option("--policy", default="auto", show_default=True, help="As of `serai run`; or all.")
-@click.option("--link", default="1000", show_default=True, metavar="MB/S", help="Of each node, in megabit per second.")
+@click.option(
+    "--link", type=click.FloatRange(min=0.001), default=1000.0, show_default=True, help="Megabit/s of each node's link."
+)
 @click.option("--cache", default="100GB", show_default=True, metavar="SIZE", help="Of each node.")
 @_json
-def replay(trace: str, nodes: int, cores: int, policy: str, link: str, cache: str, *, as_json: bool) -> None:
+def replay(trace: str, nodes: int, cores: int, policy: str, link: float, cache: str, *, as_json: bool) -> None:
     """Replay a workflow's trace, a WfCommons instance, on simulated nodes.
 
     Prints the completion time and the bytes that were moved under a policy.
     """
     from serai.cli.study import tables  # noqa: PLC0415 - `serai --help` does without
 
-    report = tables.replay_report(trace, nodes=nodes, cores=cores, policy=policy, link=link, cache=cache)
-    _print(report, as_json=as_json)
+    from serai.quantity import bytes_of  # noqa: PLC0415 - the same
+    from serai.sim.studies.replay import Nodes  # noqa: PLC0415 - the same
+
+    there = Nodes(count=nodes, cores=cores, cache_bytes=bytes_of(cache), link_bytes_s=link * 1e6 / 8)
+    _print(tables.replay_report(trace, policy=policy, nodes=there), as_json=as_json)
 
 
 def _progress(line: str) -> None:

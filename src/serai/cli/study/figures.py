@@ -69,9 +69,7 @@ def diffusion(directory: str, report: DiffusionReport) -> None:
     _timelines(plt, directory, list(best.values()))
 
 
-def _bars(
-    plt: Any, directory: str, name: str, runs: Sequence[tuple[Setting, Outcome]], *, published: bool
-) -> None:
+def _bars(plt: Any, directory: str, name: str, runs: Sequence[tuple[Setting, Outcome]], *, published: bool) -> None:
     figure, panel = plt.subplots(figsize=(7.5, 0.9 + 0.3 * len(runs)), layout="constrained")
     rows = list(reversed(runs))
     times = [outcome.completion_s for _, outcome in rows]
@@ -136,9 +134,7 @@ def communities(directory: str, report: CommunitiesReport) -> None:
     _community_bars(plt, directory, "communities-mixed.svg", report.mixed, efficiency=False)
 
 
-def _community_bars(
-    plt: Any, directory: str, name: str, runs: Sequence[CommunityOutcome], *, efficiency: bool
-) -> None:
+def _community_bars(plt: Any, directory: str, name: str, runs: Sequence[CommunityOutcome], *, efficiency: bool) -> None:
     figure, panel = plt.subplots(figsize=(7.5, 0.8 + 0.3 * len(runs)), layout="constrained")
     rows = list(reversed(runs))
     values = [100 * one.cpu_efficiency if efficiency else one.completion_s for one in rows]

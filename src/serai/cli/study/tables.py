@@ -9,17 +9,29 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from serai.errors import UsageError
+from serai.match.movement import Policy
 from serai.quantity import format_bytes
 from serai.sim.studies import communities as scenes
 from serai.sim.studies.community_world import CommunityOutcome, run_rule
 from serai.sim.studies.published import DIFFUSION, IDEAL_S, MIXED, Setting, simulate
+from serai.sim.studies.replay import Nodes, Replayed, replay
+from serai.sim.studies.traces import read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from serai.sim.studies.diffusion import Outcome
 
-__all__ = ["CommunitiesReport", "DiffusionReport", "columns", "communities_report", "diffusion_report"]
+__all__ = [
+    "CommunitiesReport",
+    "DiffusionReport",
+    "ReplayReport",
+    "columns",
+    "communities_report",
+    "diffusion_report",
+    "replay_report",
+]
 
 MOST_PROCESSES = 8
 COMMUNITIES_QUICK = 1 / 5
@@ -184,6 +196,62 @@ def communities_report(*, quick: bool) -> CommunitiesReport:
     runs.append(run_rule(scene, scenes.AUTO, (scenes.UW.store,)))
     runs[-1].rule = "auto, UW has the data"
     return CommunitiesReport(runs, [run_rule(mixed, rule) for rule in (*scenes.MIXED_RULES, scenes.AUTO)], quick)
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """A trace, replayed.
+
+    Attributes:
+        name: of the trace.
+        tasks: how many.
+        recorded_s: how long it took where it was recorded; None when that is not said.
+        runs: by policy.
+    """
+
+    name: str
+    tasks: int
+    recorded_s: float | None
+    runs: list[Replayed]
+
+    def as_json(self) -> dict[str, object]:
+        """See `serai.cli.study.command.Report`."""
+        return {"study": "replay"} | asdict(self)
+
+    def lines(self) -> list[str]:
+        """See `serai.cli.study.command.Report`."""
+        recorded = f"; it took {self.recorded_s:,.0f} s where it was recorded" if self.recorded_s is not None else ""
+        head = ("policy", "completion", "moved", "from the front end", "from peers", "was there", "cores used")
+        rows = [
+            (
+                str(one.policy),
+                f"{one.completion_s:,.1f} s",
+                format_bytes(one.moved_bytes),
+                format_bytes(one.from_front_end_bytes),
+                format_bytes(one.from_peers_bytes),
+                format_bytes(one.here_bytes),
+                f"{one.run_core_s / one.busy_core_s:.0%}" if one.busy_core_s else "",
+            )
+            for one in self.runs
+        ]
+        return [f"{self.name}: {self.tasks:,} tasks{recorded}.", "", *columns(head, rows)]
+
+
+def replay_report(path: str, *, policy: str, nodes: Nodes) -> ReplayReport:
+    """Replay a trace under one policy, or under ``all``.
+
+    Raises:
+        UsageError: the policy is none, or the file is no trace; the sentence names the file and the key.
+        OSError: the file cannot be read.
+    """
+    try:
+        policies = list(Policy) if policy == "all" else [Policy(policy)]
+    except ValueError as error:
+        raise UsageError(f"{policy!r} is no policy", hint=f"one of {', '.join(Policy)}, or all") from error
+    with open(path, encoding="utf-8") as file:
+        trace = read_trace(file.read(), path)
+    runs = [replay(trace, one, nodes) for one in policies]
+    return ReplayReport(trace.name, len(trace.tasks), trace.makespan_s, runs)
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
