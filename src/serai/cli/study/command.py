@@ -98,7 +98,6 @@ def replay(trace: str, nodes: int, cores: int, policy: str, link: float, cache: 
     Prints the completion time and the bytes that were moved under a policy.
     """
     from serai.cli.study import tables  # noqa: PLC0415 - `serai --help` does without
-
     from serai.quantity import bytes_of  # noqa: PLC0415 - the same
     from serai.sim.studies.replay import Nodes  # noqa: PLC0415 - the same
 

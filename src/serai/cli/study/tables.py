@@ -14,7 +14,7 @@ from serai.match.movement import Policy
 from serai.quantity import format_bytes
 from serai.sim.studies import communities as scenes
 from serai.sim.studies.community_world import CommunityOutcome, run_rule
-from serai.sim.studies.published import DIFFUSION, IDEAL_S, MIXED, Setting, simulate
+from serai.sim.studies.published import DIFFUSION, IDEAL_S, MIXED, QUICK, Setting, simulate
 from serai.sim.studies.replay import Nodes, Replayed, replay
 from serai.sim.studies.traces import read_trace
 
@@ -66,18 +66,16 @@ class DiffusionReport:
 
     def lines(self) -> list[str]:
         """See `serai.cli.study.command.Report`."""
-        tasks = self.runs[0][1].tasks
+        tasks, ideal_s, another = self.runs[0][1].tasks, self.runs[0][1].ideal_s, self.mixed[0][1]
         head = ("policy", "cache", "published", "here", "of ideal", "local", "peer", "missed", "longest queue")
         rows = [_row(setting, outcome) for setting, outcome in self.runs]
         mixed = [(*_row(setting, outcome), f"{outcome.waited_s:.0f} s") for setting, outcome in self.mixed]
         return [
-            f"Data diffusion: {tasks:,} tasks whose arrivals rise for 24 minutes; the last comes at "
-            f"{self.runs[0][1].ideal_s:,.0f} s (published ideal: {IDEAL_S:,.0f} s).",
+            f"Data diffusion: {tasks:,} tasks; the last comes at {ideal_s:,.0f} s (published ideal: {IDEAL_S:,.0f} s).",
             "",
             *columns(head, rows),
             "",
-            f"A mixed load: {self.mixed[0][1].tasks:,} tasks of four kinds; the last comes at "
-            f"{self.mixed[0][1].ideal_s:,.0f} s.",
+            f"A mixed load: {another.tasks:,} tasks of four kinds; the last comes at {another.ideal_s:,.0f} s.",
             "",
             *columns((*head, "mean wait"), mixed),
             "",
@@ -114,7 +112,7 @@ def diffusion_report(seed: int, *, quick: bool, say: Callable[[str], None]) -> D
     workers = min(MOST_PROCESSES, os.cpu_count() or 1)
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        futures = [pool.submit(simulate, setting, seed, quick=quick) for setting in settings]
+        futures = [pool.submit(simulate, setting, seed, QUICK if quick else 1.0) for setting in settings]
         for number, (setting, future) in enumerate(zip(settings, futures, strict=True), start=1):
             found.append(future.result())
             load = "mixed load" if setting.mixed else format_bytes(setting.cache_bytes)

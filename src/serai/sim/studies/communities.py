@@ -1,8 +1,8 @@
 """The experiment of the communities: what is there, what is to be done, and the policies of the source.
 
 Thain, Bent, Arpaci-Dusseau, Arpaci-Dusseau and Livny, "Gathering at the Well: Creating Communities for Grid I/O"
-(2001): two communities, each around a store of its own; 300 jobs that each read 20 MB of a database of 300 MB, which lies
-at the store in Bologna. A policy says by ClassAds where a job may run and where it would rather, and what is done
+(2001): two communities, each around a store of its own; 300 jobs that each read 20 MB of a database of 300 MB, which
+lies at the store in Bologna. A policy says by ClassAds where a job may run and where it would rather, and what is done
 where its data is not.
 """
 

@@ -9,7 +9,7 @@ from serai.sim.studies.cluster import GB, MODERN, Cluster
 from serai.sim.studies.diffusion import Outcome, run
 from serai.sim.studies.loads import mixed, rising
 
-__all__ = ["DIFFUSION", "IDEAL_S", "MIXED", "Setting", "simulate"]
+__all__ = ["DIFFUSION", "IDEAL_S", "MIXED", "QUICK", "Setting", "simulate"]
 
 IDEAL_S = 1415.0
 QUICK = 1 / 8
@@ -50,15 +50,14 @@ DIFFUSION = (
 MIXED = tuple(Setting(policy, MIXED_CACHE_BYTES, mixed=True) for policy in Policy)
 
 
-def simulate(setting: Setting, seed: int, *, quick: bool = False) -> Outcome:
+def simulate(setting: Setting, seed: int, scale: float = 1.0) -> Outcome:
     """Run a setting.
 
     Args:
         setting: which.
         seed: of what is read.
-        quick: an eighth of the tasks, files, nodes and rates.
+        scale: of the tasks, files, nodes and rates, such as `QUICK`.
     """
-    scale = QUICK if quick else 1.0
     load = mixed(seed, scale) if setting.mixed else rising(seed, scale)
     cluster = replace(MODERN if setting.mixed else Cluster(), cache_bytes=setting.cache_bytes)
     return run(setting.policy, load, cluster.scaled(scale))

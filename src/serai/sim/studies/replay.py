@@ -151,23 +151,23 @@ class _Replay:
         self._queues[task.cores].add(n, tuple(self._numbers[name] for name in task.inputs))
 
     def _place(self) -> None:
-        """Give free nodes tasks, as long as one takes any; those with most cores free first, so that all share."""
-        placed = True
-        while placed:
-            placed = False
-            for name in sorted(self._places, key=lambda name: (-self._places[name].free, name)):
-                if self._place_on(name):
-                    placed = True
-                    break
+        """Give free nodes tasks: first those that something has come to, then all in turn, the freest first."""
+        for queue in self._queues.values():
+            for name in list(queue.stirred):
+                del queue.stirred[name]
+                while self._place_on(name):
+                    pass
+        while any(self._place_on(name) for name in sorted(self._places, key=lambda name: -self._places[name].free)):
+            pass
         if not self._happenings and any(queue.waiting for queue in self._queues.values()):
             raise AssertionError("tasks wait, and nothing runs")
 
     def _place_on(self, name: str) -> bool:
         for cores, queue in self._queues.items():
             if queue.waiting and self._places[name].free >= cores:
-                placed = queue.take(name)
-                if placed is not None:
-                    self._begin(name, placed.task)
+                group = queue.choose(name)
+                if group is not None:
+                    self._begin(name, queue.pop(group)[0])
                     return True
         return False
 
