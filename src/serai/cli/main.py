@@ -43,6 +43,7 @@ COMMANDS = {
     "nodes": ("serai.cli.discovery.nodes", "nodes", "List nodes and stores that are there, by what they have."),
     "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
     "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
+    "study": ("serai.cli.study.command", "study", "Repeat the published experiments; replay traces."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 

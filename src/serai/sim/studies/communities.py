@@ -16,7 +16,7 @@ from serai.match.movement import Way
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AUTO", "MIXED_RULES", "RULES", "Community", "Kind", "Rule", "Scene", "mixed", "published"]
+__all__ = ["AUTO", "MIXED_RULES", "RULES", "UW", "Community", "Kind", "Rule", "Scene", "mixed", "published"]
 
 MB = 1_000_000
 WAN_BYTES_S = 10e6 / 8  # not in the source; at this rate the stage of the database takes four minutes

@@ -156,9 +156,11 @@ class World:
 
     def fetch_s(self, node: str, files: Sequence[int]) -> float:
         """What a node pays for files that it may lack."""
-        there = self._nodes[node].cache
-        lacking = [self._sizes[file] for file in files if file not in there]
-        return sum(self._fetch_late_s + size / self._cluster.link_bytes_s for size in lacking)
+        there, price_s = self._nodes[node].cache, 0.0
+        for file in files:
+            if file not in there:
+                price_s += self._fetch_late_s + self._sizes[file] / self._cluster.link_bytes_s
+        return price_s
 
     def elsewhere_s(self, node: str, files: Sequence[int]) -> float:
         """All nodes are equally far from the shared file system."""
