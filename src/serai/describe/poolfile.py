@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from serai.describe.tomlplaces import Key
 
 _POOL_KEYS = ("name", "scratch", "retries", "heartbeat", "home_calling")
-_SITE_KEYS = ("slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling")
+_SITE_KEYS = ("slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling", "cache")
 HOME_CALLING = ("files", "shell")  # what tasks may do at the front end's machine, where they may do anything there
 _QUERY_KEYS = frozenset(_SITE_KEYS)
 _TLS_KEYS = frozenset({"ca", "cert", "key"})
@@ -40,6 +40,7 @@ class SiteSpec:
         memory_bytes: memory that tasks may use on a node.
         linger_s: how long its executors outlive the front end's last sign of life.
         home_calling: what its tasks may do at the front end's machine: ``files`` or ``shell``.
+        cache_bytes: what inputs that are kept on a node may take.
     """
 
     url: Url
@@ -50,6 +51,7 @@ class SiteSpec:
     memory_bytes: int | None = None
     linger_s: float | None = None
     home_calling: str | None = None
+    cache_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "memory": ("memory_bytes", _size),
     "linger": ("linger_s", _duration),
     "home_calling": ("home_calling", _home_calling),
+    "cache": ("cache_bytes", _size),
 }
 _POOL: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "name": ("name", _text),

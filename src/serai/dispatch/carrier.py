@@ -203,7 +203,9 @@ class Carrier:
         if self._ended.is_set():  # closed while it was connecting
             link.close()
             return
-        own = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
+        own: dict[str, Any] = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
+        if self.spec.cache_bytes is not None:
+            own["cache"] = {**self._hello.get("cache", {}), "limit": self.spec.cache_bytes}
         self._send(wire.pack(wire.HELLO, head=self._hello | own))
         if not self._came.wait(self._timing.check_in_s):
             raise NodeLost(  # and tried again: it may only be busy, or hang for a while

@@ -8,13 +8,14 @@ import random as randomness
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai.clock import SystemClock
 from serai.data.landing import Landing
 from serai.dispatch.carrier import Timing
 from serai.dispatch.catalogue import Catalogue
+from serai.dispatch.digests import Digests
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
 from serai.dispatch.front_end import ENDED
@@ -23,7 +24,9 @@ from serai.dispatch.roster import Roster
 from serai.dispatch.schedule.events import Limits
 from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
+from serai.match.movement import Access, Policy
 from serai.pool.members import Patience
+from serai.quantity import bytes_of
 from serai.session.home import state_directory
 from serai.travel.caching.replacement import LRU
 
@@ -53,6 +56,31 @@ class Settings:
     cache_bytes: int | None = None  # of each node's cache, where its site says nothing; None: half of what is free
     replacement: str = LRU
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
+
+
+def moving(settings: Settings, policy: str | None, access: str | None, cache: str | None) -> Settings:
+    """The settings, with what a user says of how tasks and their files come together. None leaves what is there.
+
+    Args:
+        settings: all others.
+        policy: a name of `Policy`.
+        access: a name of `Access`.
+        cache: what each node's cache may hold: ``20GB``.
+
+    Raises:
+        UsageError: there is no such policy or access, or that is no size.
+    """
+    limits = settings.limits
+    try:
+        if policy is not None:
+            limits = replace(limits, policy=Policy(policy))
+        if access is not None:
+            limits = replace(limits, access=Access(access))
+    except ValueError as error:
+        known = ", ".join([*Policy, *Access])
+        raise UsageError(str(error), hint=f"there are {known}") from error
+    cache_bytes = settings.cache_bytes if cache is None else bytes_of(cache)
+    return replace(settings, limits=limits, cache_bytes=cache_bytes)
 
 
 def new_name(wall: float, token: str) -> str:
@@ -102,7 +130,8 @@ class Run:
             "keep": settings.keep_bytes,
             "cache": {"limit": settings.cache_bytes, "rule": settings.replacement},
         }
-        self.catalogue = Catalogue(self._tell)
+        self._digests = Digests(state_directory(os.environ), self.clock.wall)
+        self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
         self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience, self.catalogue)
         if sum(not spec.in_place for spec, _ in nodes) > 1:
             self.catalogue.peers_with(self._secrets)
@@ -164,6 +193,7 @@ class Run:
         try:
             self.dispatcher.close(deadline_s)
         finally:
+            self._digests.close()
             if self._home is not None:
                 self._home.close()
         if finished:
@@ -181,6 +211,8 @@ def expand(sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_
             known[site.url.scheme]
         )  # fmt: skip
         for spec in engine.nodes(site):
+            if site.cache_bytes is not None:
+                spec = replace(spec, cache_bytes=site.cache_bytes)  # noqa: PLW2901 - engines know nothing of caches
             if spec.name in names:
                 raise UsageError(f"two nodes are called {spec.name}", hint="name each host once, with slots=N for more")
             names.add(spec.name)

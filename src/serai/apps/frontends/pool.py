@@ -18,7 +18,7 @@ from serai.apps.frontends.functions import Functions, Future
 from serai.describe.poolfile import sites_from, with_home_calling
 from serai.describe.task import Item, Needs
 from serai.dispatch.front_end import front_end_facts
-from serai.dispatch.run import Run, Settings, new_name, token
+from serai.dispatch.run import Run, Settings, moving, new_name, token
 from serai.dispatch.schedule.events import Retry
 from serai.errors import NoNodeLeft, SeraiError
 from serai.session.home import runs_directory
@@ -52,6 +52,9 @@ class Options:
         settings: how nodes are treated.
         home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files`` (SFTP, scp),
             ``shell`` (commands too), or None for nothing.
+        policy: how the place of data counts: a name of `serai.match.movement.Policy`.
+        access: whether files are copied or read from afar: ``auto``, ``stage`` or ``mount``.
+        cache: what each node's cache may hold: ``20GB``; half of what is free there when None.
     """
 
     retries: int = 0
@@ -60,6 +63,9 @@ class Options:
     runs: Path | None = None
     settings: Settings = field(default_factory=Settings)
     home_calling: str | None = None
+    policy: str | None = None
+    access: str | None = None
+    cache: str | None = None
 
 
 class _Core:
@@ -68,7 +74,8 @@ class _Core:
     def __init__(self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options) -> None:
         runs = options.runs or runs_directory(os.environ)
         self.sites = with_home_calling(sites_from(sites or ("local:",)), options.home_calling)
-        self.run = Run(self.sites, runs / new_name(time.time(), token()), settings=options.settings)
+        settings = moving(options.settings, options.policy, options.access, options.cache)
+        self.run = Run(self.sites, runs / new_name(time.time(), token()), settings=settings)
         facts = {"kind": "pool", "began": self.run.clock.wall(), "sites": list(sites), "argv": sys.argv[:1]}
         self.run.journal.set_run(facts | front_end_facts())
         self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))

@@ -52,7 +52,6 @@ class Cluster:
     boot_s: float = 45.0
     ask_every_s: float = 4.0
 
-
     def scaled(self, scale: float) -> Self:
         """A smaller cluster for an equally smaller load."""
         return replace(

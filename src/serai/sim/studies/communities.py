@@ -110,9 +110,7 @@ class Scene:
     def scaled(self, scale: float) -> Scene:
         """A smaller scene of the same shape: fewer machines and jobs, and as much less of what they share."""
         communities = {
-            name: replace(
-                one, machines=max(1, round(one.machines * scale)), store_bytes_s=one.store_bytes_s * scale
-            )
+            name: replace(one, machines=max(1, round(one.machines * scale)), store_bytes_s=one.store_bytes_s * scale)
             for name, one in self.communities.items()
         }
         kinds = tuple(

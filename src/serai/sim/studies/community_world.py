@@ -232,7 +232,9 @@ class CommunityWorld:
         self.outcome.ran[name] = self.outcome.ran.get(name, 0) + 1
         job = _Job(k, store, way, self._now, self._scene.chunks)
         self._server(job).asked_bytes_s += self._asks_bytes_s(job)
-        self._ends[store][id(job)] = self._now + self._kinds[k].million_instructions / self._scene.communities[store].mips
+        self._ends[store][id(job)] = (
+            self._now + self._kinds[k].million_instructions / self._scene.communities[store].mips
+        )
         self._read(job)
 
     def _server(self, job: _Job) -> _Server:

@@ -99,7 +99,8 @@ def mixed(seed: int, scale: float = 1.0) -> Load:
 
     def arrive(count: float, files: range, compute_s: float, begin_s: float, for_s: float) -> None:
         tasks.extend(
-            (begin_s + draw.random() * for_s, draw.choice(files), compute_s) for _ in range(max(1, round(count * scale)))
+            (begin_s + draw.random() * for_s, draw.choice(files), compute_s)
+            for _ in range(max(1, round(count * scale)))
         )
 
     arrive(60_000, some(6_000, 10_000_000), 0.050, 0.0, span_s)
