@@ -58,6 +58,7 @@ class Came:
 
     ad: dict[str, Any]
     took_s: float
+    files: list[int]  # catalogued ones that are there already
 
 
 @dataclass(slots=True)
@@ -117,6 +118,7 @@ class Carrier:
         self._came = threading.Event()
         self._ended = threading.Event()
         self._ad: dict[str, Any] | None = None
+        self._held: list[str] = []  # digests of its cache, which it tells before its ad
         self._trouble: str | None = None
         self._link: Link | None = None
         self._place: Place | None = None
@@ -305,9 +307,13 @@ class Carrier:
             self._tell(self, Beat(head, None if echo is None else self.heard_at - echo))
         elif op == wire.AD:
             self._ad = head
-            self._catalogue.came(self.spec.name, head)
-            self._tell(self, Came(head, self._clock.now() - self._began))  # before what is told of its cache
+            took_s = self._clock.now() - self._began
+            self._catalogue.came(
+                self.spec.name, head, self._held, lambda files: self._tell(self, Came(head, took_s, files))
+            )
             self._came.set()
+            if self._held:
+                self.meet()
         elif op in _ABOUT_FILES:
             self._about_files(op, lane, ident, head)
         else:
@@ -317,6 +323,8 @@ class Carrier:
         name, catalogue = self.spec.name, self._catalogue
         if op == wire.NEED:
             self._filler.ask(ident, lane)
+        elif op == wire.HOLDS and self._ad is None:
+            self._held += head.get("has", ())
         elif op == wire.HOLDS:
             catalogue.holds(name, head.get("has", ()), head.get("gone", ()))
             if head.get("has"):

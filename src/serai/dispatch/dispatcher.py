@@ -237,6 +237,8 @@ class Dispatcher:
             self._schedule.tell(ev.Heard(name, lanes, event.rtt_s), now)
         elif type(event) is Came:
             self._schedule.tell(self._roster.came(carrier, event, now), now)
+            if event.files:
+                self._schedule.tell(ev.Cached(name, event.files), now)
             self._record(name, event.ad)
         elif type(event) is Gone:
             self._lost(carrier, event, now)
