@@ -101,7 +101,7 @@ class Carrier:
     ) -> None:
         self.spec = spec
         self._catalogue = catalogue
-        self._filler = Filler(spec.name, catalogue, self._send)
+        self._filler = Filler(spec.name, catalogue, self._send_piece)
         self._sending = threading.Lock()  # one frame at a time, whoever sends it
         self._meets = False  # it was told to speak with its peers
         self.heard_at = self._began = clock.now()
@@ -232,8 +232,16 @@ class Carrier:
             self._ping()
 
     def _send_control(self) -> None:
-        while self._control:
-            self._send(self._control.popleft())
+        link = self._link
+        if link is not None and self._control:
+            with self._sending:  # in their order, whoever sends them
+                while self._control:
+                    link.send(self._control.popleft())
+
+    def _send_piece(self, frame: bytes) -> None:
+        """Send a piece of a file, behind what is short and waits."""
+        self._send_control()
+        self._send(frame)
 
     def _ping(self) -> None:
         now = self._clock.now()
