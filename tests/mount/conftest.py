@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.mount.mounting import Room
 from tests.store.conftest import start as start_store
 

@@ -60,8 +60,9 @@ class Habits:
         left = whole - end
         if run.expected and run.length <= run.expected:
             return max(0, min(run.start + run.expected - end, left))
-        if run.expected:  # it has proved longer
-            return min(max(FIRST, run.length - run.expected), MOST, left)
+        if run.expected:  # not much longer is no sign: the kernel itself reads ahead now more, now less
+            further = run.length - run.expected
+            return min(further, MOST, left) if further > run.expected // 2 else 0
         if run.start and run.length <= FIRST:
             return min(FIRST // 2, left)
         return min(max(FIRST, run.length // 2), MOST, left)

@@ -19,8 +19,8 @@ import stat
 import threading
 import time
 
-BLOCK = 1 << 16  # bytes
-PER_SEGMENT = 64
+BLOCK = 1 << 15  # bytes
+PER_SEGMENT = 128
 SEGMENT = BLOCK * PER_SEGMENT
 MOST_OPEN = 48  # segments
 MOST_HELD = 24 << 20  # bytes in memory
