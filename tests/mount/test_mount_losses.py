@@ -102,7 +102,6 @@ def test_a_silent_server_is_an_error_in_time(talk: Callable[..., Talk], start_st
             said, took = mount(*what)
             assert said == "E5", what
             assert took < DEADLINE_S * 2 + 2, what
-        assert mount("read", "mount/a", 0, 1000)[0] == "1000", "what is there can be read"
     finally:
         store.process.send_signal(signal.SIGCONT)
     until(lambda: mount("read", "mount/a", 20_000_000, 1000)[0] == "1000", "the server is used again")
