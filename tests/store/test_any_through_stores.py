@@ -1,4 +1,4 @@
-"""``any://`` by way of an appliance that the adverts tell of, and on by ssh when it has gone: real sshd, real appliance."""
+"""``any://`` by an appliance that the adverts tell of, and by ssh when it has gone: real sshd, real appliance."""
 
 from __future__ import annotations
 
