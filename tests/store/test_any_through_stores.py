@@ -16,7 +16,7 @@ from serai.access.filesystems import choosing
 from serai.access.filesystems.anywhere import AnyFileSystem, decide
 from serai.access.filesystems.local import LocalFiles
 from serai.access.filesystems.store import StoreFileSystem
-from serai.access.stores import wire
+from serai.access.stores import beside, wire
 from serai.access.stores.nearby import appliances_of
 from serai.cli.look import explain
 from serai.describe.host import HostFacts
@@ -45,6 +45,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     one = Store(tmp_path / "served", tmp_path / "config", "--adverts", adverts, "--name", "nestore.lab")
     facts = HostFacts(platform.node(), "another boot", "me", 1, "/home/me")
     monkeypatch.setattr(LocalFiles, "host_facts", lambda _: facts)
+    monkeypatch.setattr(beside, "VALID_S", 0.0)  # that it has ended is to be seen at once
     until(lambda: choosing._appliances(platform.node()), "the ad is published")
     choosing.forget_all()
     yield one
