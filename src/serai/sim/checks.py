@@ -194,9 +194,7 @@ def sanity(schedule: Schedule, now: float) -> None:
         must(schedule.nodes.get(bundle.node.name) is bundle.node, "a bundle on a node that is gone:", number)
         must(bundle in bundle.node.lanes[bundle.lane], "a bundle on no lane:", number)
     for work in schedule.works.values():
-        waiting = sum(
-            task.work is work and task.where in {Where.QUEUE, Where.PICKY} for task in schedule.tasks.values()
-        )
+        waiting = sum(task.work is work and task.where in Where.WAITING for task in schedule.tasks.values())
         must(work.waiting == waiting, "the number that waits:", work.id, work.waiting, waiting)
         must(work.fit <= schedule.nodes.keys(), "a fit node is gone:", work.id)
         _check_progress(schedule, work, now)
@@ -207,7 +205,8 @@ def _check_queues(schedule: Schedule) -> None:
     places: Counter[int] = Counter()
     copies: set[int] = set()
     for work in schedule.works.values():
-        for queue in (work.queue, work.picky, [ident for _, ident in work.delayed]):
+        files = work.files or ()
+        for queue in (work.queue, work.picky, [ident for _, ident in work.delayed], files):
             for ident in queue:
                 if ident in live:
                     places[ident] += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from serai.match.movement import Access, Policy
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -136,6 +138,13 @@ class NodeDown:
 
 
 @dataclass(slots=True)
+class Leaving:
+    """A node will go away: it is given nothing new, and what only it has is copied to others first."""
+
+    node: str
+
+
+@dataclass(slots=True)
 class LaneDown:
     """A lane's process ended; its node will start another.
 
@@ -166,6 +175,19 @@ class Probed:
 
     node: str
     software: Mapping[str, bool]
+
+
+@dataclass(slots=True)
+class Advertised:
+    """The ads of stores are others.
+
+    Attributes:
+        stores: attributes by name; None for one that is gone.
+        nearest: the stores that were found nearest to nodes, by node.
+    """
+
+    stores: Mapping[str, Mapping[str, Any] | None]
+    nearest: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -205,7 +227,7 @@ class Tick:
 
 Event = (
     WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
-    | FilesAdded | Cached | Evicted | Moved
+    | FilesAdded | Cached | Evicted | Moved | Leaving | Advertised
 )  # fmt: skip
 
 
@@ -337,6 +359,11 @@ class Limits:
         copies: attempts at a task at one time.
         losses: executors that a task may lose before it is held to be the reason.
         elsewhere: attempts on further nodes after a node could not store an input or an output.
+        policy: how the place of data counts.
+        access: the ways that tasks may come to what they read; only nodes whose ad has ``mount`` read from afar.
+        transfers: nodes that fetch from one source at a time.
+        replicas: copies of a file that `Policy.GOOD_CACHE_COMPUTE` makes while the pool is busy.
+        busy_share: of all lanes: with more of them in use the pool is busy.
     """
 
     bundle_s: float = 0.1
@@ -346,6 +373,11 @@ class Limits:
     copies: int = 3
     losses: int = 3
     elsewhere: int = 2
+    policy: Policy = Policy.AUTO
+    access: Access = Access.AUTO
+    transfers: int = 8
+    replicas: int = 4
+    busy_share: float = 0.9
 
 
 @dataclass(slots=True)

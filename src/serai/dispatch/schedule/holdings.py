@@ -1,22 +1,64 @@
-"""What the schedule knows of files: how large they are, who has them, and how each comes to a node."""
+"""What the schedule knows of files: how large they are, who has them, and what is on its way to whom.
+
+A file that a node was told to fetch counts as there for the tasks that follow, so that they go where it comes to; as a
+source it counts only once the node has said that it has it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from serai.match.movement import Move, Way
+from serai.match.movement import Access, Links, Move, Price, Way, cheapest, read_price, stage_price
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+SOURCES_LOOKED_AT = 8  # holders of a file that are compared for one transfer
+ORIGIN = ""
+
+
+class Watcher(Protocol):
+    """Who wants to know where some files are."""
+
+    def gained(self, node: str, file: int) -> None:
+        """A node has a file, or soon will."""
+        ...
+
+    def lost(self, node: str, file: int) -> None:
+        """A node has a file no longer, nor will."""
+        ...
+
+
+class Coming:
+    """A file on its way to a node: from where, for how many bundles, and whether its source is known to serve it."""
+
+    __slots__ = ("bundles", "counted", "source")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.bundles = 0
+        self.counted = True
+
 
 class Holdings:
-    """The files that tasks read, and the nodes that have them."""
+    """The files that tasks read, the nodes that have them, and the transfers that were ordered.
 
-    def __init__(self) -> None:
+    Args:
+        transfers: nodes that fetch from one source at a time. What one node fetches from one source is one transfer.
+        peers: whether nodes may fetch from one another, and not only from the origin.
+    """
+
+    def __init__(self, transfers: int = 8, *, peers: bool = True) -> None:
+        self.links = Links()
+        self.transfers = transfers
+        self.peers = peers
         self._sizes: dict[int, int] = {}
-        self._holders: dict[int, set[str]] = {}
-        self._held: dict[str, set[int]] = {}
+        self._holders: dict[int, set[str]] = {}  # nodes that have a file, or soon will
+        self._held: dict[str, dict[int, Coming | None]] = {}  # None: it is there
+        self._flows: dict[str, dict[str, int]] = {}  # source: files on their way, by node
+        self._watchers: dict[int, dict[Watcher, None]] = {}
+
+    # ---- what is told
 
     def add(self, files: Sequence[int], sizes: Sequence[int]) -> None:
         """Files are known; sizes are in bytes."""
@@ -24,33 +66,232 @@ class Holdings:
 
     def cached(self, node: str, files: Iterable[int]) -> None:
         """A node has files."""
-        held = self._held.setdefault(node, set())
-        for file in files:
-            held.add(file)
-            self._holders.setdefault(file, set()).add(node)
-
-    def evicted(self, node: str, files: Iterable[int]) -> None:
-        """A node has files no longer."""
-        held = self._held.get(node, set())
+        held = self._held.setdefault(node, {})
         for file in files:
             if file in held:
-                held.remove(file)
-                self._holders[file].discard(node)
+                coming = held[file]
+                held[file] = None
+                if coming is not None:
+                    self._end_flow(coming, node)
+            else:
+                held[file] = None
+                self._gained(node, file)
+
+    def evicted(self, node: str, files: Iterable[int]) -> None:
+        """A node has files no longer. One that was ordered since then still comes."""
+        held = self._held.get(node, {})
+        for file in files:
+            if file in held and held[file] is None:
+                del held[file]
+                self._lost(node, file)
 
     def gone(self, node: str) -> None:
         """A node is gone with all it had."""
-        self.evicted(node, list(self._held.get(node, ())))
-        self._held.pop(node, None)
+        held = self._held.pop(node, {})
+        for file, coming in held.items():
+            if coming is not None:
+                self._end_flow(coming, node)
+            self._lost(node, file)
+        for target in self._flows.pop(node, ()):  # who fetched from it goes on with another source by itself
+            for coming in self._held[target].values():
+                if coming is not None and coming.source == node:
+                    coming.source, coming.counted = ORIGIN, False
+        self.links.forget(node)
+
+    def _gained(self, node: str, file: int) -> None:
+        self._holders.setdefault(file, set()).add(node)
+        for watcher in self._watchers.get(file, ()):
+            watcher.gained(node, file)
+
+    def _lost(self, node: str, file: int) -> None:
+        holders = self._holders[file]
+        holders.discard(node)
+        if not holders:
+            del self._holders[file]
+        for watcher in self._watchers.get(file, ()):
+            watcher.lost(node, file)
+
+    # ---- who wants to know
+
+    def watch(self, file: int, watcher: Watcher) -> None:
+        """Tell somebody where a file comes to and where it goes from."""
+        self._watchers.setdefault(file, {})[watcher] = None
+
+    def unwatch(self, file: int, watcher: Watcher) -> None:
+        """Tell them no longer."""
+        watchers = self._watchers[file]
+        del watchers[watcher]
+        if not watchers:
+            del self._watchers[file]
+
+    def is_wanted(self, file: int) -> bool:
+        """Whether somebody waits for it."""
+        return file in self._watchers
+
+    # ---- looking
 
     def size(self, file: int) -> int:
-        """In bytes."""
-        return self._sizes[file]
+        """In bytes; 0 when nobody knows."""
+        return self._sizes.get(file, 0)
+
+    def has(self, node: str, file: int) -> bool:
+        """Whether a node has a file, or soon will."""
+        return file in self._held.get(node, ())
+
+    def there(self, node: str) -> dict[int, Coming | None]:
+        """What a node has, or soon will. For looking only."""
+        return self._held.get(node, {})
 
     def holders(self, file: int) -> frozenset[str]:
-        """The nodes that have a file."""
+        """The nodes that have a file, or soon will."""
         return frozenset(self._holders.get(file, ()))
 
-    def moves(self, node: str, files: Iterable[int]) -> list[Move]:
-        """How files come to a node, each once."""
-        held = self._held.get(node, set())
-        return [Move(file, Way.HERE if file in held else Way.STAGE) for file in dict.fromkeys(files)]
+    def homes(self, file: int) -> set[str]:
+        """As `holders`, without a copy: for looking only."""
+        return self._holders.get(file, NOBODY)
+
+    def sources(self, file: int) -> list[str]:
+        """The nodes that have said that they have a file."""
+        return [name for name in self._holders.get(file, ()) if self._held[name][file] is None]
+
+    def missing_bytes(self, node: str, files: Iterable[int]) -> int:
+        """How much of some files a node lacks."""
+        held, sizes = self._held.get(node, {}), self._sizes
+        return sum(sizes.get(file, 0) for file in files if file not in held)
+
+    def fetching_from(self, source: str) -> int:
+        """How many nodes fetch from a source now, as far as is known."""
+        return len(self._flows.get(source, ()))
+
+    # ---- prices and orders
+
+    def _is_open(self, source: str, node: str) -> bool:
+        flows = self._flows.get(source)
+        return flows is None or len(flows) < self.transfers or node in flows
+
+    def stage_price(self, node: str, file: int) -> Price | None:
+        """The best way to copy a file to a node; None while every source serves as many as it may."""
+        size, links = self._sizes.get(file, 0), self.links
+        best: Price | None = None
+        looked = 0
+        for source in self._holders.get(file, ()) if self.peers else ():
+            if source == node or self._held[source][file] is not None:
+                continue
+            looked += 1
+            if looked > SOURCES_LOOKED_AT:
+                break
+            if self._is_open(source, node):
+                price = stage_price(links, node, size, source, self._others(source, node))
+                if best is None or price.total_s < best.total_s:
+                    best = price
+        if self._is_open(ORIGIN, node):
+            price = stage_price(links, node, size, ORIGIN, self._others(ORIGIN, node))
+            if best is None or price.total_s < best.total_s:
+                best = price
+        return best
+
+    def origin_price(self, node: str, file: int) -> Price:
+        """What it costs to copy a file from its origin, however many do so."""
+        return stage_price(self.links, node, self._sizes.get(file, 0), ORIGIN, self._others(ORIGIN, node))
+
+    def _others(self, source: str, node: str) -> int:
+        flows = self._flows.get(source)
+        return 0 if flows is None else len(flows) - (node in flows)
+
+    def price(self, node: str, file: int, access: Access, fraction: float | None) -> Price | None:
+        """The cheapest way for a node to come to a file; None while every source serves as many as it may.
+
+        Args:
+            node: where it is read.
+            file: that is read.
+            access: the ways that the node offers.
+            fraction: of the file that is thought to be read; None when nobody knows.
+        """
+        held = self._held.get(node)
+        if held is not None and file in held:
+            coming = held[file]
+            return Price(Way.HERE) if coming is None else Price(Way.STAGE, coming.source)
+        stage = None if access is Access.MOUNT else self.stage_price(node, file)
+        if access is Access.STAGE or (access is Access.AUTO and fraction is None):
+            return stage
+        size = self._sizes.get(file, 0)
+        reads = [
+            read_price(
+                self.links, node, size, source, 1.0 if fraction is None else fraction, self._others(source, node)
+            )
+            for source in (*(self.sources(file)[:SOURCES_LOOKED_AT] if self.peers else ()), ORIGIN)
+        ]
+        return cheapest(reads if stage is None else [stage, *reads])
+
+    def fetch_s(self, node: str, files: Iterable[int], access: Access, fraction: float | None) -> float:
+        """What a node pays for what it lacks of some files; infinity while no source is open."""
+        total = 0.0
+        held = self._held.get(node, {})
+        for file in files:
+            if file not in held:
+                price = self.price(node, file, access, fraction)
+                if price is None:
+                    return float("inf")
+                total += price.total_s
+        return total
+
+    def order(self, node: str, files: Iterable[int], access: Access, fraction: float | None) -> list[Move]:
+        """How files come to a node, each once; what must be fetched is on its way from now on."""
+        moves = []
+        held = self._held.setdefault(node, {})
+        for file in dict.fromkeys(files):
+            if file in held:
+                coming = held[file]
+                if coming is None:
+                    moves.append(Move(file, Way.HERE))
+                else:
+                    coming.bundles += 1
+                    moves.append(Move(file, Way.STAGE, coming.source if self.serves(coming.source, file) else ORIGIN))
+                continue
+            price = self.price(node, file, access, fraction)
+            if price is None:  # who may not wait (a copy of a late task, one that is tried again) asks the origin
+                price = self.origin_price(node, file)
+            moves.append(Move(file, price.way, price.source, price.total_s))
+            if price.way == Way.STAGE:
+                self.expect(node, file, price.source).bundles += 1
+        return moves
+
+    def serves(self, source: str, file: int) -> bool:
+        """Whether a node has said that it has a file, and has not given it up since."""
+        held = self._held.get(source)
+        return held is not None and file in held and held[file] is None
+
+    def expect(self, node: str, file: int, source: str) -> Coming:
+        """A file is on its way to a node."""
+        coming = Coming(source)
+        self._held.setdefault(node, {})[file] = coming
+        flows = self._flows.setdefault(source, {})
+        flows[node] = flows.get(node, 0) + 1
+        self._gained(node, file)
+        return coming
+
+    def give_up(self, node: str, files: Iterable[int]) -> None:
+        """A bundle waits for files no longer: what is not there, and no other waits for, does not come."""
+        held = self._held.get(node, {})
+        for file in files:
+            coming = held.get(file)
+            if coming is None:
+                continue
+            coming.bundles -= 1
+            if coming.bundles <= 0:
+                del held[file]
+                self._end_flow(coming, node)
+                self._lost(node, file)
+
+    def _end_flow(self, coming: Coming, node: str) -> None:
+        if not coming.counted:
+            return
+        flows = self._flows[coming.source]
+        flows[node] -= 1
+        if not flows[node]:
+            del flows[node]
+            if not flows:
+                del self._flows[coming.source]
+
+
+NOBODY: set[str] = set()

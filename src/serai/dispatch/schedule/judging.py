@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
 from serai.dispatch.schedule import events as ev
-from serai.dispatch.schedule.records import Where
 
 if TYPE_CHECKING:
     import random
@@ -143,8 +141,7 @@ class Judging:
             return ev.Verdict.FAILED
         if elsewhere:
             task.avoid = (*task.avoid, node)
-        task.where = Where.DELAYED
-        heapq.heappush(task.work.delayed, (now + delay, task.id))
+        task.work.delay(task, now + delay)
         return ev.Verdict.AGAIN
 
     def _back_off(self, task: Task) -> float:

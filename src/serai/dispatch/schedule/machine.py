@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
 from serai.dispatch.schedule import events as ev
+from serai.dispatch.schedule.diffusion import Queue
 from serai.dispatch.schedule.holdings import Holdings
 from serai.dispatch.schedule.judging import Judging
+from serai.dispatch.schedule.leaving import Leaving
+from serai.dispatch.schedule.nearness import Nearness
 from serai.dispatch.schedule.placing import Placing
 from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
 from serai.match.feasible import why_not
+from serai.match.matching import Matching
+from serai.match.movement import Policy, Way
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
+
+    from serai.match.movement import Candidate, Move
 
 ASK_AGAIN_S = 10.0  # a probe that is not answered in this time is sent again
 
@@ -31,9 +38,12 @@ class Schedule:
         limits: its limits and times.
         random: where jitter comes from.
         first_bundle: the number of the first bundle; higher than any that the run had in an earlier life.
+        matching: answers for expressions of tasks and nodes.
     """
 
-    def __init__(self, limits: ev.Limits, random: random.Random, first_bundle: int = 1) -> None:
+    def __init__(
+        self, limits: ev.Limits, random: random.Random, first_bundle: int = 1, matching: Matching | None = None
+    ) -> None:
         self.limits = limits
         self._works: dict[int, Work] = {}
         self._tasks: dict[int, Task] = {}
@@ -47,7 +57,13 @@ class Schedule:
         self.done = 0
         self.failed = 0
         self.cancelled = 0
-        self.holdings = Holdings()
+        self.holdings = Holdings(limits.transfers, peers=limits.policy is not Policy.FIRST_AVAILABLE)
+        self.nearness: dict[int, Nearness] = {}  # of works whose tasks read files
+        self.busy: dict[int, Work] = {}  # works with tasks that wait, or will again; some others, too
+        self.lanes_there = 0
+        self.lanes_used = 0
+        self._leaving = Leaving(self)
+        self.matching = matching or Matching()
         self._placing = Placing(self)
         self._judging = Judging(self, random)
         self._handlers: dict[type, Callable[..., None]] = {
@@ -59,13 +75,15 @@ class Schedule:
             ev.LaneDown: self._lane_down,
             ev.Heard: self._heard,
             ev.Probed: self._probed,
+            ev.Advertised: self._advertised,
             ev.Report: self._judging.report,
             ev.Cancelled: self._cancel,
             ev.Tick: self._tick,
             ev.FilesAdded: lambda event, _now: self.holdings.add(event.files, event.sizes),
-            ev.Cached: lambda event, _now: self.holdings.cached(event.node, event.files),
-            ev.Evicted: lambda event, _now: self.holdings.evicted(event.node, event.files),
-            ev.Moved: lambda event, _now: self.holdings.cached(event.node, [event.file]),
+            ev.Cached: self._cached,
+            ev.Evicted: self._evicted,
+            ev.Moved: self._moved,
+            ev.Leaving: self._leaving.begin,
         }
 
     # ---- the two calls
@@ -76,6 +94,7 @@ class Schedule:
 
     def decide(self, now: float) -> list[ev.Action]:
         """Place what can be placed, and return all actions since the last call, in order."""
+        self._leaving.hand_over(now)
         self._placing.place(now)
         actions, self._actions = self._actions, []
         return actions
@@ -127,21 +146,60 @@ class Schedule:
             sites={site.name: (site.score.value, site.score.closed_until) for site in self._sites.values()},
         )
 
+    def explain_moves(self, task: int) -> list[Candidate]:
+        """What a task that has not ended would cost on each node that fits it, the cheapest first. Changes nothing."""
+        known = self._tasks.get(task)
+        if known is None:
+            return []
+        return self._nearness(known.work).explain(known)
+
+    def may_leave(self, node: str) -> bool:
+        """Whether a node that was told to go away has nothing to do any more, and nothing that only it has."""
+        return self._leaving.is_free(node)
+
     def wake_at(self, now: float) -> float:
         """When a `Tick` is wanted if nothing else happens."""
-        marks = [work.delayed[0][0] for work in self._works.values() if work.delayed]
-        if any(work.waiting for work in self._works.values()):
+        marks = [work.delayed[0][0] for work in self.busy.values() if work.delayed]
+        if any(work.waiting for work in self.busy.values()):
             marks += [site.score.closed_until for site in self._sites.values() if not site.score.is_open(now)]
+            marks.append(self._placing.look_at)
         if self._bundles:
             marks.append(self._placing.recall_at if self._placing.wants_recall else now + 1.0)
         if self._asked_at:
             marks.append(min(self._asked_at.values()) + ASK_AGAIN_S)
-        return max(now, min(marks, default=now + 60.0))
+        marks.append(self._leaving.wake_at())
+        marks.append(self.matching.look_at)
+        return max(now, min(*marks, now + 60.0))
+
+    # ---- files
+
+    def _cached(self, event: ev.Cached, now: float) -> None:
+        if event.node in self._nodes:
+            self.holdings.cached(event.node, event.files)
+            self._leaving.came(event.node, event.files)
+
+    def _evicted(self, event: ev.Evicted, now: float) -> None:
+        if event.node in self._nodes:
+            self.holdings.evicted(event.node, event.files)
+
+    def _moved(self, event: ev.Moved, now: float) -> None:
+        """A transfer has ended: its pair is known better now, and how much of its files a work reads."""
+        if event.node not in self._nodes:
+            return
+        self.holdings.links.learn(event.source, event.node, event.moved_bytes, event.took_s)
+        if event.read_bytes is None:
+            self.holdings.cached(event.node, (event.file,))
+            self._leaving.came(event.node, (event.file,))
+            return
+        work, size = self._works.get(event.work), self.holdings.size(event.file)
+        if work is not None and size:
+            seen = min(1.0, event.read_bytes / size)
+            work.fraction = seen if work.fraction is None else work.fraction + 0.3 * (seen - work.fraction)
 
     # ---- works and tasks
 
     def _work_added(self, event: ev.WorkAdded, now: float) -> None:
-        work = Work(event.work, event.needs, event.retry)
+        work = Work(event.work, event.needs, event.retry, busy=self.busy)
         self._works[event.work] = work
         for node in self._nodes.values():
             self.check_fit(work, node, now)
@@ -149,21 +207,36 @@ class Schedule:
     def _tasks_added(self, event: ev.TasksAdded, now: float) -> None:
         work = self._works[event.work]
         tasks = self._tasks
+        self.busy[work.id] = work
+        for ident in event.tasks:
+            tasks[ident] = Task(ident, work)
+        if event.inputs is not None:
+            self._nearness(work)
+            for ident, files in zip(event.tasks, event.inputs, strict=True):
+                tasks[ident].inputs = files
         if event.delay_s:
             for ident in event.tasks:
-                task = tasks[ident] = Task(ident, work)
-                task.where = Where.DELAYED
-                heapq.heappush(work.delayed, (now + event.delay_s, ident))
-            for ident, files in zip(event.tasks, event.inputs or (), strict=False):
-                tasks[ident].inputs = files
-            return
-        for ident in event.tasks:
-            task = tasks[ident] = Task(ident, work)
-            task.where = Where.QUEUE
-        for ident, files in zip(event.tasks, event.inputs or (), strict=False):
-            tasks[ident].inputs = files
-        work.queue.extend(event.tasks)
-        work.waiting += len(event.tasks)
+                work.delay(tasks[ident], now + event.delay_s)
+        elif event.inputs is not None:
+            for ident in event.tasks:
+                work.put(tasks[ident])
+        else:
+            for ident in event.tasks:
+                tasks[ident].where = Where.QUEUE
+            work.queue.extend(event.tasks)
+            work.waiting += len(event.tasks)
+
+    def _nearness(self, work: Work) -> Nearness:
+        """Prices for the tasks of a work, which may read files from now on."""
+        found = self.nearness.get(work.id)
+        if found is None:
+            limits = self.limits
+            found = self.nearness[work.id] = Nearness(self, work)
+            work.files = Queue(limits.policy, most_replicas=limits.replicas, holdings=self.holdings, around=found)
+            for name in work.fit:
+                work.files.add_node(name, lanes=self._nodes[name].slots)
+            self._placing.mind_files()
+        return found
 
     def _hurried(self, event: ev.Hurried, now: float) -> None:
         for ident in event.tasks:
@@ -201,26 +274,50 @@ class Schedule:
         node.ad["software"] = dict(event.ad.get("software", {}))
         node.lanes = [[] for _ in range(event.slots)]
         self._nodes[event.node] = node
+        self.lanes_there += event.slots
         for lane in range(event.slots):
-            site.idle[node.name, lane] = None
+            self.classify(node, lane)
+        self.matching.put_node(node.name, node.ad)
         for work in self._works.values():
             self.check_fit(work, node, now)
 
     def check_fit(self, work: Work, node: Node, now: float) -> None:
         """Decide whether a node can ever run a work; asks for what is not known."""
-        unknown = [name for name in work.needs.software if name not in node.ad["software"]]
+        programs = (*work.needs.software, *self.matching.software(work.needs))
+        unknown = [name for name in programs if name not in node.ad["software"]]
         fresh = tuple(name for name in unknown if name not in node.asked)
         if fresh:
             node.asked.update(fresh)
             self._asked_at[node.name] = now
             self.act(ev.Probe(node.name, fresh))
         reason = why_not(work.needs, node.ad, slots=node.slots, memory_bytes=node.memory_bytes)
+        if node.leaving:
+            reason = "it is about to go away"
+        fits = False
+        if not reason and not unknown:
+            answer = self.matching.judge(work.needs, node.name, now)
+            fits, reason = not answer.why, None if answer.for_now else answer.why
+            work.ranks[node.name] = answer.rank
         work.unfit.pop(node.name, None)
         work.fit.discard(node.name)
         if reason:
             work.unfit[node.name] = reason
-        elif not unknown:
+        elif fits:
             work.fit.add(node.name)
+        if not fits and node.held_for is work:
+            node.held_for = None
+            work.holds.discard(node.name)
+        work.settle(node)
+
+    def _match_again(self, now: float) -> None:
+        """Look again at all that may fit otherwise than it did: by the hour, by a store's ad."""
+        for work in self._works.values():
+            for node in self._nodes.values():
+                self.check_fit(work, node, now)
+
+    def _advertised(self, event: ev.Advertised, now: float) -> None:
+        if self.matching.put_stores(event.stores, event.nearest):
+            self._match_again(now)
 
     def _probed(self, event: ev.Probed, now: float) -> None:
         node = self._nodes.get(event.node)
@@ -229,6 +326,7 @@ class Schedule:
             node.asked.difference_update(event.software)
             if not node.asked:
                 self._asked_at.pop(node.name, None)
+            self.matching.put_node(node.name, node.ad)
             for work in self._works.values():
                 self.check_fit(work, node, now)
 
@@ -256,6 +354,9 @@ class Schedule:
             return
         self._asked_at.pop(node.name, None)
         self.holdings.gone(node.name)
+        self._leaving.gone(node.name)
+        self.lanes_there -= node.slots
+        self.matching.drop_node(node.name)
         site = node.site
         site.nodes -= 1
         site.score.fault(now)
@@ -268,7 +369,9 @@ class Schedule:
         for work in self._works.values():
             work.fit.discard(node.name)
             work.unfit.pop(node.name, None)
+            work.ranks.pop(node.name, None)
             work.holds.discard(node.name)
+            work.settle(node)
             self._send_picky_home(work)
 
     def _send_picky_home(self, work: Work) -> None:
@@ -331,20 +434,29 @@ class Schedule:
             task = self._tasks[ident]
             task.bundles = held if not task.bundles else (*task.bundles, number)
         site = node.site
-        if not node.lanes[lane]:
-            site.active += 1
+        used = len(bundle.borrowed) + (not node.lanes[lane])
+        site.active += used
+        self.lanes_used += used
         node.lanes[lane].append(bundle)
         for other in bundle.borrowed:
             node.lent[other] = bundle
-            site.active += 1
             site.idle.pop((node.name, other), None)
             site.thin.pop((node.name, other), None)
         node.memory_used += work.needs.memory_bytes
         if self.is_suspect(self._tasks[tasks[0]]):
             node.suspect = bundle
         self.classify(node, lane)
+        moves = self._order(bundle, tasks) if work.files is not None else ()
+        work.sent_at = work.sent_at or now
+        self.act(ev.Assign(number, node.name, lane, work.id, tasks, moves))
+
+    def _order(self, bundle: Bundle, tasks: list[int]) -> list[Move]:
+        """How the files that a bundle's tasks read come to its node."""
         files = [file for ident in tasks for file in self._tasks[ident].inputs]
-        self.act(ev.Assign(number, node.name, lane, work.id, tasks, self.holdings.moves(node.name, files)))
+        access = self._nearness(bundle.work).access(bundle.node.name)
+        moves = self.holdings.order(bundle.node.name, files, access, bundle.work.fraction)
+        bundle.coming = tuple(move.file for move in moves if move.way == Way.STAGE)
+        return moves
 
     def is_suspect(self, task: Task) -> bool:
         """Whether the next executor that a task loses is its last."""
@@ -359,8 +471,10 @@ class Schedule:
             return
         if not bundles:
             site.idle[key] = None
+            self._placing.has_idle(node)
         elif len(bundles) < self.limits.depth and bundles[0].work.needs.cores == 1 and node.suspect not in bundles:
             site.thin[key] = None
+            self._placing.has_thin(node)
 
     def close(self, bundle: Bundle) -> None:
         """Take a bundle off its lane."""
@@ -372,7 +486,11 @@ class Schedule:
         node.memory_used -= bundle.work.needs.memory_bytes
         if node.suspect is bundle:
             node.suspect = None
-        node.site.active -= len(bundle.borrowed) + (not node.lanes[bundle.lane])
+        used = len(bundle.borrowed) + (not node.lanes[bundle.lane])
+        node.site.active -= used
+        self.lanes_used -= used
+        if bundle.coming:
+            self.holdings.give_up(node.name, bundle.coming)
         for other in bundle.borrowed:
             node.lent.pop(other, None)
         if self._nodes.get(node.name) is node:
@@ -394,7 +512,7 @@ class Schedule:
     # ---- time
 
     def _tick(self, event: ev.Tick, now: float) -> None:
-        for work in self._works.values():
+        for work in self.busy.values():
             while work.delayed and work.delayed[0][0] <= now:
                 _, ident = heapq.heappop(work.delayed)
                 task = self._tasks.get(ident)
@@ -402,6 +520,8 @@ class Schedule:
                     task.where = Where.NONE
                     work.put(task)
         self._ask_again(now)
+        if self.matching.tick(now):
+            self._match_again(now)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
             self._placing.replicate(now)

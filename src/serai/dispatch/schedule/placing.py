@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from serai.dispatch.schedule import events as ev
 from serai.dispatch.schedule.bundles import bundle_size
+from serai.dispatch.schedule.preferring import best_first, leader
 from serai.dispatch.schedule.records import Where
+from serai.match.movement import Policy
 
 if TYPE_CHECKING:
     from serai.dispatch.schedule.machine import Schedule
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 RECALL_EVERY_S = 0.05
 LOOK = 64  # picky tasks looked at for one lane
+LOOK_AGAIN_S = 0.25  # tasks that wait for who has their files are offered to every free lane so often
+DECLINES = 8  # lanes that would rather wait, and are asked in between, at a time
 
 
 class Placing:
@@ -25,26 +30,76 @@ class Placing:
         self._turn = 0
         self.recall_at = 0.0
         self.wants_recall = False
+        self.look_at = float("inf")  # when every free lane is asked again, for tasks that wait for their files
+        self._looked_at = float("-inf")
+        # Sites, and nodes, that may have idle lanes, or lanes that run their last bundle; looked at when used.
+        self._idle_sites: dict[str, Site] = {}
+        self._thin_sites: dict[str, Site] = {}
+        self._idle: OrderedDict[str, None] = OrderedDict()
+        self._thin: OrderedDict[str, None] = OrderedDict()
+        self._freed: dict[str, None] = {}  # nodes whose lanes have changed since lanes were last given work
+        self._minds_files = False
+
+    def mind_files(self) -> None:
+        """There are tasks that read files from now on."""
+        if not self._minds_files:
+            self._minds_files = True
+            self._idle.update(dict.fromkeys(self._schedule.nodes))
+            self._thin.update(dict.fromkeys(self._schedule.nodes))
+
+    def has_idle(self, node: Node) -> None:
+        """A lane of a node has nothing to do."""
+        self._idle_sites[node.site.name] = node.site
+        if self._minds_files:
+            self._idle[node.name] = self._freed[node.name] = None
+
+    def has_thin(self, node: Node) -> None:
+        """A lane of a node runs its last bundle."""
+        self._thin_sites[node.site.name] = node.site
+        if self._minds_files:
+            self._thin[node.name] = self._freed[node.name] = None
 
     def place(self, now: float) -> None:
         """Fill idle lanes first, then give each lane its next bundle, then see to lanes that are left with nothing."""
-        works = [work for work in self._schedule.works.values() if work.waiting]
+        works = self._waiting()
+        self.look_at = float("inf")
         if works:
             self._turn += 1
             works = works[self._turn % len(works) :] + works[: self._turn % len(works)]
             # A wide work that gets its node lets go of others that were held for it, which then are free for the rest.
             holding = any(work.holds for work in works)
+            near = self._look(works, now)
             for thin in (False, False, True) if holding else (False, True):
-                self._fill(works, now, thin=thin)
+                if any(work.plain for work in works):
+                    self._fill(works, now, thin=thin)
+                elif near is not None:
+                    self._fill_near(works, near, now, thin=thin)
+        self._freed.clear()
         self._recall(now)
+
+    def _waiting(self) -> list[Work]:
+        """Works with tasks that wait; the others are looked at again when they have some."""
+        busy = self._schedule.busy
+        works = [work for work in busy.values() if work.waiting]
+        if len(works) < len(busy):
+            for work in [work for work in busy.values() if not work.waiting and not work.delayed]:
+                del busy[work.id]
+        return works
 
     def _fill(self, works: list[Work], now: float, *, thin: bool) -> None:
         if thin:
-            sites = [site for site in self._schedule.sites.values() if site.thin]
+            sites = [site for site in self._thin_sites.values() if site.thin]
+            self._thin_sites = {site.name: site for site in sites}
         else:
-            sites = [site for site in self._schedule.sites.values() if site.idle and site.active < site.score.allowed()]
+            sites = [site for site in self._idle_sites.values() if site.idle]
+            self._idle_sites = {site.name: site for site in sites}
+            sites = [site for site in sites if site.active < site.score.allowed()]
         if len(sites) > 1:
             sites.sort(key=lambda site: -site.score.value)
+        lead = leader(works)
+        if lead is not None:
+            self._fill_ranked(lead, [site for site in sites if site.score.is_open(now)], works, now, thin=thin)
+            return
         for site in sites:
             if site.score.is_open(now):
                 self._fill_site(site, works, now, thin=thin)
@@ -58,10 +113,85 @@ class Placing:
                 continue  # lent to a neighbour since
             if not thin and site.active >= site.score.allowed():
                 return
-            node = self._schedule.nodes[name]
-            for work in works:
-                if work.waiting and name in work.fit and self._offer(work, node, number, now, thin=thin):
+            if self._ask(works, self._schedule.nodes[name], number, now, thin=thin) and not any(
+                work.waiting for work in works
+            ):
+                return
+
+    def _ask(self, works: list[Work], node: Node, lane: int, now: float, *, thin: bool) -> bool:
+        """Offer a lane to works in turn; returns whether one of them took it."""
+        return any(
+            work.waiting and node.name in work.fit and self._offer(work, node, lane, now, thin=thin) for work in works
+        )
+
+    # ---- tasks that wait for who has their files
+
+    def _look(self, works: list[Work], now: float) -> list[str] | None:
+        """Nodes to ask first about tasks that read files: there is news of their files, or of their lanes."""
+        thoroughly = now >= self._looked_at + LOOK_AGAIN_S
+        stirred: dict[str, None] = {}
+        some = False
+        for work in works:
+            if work.files is not None and work.files.waiting:
+                some = True
+                self._schedule.nearness[work.id].refresh(now, thoroughly=thoroughly)
+                stirred.update(work.files.stirred)
+                work.files.stirred.clear()
+        if not some:
+            return None
+        if thoroughly:
+            self._looked_at = now
+            return [*stirred, *self._idle, *self._thin]
+        self.look_at = self._looked_at + LOOK_AGAIN_S
+        return [*stirred, *self._freed]
+
+    def _fill_near(self, works: list[Work], names: list[str], now: float, *, thin: bool) -> None:
+        """Ask the nodes for which there may be something, then some others in turn, while they take what there is."""
+        for name in names:
+            self._ask_node(works, name, now, thin=thin)
+        others = self._thin if thin else self._idle
+        declined = 0
+        for _ in range(len(others)):
+            if declined >= DECLINES or not any(work.waiting for work in works):
+                return
+            name = next(iter(others))
+            others.move_to_end(name)
+            declined += not self._ask_node(works, name, now, thin=thin)
+
+    def _ask_node(self, works: list[Work], name: str, now: float, *, thin: bool) -> bool:
+        """Offer every lane of a node that has room; returns whether one of them was taken."""
+        node = self._schedule.nodes.get(name)
+        lanes = () if node is None else node.site.thin if thin else node.site.idle
+        taken = found = False
+        if node is not None and node.site.score.is_open(now):
+            site = node.site
+            for lane in range(node.slots):
+                if (name, lane) not in lanes:
+                    continue
+                found = True
+                if not thin and site.active >= site.score.allowed():
                     break
+                if not self._ask(works, node, lane, now, thin=thin):
+                    break  # another lane of the same node would say the same
+                taken = True
+        elif node is not None:
+            found = True
+        if not found:
+            (self._thin if thin else self._idle).pop(name, None)
+        return taken
+
+    def _fill_ranked(self, lead: Work, sites: list[Site], works: list[Work], now: float, *, thin: bool) -> None:
+        """The same over all sites at once, the nodes first that a work wants most."""
+        for site, name, number in best_first(lead, sites, thin=thin):
+            if (name, number) not in (site.thin if thin else site.idle):
+                continue  # lent to a neighbour since
+            if not thin and site.active >= site.score.allowed():
+                continue
+            node = self._schedule.nodes[name]
+            if not any(
+                work.waiting and name in work.fit and self._offer(work, node, number, now, thin=thin) for work in works
+            ) and not any(work.waiting for work in works):
+                return
 
     def _offer(self, work: Work, node: Node, lane: int, now: float, *, thin: bool) -> bool:
         """Offer a lane to a work; returns whether it took it."""
@@ -88,7 +218,7 @@ class Placing:
 
     def _wants(self, work: Work, node: Node) -> bool:
         """Whether a work has a task that would go to a node, had it room."""
-        if work.queue:
+        if work.queue or (work.files is not None and work.files.choose(node.name) is not None):
             return True
         known = self._schedule.tasks
         some = (known.get(ident) for ident in islice(work.picky, LOOK))
@@ -120,6 +250,30 @@ class Placing:
             if task is not None and task.where == Where.QUEUE:
                 work.forget(task)
                 taken.append(ident)
+        if work.files is not None and work.files.waiting and len(taken) < size:
+            taken += self._take_files(work, node, size - len(taken))
+        return taken
+
+    def _take_files(self, work: Work, node: Node, size: int) -> list[int]:
+        """Take tasks that read what a node has, or what it should fetch; several when that holds none of them up."""
+        files, name = work.files, node.name
+        group = None if files is None else files.choose(name)
+        if files is None or group is None:
+            return []
+        nearness, known = self._schedule.nearness[work.id], self._schedule.tasks
+        left_s = self._schedule.limits.bundle_s - nearness.fetch_s(name, group.files)
+        taken = files.pop(group, size)
+        while len(taken) < size and files.waiting:
+            group = files.choose(name)
+            if group is None:
+                break
+            left_s -= nearness.fetch_s(name, group.files)
+            if left_s < 0:
+                break
+            taken += files.pop(group, size - len(taken))
+        for ident in taken:
+            known[ident].where = Where.NONE
+        work.waiting -= len(taken)
         return taken
 
     def _take_picky(self, work: Work, node: Node, size: int, *, thin: bool) -> list[int]:
@@ -157,9 +311,9 @@ class Placing:
         if self.wants_recall and now < self.recall_at and schedule.bundles:
             return  # it is looked at again then
         self.wants_recall = False
-        if not schedule.bundles or any(work.waiting and work.fit for work in schedule.works.values()):
+        if not schedule.bundles or any(work.plain and work.fit for work in schedule.busy.values()):
             return
-        idle = [site for site in schedule.sites.values() if site.idle and site.score.is_open(now)]
+        idle = [site for site in self._idle_sites.values() if site.idle and site.score.is_open(now)]
         spare = sum(min(len(site.idle), site.score.allowed() - site.active) for site in idle)
         if spare <= 0:
             return
@@ -178,10 +332,14 @@ class Placing:
     def _loaded(self, now: float, idle: set[str]) -> list[Bundle]:
         """Bundles with tasks that wait behind others, the longest wait first."""
         found = []
-        useful = {work.id for work in self._schedule.works.values() if not work.fit.isdisjoint(idle)}
+        useful: dict[int, bool] = {}
         for bundle in self._schedule.bundles.values():
             behind = len(bundle.left) > 1 or bundle.node.lanes[bundle.lane][0] is not bundle
-            if bundle.recalled or not bundle.left or not behind or bundle.work.id not in useful:
+            if bundle.recalled or not bundle.left or not behind:
+                continue
+            if bundle.work.id not in useful:
+                useful[bundle.work.id] = not bundle.work.fit.isdisjoint(idle)
+            if not useful[bundle.work.id] or not self._is_better_elsewhere(bundle, idle):
                 continue
             wait = bundle.work.estimate.mean_s * len(bundle.left)
             age = now - bundle.sent_at
@@ -192,12 +350,28 @@ class Placing:
         found.sort(key=lambda bundle: bundle.sent_at)
         return found
 
+    def _is_better_elsewhere(self, bundle: Bundle, idle: set[str]) -> bool:
+        """Whether an idle node would have what a bundle's tasks read before the bundle is through."""
+        schedule = self._schedule
+        nearness = schedule.nearness.get(bundle.work.id)
+        if nearness is None:
+            return True
+        if schedule.limits.policy is Policy.MAX_CACHE_HIT:
+            return False
+        last = schedule.tasks.get(next(reversed(bundle.left)))
+        others = (name for name in idle if name in bundle.work.fit and name != bundle.node.name)
+        return (
+            last is None
+            or not last.inputs
+            or any(nearness.is_worth(name, last.inputs, len(bundle.left)) for name in islice(others, 4))
+        )
+
     # ---- doubling
 
     def replicate(self, now: float) -> None:
         """Queue copies of tasks that wait on a node for too long (Swift): the first to start ends the others."""
         schedule, limits = self._schedule, self._schedule.limits
-        if not any(site.idle for site in schedule.sites.values()):
+        if not any(site.idle for site in self._idle_sites.values()):
             return
         for bundle in list(schedule.bundles.values()):
             if now - bundle.sent_at < limits.replicate_after_s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serai.describe.task import Needs
+    from serai.dispatch.schedule.diffusion import Queue
     from serai.dispatch.schedule.events import Retry
 
 
@@ -23,6 +25,9 @@ class Where:
     QUEUE = 1
     PICKY = 2
     DELAYED = 3
+    FILES = 4  # among those that read files
+
+    WAITING = (QUEUE, PICKY, FILES)
 
 
 class Task:
@@ -61,9 +66,14 @@ class Work:
     estimate: Estimate = field(default_factory=Estimate)
     unfit: dict[str, str] = field(default_factory=dict)  # node: why it can never run this
     fit: set[str] = field(default_factory=set)  # nodes that can
+    ranks: dict[str, float] = field(default_factory=dict)  # how much it wants each of them, where it says so
 
     holds: set[str] = field(default_factory=set)  # nodes kept free for it
-    waiting: int = 0  # tasks that could be sent now: the living ones in the queue and among the picky
+    waiting: int = 0  # tasks that could be sent now: the living ones in the queue, among the picky and in files
+    files: Queue | None = None  # tasks that read files, from the first of them on
+    fraction: float | None = None  # of its inputs that tasks were seen to read from afar
+    sent_at: float = 0.0  # when the first bundle was sent
+    busy: dict[int, Work] = field(default_factory=dict)  # the schedule's: works with tasks that wait, or will again
 
     def put(self, task: Task, *, first: bool = False) -> None:
         """Let a task wait for a lane, unless it waits already."""
@@ -72,10 +82,15 @@ class Work:
         if self.avoids_all(task):
             task.avoid = ()  # whatever failed it, there is nowhere else
         picky = bool(task.avoid or task.bundles or task.losses)
+        self.waiting += 1
+        self.busy[self.id] = self
+        if task.inputs and self.files is not None and not picky:
+            task.where = Where.FILES
+            self.files.add(task.id, task.inputs, first=first)
+            return
         task.where = Where.PICKY if picky else Where.QUEUE
         queue = self.picky if picky else self.queue
         (queue.appendleft if first else queue.append)(task.id)
-        self.waiting += 1
 
     def avoids_all(self, task: Task) -> bool:
         """Whether a task avoids every node that is left."""
@@ -83,9 +98,31 @@ class Work:
 
     def forget(self, task: Task) -> None:
         """A task has ended: it waits no longer."""
-        if task.where in {Where.QUEUE, Where.PICKY}:
+        if task.where in Where.WAITING:
             self.waiting -= 1
+            if task.where == Where.FILES and self.files is not None:
+                self.files.withdraw(task.id, task.inputs)
         task.where = Where.NONE
+
+    def delay(self, task: Task, until: float) -> None:
+        """Let a task wait for a time."""
+        task.where = Where.DELAYED
+        heapq.heappush(self.delayed, (until, task.id))
+        self.busy[self.id] = self
+
+    @property
+    def plain(self) -> int:
+        """Tasks that wait and are not placed by what they read."""
+        return self.waiting if self.files is None else self.waiting - self.files.waiting
+
+    def settle(self, node: Node) -> None:
+        """Whether a node is fit has changed: those that read files learn it."""
+        if self.files is None or self.files.has_node(node.name) == (node.name in self.fit):
+            return
+        if node.name in self.fit:
+            self.files.add_node(node.name, lanes=node.slots)
+        else:
+            self.files.leave(node.name)
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +137,7 @@ class Bundle:
     left: dict[int, None]  # tasks that were not reported, in the order of running
     sent_at: float
     recalled: bool = False
+    coming: tuple[int, ...] = ()  # files that it waits for
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +157,7 @@ class Node:
     asked: set[str] = field(default_factory=set)  # programs it was asked about and has not told of
     suspect: Bundle | None = None  # the one bundle here whose task may have ended executors
     held_for: Work | None = None  # kept free until this work's many cores, or much memory, are there
+    leaving: bool = False  # it will go away, and is given nothing new
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Self
 
-__all__ = ["Cluster", "Node", "SharedFiles"]
+__all__ = ["MODERN", "Cluster", "Node", "SharedFiles"]
 
 GB = 1_000_000_000
 
@@ -40,14 +40,14 @@ class Cluster:
     nodes: int = 64
     slots: int = 2
     cache_bytes: int = 4 * GB
-    shared_bytes_s: float = 4.4e9 / 8
     link_bytes_s: float = 1e9 / 8
     window: int = 3200
 
-    disk_bytes_s: float = 50e6
+    shared_bytes_s: float = 4.45e9 / 8
+    disk_bytes_s: float = 44e6
     memory_bytes_s: float = 400e6
     memory_bytes: int = 1_600_000_000
-    peer_s: float = 0.5
+    peer_s: float = 0.58
     dispatch_s: float = 0.005
     boot_s: float = 45.0
     ask_every_s: float = 4.0
@@ -61,6 +61,11 @@ class Cluster:
             window=max(1, round(self.window * scale)),
             ask_every_s=self.ask_every_s / scale,
         )
+
+
+MODERN = Cluster(
+    shared_bytes_s=10e9 / 8, disk_bytes_s=1e9, memory_bytes_s=4e9, memory_bytes=8 * GB, peer_s=0.02, dispatch_s=0.002
+)  # nodes of today, whose disks are faster than their links
 
 
 class SharedFiles:

@@ -7,6 +7,7 @@ system or from other nodes); what is decided is decided by `serai.dispatch.sched
 from __future__ import annotations
 
 import heapq
+import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from serai.match.movement import Policy
 from serai.sim.studies.cluster import Cluster, Node, SharedFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serai.sim.studies.loads import Load
 
 __all__ = ["Moment", "Outcome", "World", "run"]
@@ -64,6 +67,7 @@ class Outcome:
         local: tasks whose file was on their node.
         peer: tasks whose file came from another node.
         missed: tasks whose file came from the shared file system.
+        waited_s: from when a task came until it ended, the mean.
         most_queued: tasks that waited at the worst moment.
         busy_slot_s: for which slots were taken.
         slot_s: for which slots were there.
@@ -79,6 +83,7 @@ class Outcome:
     local: int = 0
     peer: int = 0
     missed: int = 0
+    waited_s: float = 0.0
     most_queued: int = 0
     busy_slot_s: float = 0.0
     slot_s: float = 0.0
@@ -110,7 +115,8 @@ class World:
         self._caches = policy is not Policy.FIRST_AVAILABLE
         self._shared = SharedFiles(cluster)
         self._prices = Prices(task_s=cluster.dispatch_s)
-        self._queue = Queue(policy, slots=0, busy_share=BUSY, prices=self._prices)
+        self._queue = Queue(policy, prices=self._prices, around=self)
+        self._fetch_late_s = 0.0  # what a transfer takes beyond the time of the node's link
         self._nodes: dict[str, Node] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._outside: deque[int] = deque()  # tasks beyond the window
@@ -146,6 +152,30 @@ class World:
         self.outcome.completion_s = self._now
         return self.outcome
 
+    # ---- what the queue asks
+
+    def fetch_s(self, node: str, files: Sequence[int]) -> float:
+        """What a node pays for files that it may lack."""
+        there = self._nodes[node].cache
+        lacking = [self._sizes[file] for file in files if file not in there]
+        return sum(self._fetch_late_s + size / self._cluster.link_bytes_s for size in lacking)
+
+    def elsewhere_s(self, node: str, files: Sequence[int]) -> float:
+        """All nodes are equally far from the shared file system."""
+        return math.inf
+
+    def lane_s(self, node: str) -> float:
+        """What a node runs is short."""
+        return 0.0
+
+    def is_free(self, node: str) -> bool:
+        """Whether a node could take a task right now."""
+        return node in self._idle
+
+    def is_busy(self) -> bool:
+        """Whether `Policy.GOOD_CACHE_COMPUTE` waits for holders."""
+        return self._queue.running >= BUSY * len(self._nodes) * self._cluster.slots
+
     # ---- what happens
 
     def _arrives(self, task: int) -> None:
@@ -178,9 +208,8 @@ class World:
 
     def _joins(self, name: str) -> None:
         self._nodes[name] = Node(name, self._cluster)
-        self._queue.add_node(name)
+        self._queue.add_node(name, lanes=self._cluster.slots)
         self._idle[name] = None
-        self._queue.resize(len(self._nodes) * self._cluster.slots)
         self._fill(name)
 
     def _ends(self, name: str) -> None:
@@ -191,8 +220,12 @@ class World:
         self._fill(name)
         if self._queue.waiting and self._idle:
             # What a cache has given up may be for any node now; they are asked in turn.
-            other = next(iter(self._idle))
-            if not self._start(other):
+            for stirred in list(self._queue.stirred):
+                del self._queue.stirred[stirred]
+                if stirred in self._idle:
+                    self._start(stirred)
+            other = next(iter(self._idle), None)
+            if other is not None and not self._start(other):
                 self._idle.move_to_end(other)
             if not self._happenings:
                 for rest in list(self._idle):
@@ -219,29 +252,36 @@ class World:
         if self._caches and placed.file in node.cache:
             self._moment.local += 1
             read = node.read(placed.file, size, self._now)
-            self._prices.task_s += LEARNT * (read - self._now - self._prices.task_s)
+            self._learn_task(read - self._now + self._load.compute_s[placed.task])
         else:
             read = self._fetch(node, placed.file, size)
-            self._prices.fetch_s += LEARNT * (read - self._now - self._prices.fetch_s)
+            self._learn_fetch(size, read - self._now)
         end = read + self._load.compute_s[placed.task] + self._cluster.dispatch_s
         self.outcome.busy_slot_s += end - self._now
+        self.outcome.waited_s += (end - self._load.arrivals_s[placed.task]) / self._load.tasks
         node.free -= 1
         if not node.free:
             del self._idle[name]
         self._happens(end, name)
         return True
 
+    def _learn_task(self, took_s: float) -> None:
+        self._prices.task_s += LEARNT * (took_s - self._prices.task_s)
+
+    def _learn_fetch(self, size: int, took_s: float) -> None:
+        """The part that grows with size is that of the node's link; what is beyond it is latency and waiting."""
+        late_s = max(0.0, took_s - size / self._cluster.link_bytes_s)
+        self._fetch_late_s += LEARNT * (late_s - self._fetch_late_s)
+
     def _fetch(self, node: Node, file: int, size: int) -> float:
-        """Bring a file from where it is there soonest; returns when."""
+        """Bring a file from another node, else from the shared file system, as the source did; returns when."""
         now = self._now
         holders = [self._nodes[name] for name in self._queue.holders(file) if name != node.name] if self._caches else []
         holder = min(holders, key=lambda one: (one.out_free_s, one.name), default=None)
         if holder is not None and file in holder.cache:
             begin = max(now, holder.cache[file])
-            soonest = node.peer_would_take_s(holder, size, begin)
-            if soonest <= self._shared.would_take_s(node, size, now):
-                self._moment.peer += 1
-                return self._keep(node, file, size, node.fetch(holder, size, begin))
+            self._moment.peer += 1
+            return self._keep(node, file, size, node.fetch(holder, size, begin))
         self._moment.missed += 1
         there = self._shared.read(node, size, now)
         return self._keep(node, file, size, there) if self._caches else there

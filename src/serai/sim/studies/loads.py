@@ -73,3 +73,42 @@ def rising(seed: int, scale: float = 1.0) -> Load:
     draw = random.Random(seed)  # noqa: S311 - a load is drawn, not a secret
     reads = [draw.randrange(files) for _ in range(tasks)]
     return Load("rising", arrivals, reads, [FILE_BYTES] * files, [COMPUTE_S] * tasks)
+
+
+def mixed(seed: int, scale: float = 1.0) -> Load:
+    """A load on which no rule for all tasks is right: each of four kinds wants another.
+
+    * Many short tasks over a working set that only all caches together hold: they should wait for their holders.
+    * Crowds on one file that has just appeared: it should spread at once, over more nodes than a bound allows.
+    * Long computations over small files: a node should never idle for the sake of a copy.
+    * Large files that are read again and again: another copy is seldom worth its time.
+
+    Args:
+        seed: of what is read and when.
+        scale: as of `rising`.
+    """
+    draw = random.Random(seed)  # noqa: S311 - a load is drawn, not a secret
+    sizes: list[int] = []
+    tasks: list[tuple[float, int, float]] = []
+    span_s = 600.0
+
+    def some(count: float, size: int) -> range:
+        first = len(sizes)
+        sizes.extend([size] * max(1, round(count * scale)))
+        return range(first, len(sizes))
+
+    def arrive(count: float, files: range, compute_s: float, begin_s: float, for_s: float) -> None:
+        tasks.extend(
+            (begin_s + draw.random() * for_s, draw.choice(files), compute_s)
+            for _ in range(max(1, round(count * scale)))
+        )
+
+    arrive(60_000, some(6_000, 10_000_000), 0.050, 0.0, span_s)
+    for burst in range(6):
+        arrive(3_000, some(1, 20_000_000), 0.500, 60.0 + burst * 90.0, 5.0)
+    arrive(6_000, some(2_000, 1_000_000), 4.0, 0.0, span_s)
+    arrive(40_000, some(300, 300_000_000), 0.050, 0.0, span_s)
+    tasks.sort()
+    return Load(
+        "mixed", [at for at, _, _ in tasks], [file for _, file, _ in tasks], sizes, [compute for _, _, compute in tasks]
+    )

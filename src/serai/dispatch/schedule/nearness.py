@@ -1,0 +1,128 @@
+"""What a queue of tasks that read files asks of the schedule: prices of transfers, waits for lanes, who is free."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from serai.dispatch.schedule.holdings import ORIGIN
+from serai.match.movement import Access, Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from serai.dispatch.schedule.machine import Schedule
+    from serai.dispatch.schedule.records import Task, Work
+    from serai.match.movement import Price
+
+LEAST_TASK_S = 0.05  # how long a task is thought to take before any has ended
+LANES_LOOKED_AT = 4
+NEAREST = 4  # nodes that are nearest to the origin, kept for comparison
+MUCH_FARTHER = 2.0  # a node whose rate from the origin is so many times lower is compared with those
+
+
+class Nearness:
+    """Answers for the queue of one work.
+
+    Args:
+        schedule: whose nodes and files these are.
+        work: whose tasks read them.
+    """
+
+    def __init__(self, schedule: Schedule, work: Work) -> None:
+        self._schedule = schedule
+        self._work = work
+        self._now = 0.0
+        self._nearest: list[str] = []
+        self._best_rate = 0.0
+
+    def refresh(self, now: float, *, thoroughly: bool) -> None:
+        """Take in the time, and what was learnt since; thoroughly looks at every node."""
+        self._now = now
+        work = self._work
+        if work.files is not None:
+            known = work.estimate.mean_s
+            unknown = max(LEAST_TASK_S, now - work.sent_at if work.sent_at else 0.0)
+            work.files.prices.task_s = known if known >= 0 else unknown
+        if thoroughly:
+            links = self._schedule.holdings.links
+            rated = sorted(((links.rate_bytes_s(ORIGIN, name), name) for name in work.fit), reverse=True)[:NEAREST]
+            self._nearest = [name for _, name in rated]
+            self._best_rate = rated[0][0] if rated else 0.0
+
+    def access(self, node: str) -> Access:
+        """The ways that a node offers."""
+        access = self._schedule.limits.access
+        if access is Access.STAGE or not self._schedule.nodes[node].ad.get("mount"):
+            return Access.STAGE
+        return access
+
+    def fetch_s(self, node: str, files: Sequence[int]) -> float:
+        """See `Surroundings`."""
+        return self._schedule.holdings.fetch_s(node, files, self.access(node), self._work.fraction)
+
+    def elsewhere_s(self, node: str, files: Sequence[int]) -> float:
+        """See `Surroundings`: only for a node that is much farther from the origin than others."""
+        schedule, work = self._schedule, self._work
+        links = schedule.holdings.links
+        if work.files is None or links.rate_bytes_s(ORIGIN, node) * MUCH_FARTHER > self._best_rate:
+            return float("inf")
+        lanes = sum(len(schedule.nodes[name].lanes) for name in self._nearest if name in schedule.nodes)
+        backlog_s = work.waiting * work.files.prices.task_s / max(1, lanes)
+        return min(
+            (
+                self.lane_s(name) + backlog_s + self.fetch_s(name, files)
+                for name in self._nearest
+                if name != node and name in work.fit
+            ),
+            default=float("inf"),
+        )
+
+    def lane_s(self, node: str) -> float:
+        """See `Surroundings`. What runs for a time already is thought to run for as long again."""
+        there = self._schedule.nodes[node]
+        closed_s = max(0.0, there.site.score.closed_until - self._now)
+        shortest = float("inf")
+        for held in islice(there.lanes, LANES_LOOKED_AT):
+            if not held:
+                return closed_s
+            first = held[0]
+            mean_s = first.work.estimate.mean_s
+            left_s = mean_s * len(first.left) if mean_s >= 0 else self._now - first.sent_at
+            shortest = min(shortest, left_s if first.work is not self._work else 0.0)
+        return max(closed_s, shortest)
+
+    def is_free(self, node: str) -> bool:
+        """See `Surroundings`."""
+        there = self._schedule.nodes[node]
+        return any(not held and lane not in there.lent for lane, held in enumerate(there.lanes))
+
+    def is_busy(self) -> bool:
+        """See `Surroundings`."""
+        schedule = self._schedule
+        return schedule.lanes_used >= schedule.limits.busy_share * schedule.lanes_there
+
+    def is_worth(self, node: str, files: Sequence[int], others: int) -> bool:
+        """Whether a node would have some files before another has come to that many tasks that wait on it."""
+        work = self._work
+        wait_s = others * work.files.prices.task_s if work.files is not None else 0.0
+        return self.fetch_s(node, files) < wait_s
+
+    def explain(self, task: Task) -> list[Candidate]:
+        """What a task would cost on each node that fits it, the cheapest first."""
+        found = [Candidate(name, self._wait_s(name, task), self._prices(name, task)) for name in self._work.fit]
+        return sorted(found, key=lambda candidate: (candidate.total_s, candidate.node))
+
+    def _prices(self, node: str, task: Task) -> dict[int, Price]:
+        holdings, access, fraction = self._schedule.holdings, self.access(node), self._work.fraction
+        return {
+            file: holdings.price(node, file, access, fraction) or holdings.origin_price(node, file)
+            for file in dict.fromkeys(task.inputs)
+        }
+
+    def _wait_s(self, node: str, task: Task) -> float:
+        files = self._work.files
+        wait_s = self.lane_s(node)
+        if files is not None and files.waiting and all(self._schedule.holdings.has(node, file) for file in task.inputs):
+            wait_s += files.turn_s(node)
+        return wait_s
