@@ -37,10 +37,13 @@ COMMANDS = {
     "mkdir": ("serai.cli.filing.files", "mkdir", "Make directories."),
     "stat": ("serai.cli.filing.files", "stat", "Show what is known of files."),
     "du": ("serai.cli.filing.files", "du", "Sum up the sizes of files."),
+    "mount": ("serai.cli.mount", "mount", "Show what is anywhere as files here, to one command or to all."),
     "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
     "store": ("serai.cli.appliance.store", "store", "Serve a directory as a storage appliance; its lots and tokens."),
+    "nodes": ("serai.cli.discovery.nodes", "nodes", "List nodes and stores that are there, by what they have."),
     "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
     "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
+    "study": ("serai.cli.study.command", "study", "Repeat the published experiments; replay traces."),
     "lab": ("serai.cli.lab", "lab", "Real Linux hosts on this machine, for trying pools."),
 }
 

@@ -64,6 +64,7 @@ class Dispatcher:
         self._settling = Settling(journal, landing, self._owners, clock)
         self._beats: dict[str, Any] = {}
         self._beats_at = 0.0
+        self.last_beats: dict[str, Mapping[str, Any]] = {}
         self._stop = False
         self._snapshot_at = float("-inf")
         self.nodes_now: tuple[NodeNow, ...] = ()
@@ -233,7 +234,7 @@ class Dispatcher:
         elif type(event) is Beat:
             lanes = {int(lane): (now_[0], now_[1]) for lane, now_ in event.head.get("lanes", {}).items()}
             if "lanes" in event.head:
-                self._beats[name] = event.head
+                self._beats[name] = self.last_beats[name] = event.head
             self._schedule.tell(ev.Heard(name, lanes, event.rtt_s), now)
         elif type(event) is Came:
             self._schedule.tell(self._roster.came(carrier, event, now), now)
@@ -247,6 +248,8 @@ class Dispatcher:
         elif type(event) is ev.Note:
             self._settling.note(event.text, name, event.task)
         else:
+            if type(event) is ev.Probed:
+                self._record(name, self._roster.probed(name, event.software))
             if type(event) is ev.LaneDown:
                 self._settling.note(event.why, name, 0)
             self._schedule.tell(event, now)
@@ -257,6 +260,7 @@ class Dispatcher:
         self._settling.note(str(event.error), name, 0)
         self._schedule.tell(ev.NodeDown(name, event.error.what), now)
         self._beats.pop(name, None)
+        self.last_beats.pop(name, None)
         self._record(name, None)
         if self._roster.members[name].hopeless:
             self._on_nothing_left(name)

@@ -111,6 +111,12 @@ class Roster:
         """What a node said at its last check-in."""
         return self._ads.get(name, {})
 
+    def probed(self, name: str, software: Mapping[str, bool]) -> dict[str, Any]:
+        """A node has told of programs; returns its ad as it is now. Others may be reading the one it was."""
+        ad = self.ad(name)
+        self._ads[name] = ad = {**ad, "software": {**ad.get("software", {}), **software}}
+        return ad
+
     def came(self, carrier: Carrier, event: Came, now: float) -> ev.NodeUp:
         """A node has checked in; returns what the schedule is told."""
         spec = carrier.spec
@@ -118,6 +124,7 @@ class Roster:
         ad = event.ad
         ad["slots"] = spec.slots or int(ad["cores"])
         ad["memory_bytes"] = spec.memory_bytes or int(ad.get("memory_bytes", 0))  # what tasks may use
+        ad.update(spec.declared)
         self._ads[spec.name] = ad
         return ev.NodeUp(spec.name, spec.site, ad["slots"], ad["memory_bytes"], ad)
 

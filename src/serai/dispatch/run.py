@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai.clock import SystemClock
+from serai.data.digests import Digests
 from serai.data.landing import Landing
+from serai.describe.ads.software import well_known
+from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
 from serai.dispatch.catalogue import Catalogue
-from serai.dispatch.digests import Digests
+from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
 from serai.dispatch.front_end import ENDED
@@ -26,6 +29,7 @@ from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.match.movement import Access, Policy
 from serai.pool.members import Patience
+from serai.pool.tasks import matching_of
 from serai.quantity import bytes_of
 from serai.session.home import state_directory
 from serai.travel.caching.replacement import LRU
@@ -56,6 +60,7 @@ class Settings:
     cache_bytes: int | None = None  # of each node's cache, where its site says nothing; None: half of what is free
     replacement: str = LRU
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
+    adverts: str | None = None  # where nodes are advertised, and stores found; see `open_adverts`; "" for nowhere
 
 
 def moving(settings: Settings, policy: str | None, access: str | None, cache: str | None) -> Settings:
@@ -129,6 +134,7 @@ class Run:
             "silence": settings.timing.silence_s,
             "keep": settings.keep_bytes,
             "cache": {"limit": settings.cache_bytes, "rule": settings.replacement},
+            "software": well_known(),
         }
         self._digests = Digests(state_directory(os.environ), self.clock.wall)
         self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
@@ -138,8 +144,12 @@ class Run:
         life = 1 if fresh else int(self.journal.run().get(LIVES, 1)) + 1
         self.journal.set_run({LIVES: life})
         random = randomness.Random(seed)  # noqa: S311 - jitter, not a secret
-        schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1)
+        matching = matching_of(self.name, stores_of(sites), self.clock)
+        schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1, matching=matching)
         self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
+        self.discovery = Discovery(
+            self.dispatcher, self.journal, self.name, settings.adverts, stores_of(sites), self.clock
+        )
         self._works = itertools.count(1)
         self._numbers = threading.Lock()
         self._next_task = 1
@@ -158,6 +168,7 @@ class Run:
         if self._home is not None:
             self._home.open()
         self.dispatcher.start()
+        self.discovery.start()
 
     def _tell(self, event: Event) -> None:
         self.dispatcher.tell(None, event)
@@ -190,6 +201,7 @@ class Run:
 
     def close(self, deadline_s: float = 15.0, *, finished: bool = False) -> None:
         """End everything the run has anywhere; says in the journal whether the run is finished."""
+        self.discovery.close()
         try:
             self.dispatcher.close(deadline_s)
         finally:
@@ -216,7 +228,7 @@ def expand(sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_
             if spec.name in names:
                 raise UsageError(f"two nodes are called {spec.name}", hint="name each host once, with slots=N for more")
             names.add(spec.name)
-            nodes.append((spec, engine))
+            nodes.append((replace(spec, declared=declared(site)), engine))
     if not nodes:
         raise UsageError("the pool has no nodes", hint="--on local: is this machine, --on ssh://HOST another one")
     return nodes

@@ -124,15 +124,16 @@ def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{folder}.{name}" for name in names)
 
 
-_AGENT = ("wire", "facts", "stage", "store", "lanes", "agent")
+_AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
 
-CACHING = ("peers", *_of("caching", ("replacement", "objects", "fetches")), "executor.needs")
+CACHING = ("peers", *_of("caching", ("replacement", "objects", "fetches", "needs")))
 
 EXECUTOR = Traveller(
     modules=(
         "frames",
         "processes",
-        *_of("executor", ("wire", "facts", "bundle", "capture", "stage", "store", "functions", "lane", "lanes")),
+        *_of("executor", ("wire", "devices", "reach", "facts", "bundle", "capture", "stage", "store")),
+        *_of("executor", ("functions", "lane", "lanes")),
         *CACHING,
         "executor.agent",
     ),

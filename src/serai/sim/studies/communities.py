@@ -1,8 +1,8 @@
 """The experiment of the communities: what is there, what is to be done, and the policies of the source.
 
 Thain, Bent, Arpaci-Dusseau, Arpaci-Dusseau and Livny, "Gathering at the Well: Creating Communities for Grid I/O"
-(2001): two communities, each around a store of its own; 300 jobs that each read 20 MB of a database of 300 MB, which lies
-at the store in Bologna. A policy says by ClassAds where a job may run and where it would rather, and what is done
+(2001): two communities, each around a store of its own; 300 jobs that each read 20 MB of a database of 300 MB, which
+lies at the store in Bologna. A policy says by ClassAds where a job may run and where it would rather, and what is done
 where its data is not.
 """
 
@@ -16,7 +16,7 @@ from serai.match.movement import Way
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AUTO", "MIXED_RULES", "RULES", "Community", "Kind", "Rule", "Scene", "mixed", "published"]
+__all__ = ["AUTO", "MIXED_RULES", "RULES", "UW", "Community", "Kind", "Rule", "Scene", "mixed", "published"]
 
 MB = 1_000_000
 WAN_BYTES_S = 10e6 / 8  # not in the source; at this rate the stage of the database takes four minutes

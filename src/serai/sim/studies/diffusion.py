@@ -7,6 +7,7 @@ system or from other nodes); what is decided is decided by `serai.dispatch.sched
 from __future__ import annotations
 
 import heapq
+import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from serai.match.movement import Policy
 from serai.sim.studies.cluster import Cluster, Node, SharedFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serai.sim.studies.loads import Load
 
 __all__ = ["Moment", "Outcome", "World", "run"]
@@ -111,8 +114,9 @@ class World:
         self._sizes = list(load.sizes)
         self._caches = policy is not Policy.FIRST_AVAILABLE
         self._shared = SharedFiles(cluster)
-        self._prices = Prices(task_s=cluster.dispatch_s, byte_s=1 / cluster.link_bytes_s, sizes=self._sizes)
-        self._queue = Queue(policy, slots=0, busy_share=BUSY, prices=self._prices)
+        self._prices = Prices(task_s=cluster.dispatch_s)
+        self._queue = Queue(policy, prices=self._prices, around=self)
+        self._fetch_late_s = 0.0  # what a transfer takes beyond the time of the node's link
         self._nodes: dict[str, Node] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._outside: deque[int] = deque()  # tasks beyond the window
@@ -148,6 +152,32 @@ class World:
         self.outcome.completion_s = self._now
         return self.outcome
 
+    # ---- what the queue asks
+
+    def fetch_s(self, node: str, files: Sequence[int]) -> float:
+        """What a node pays for files that it may lack."""
+        there, price_s = self._nodes[node].cache, 0.0
+        for file in files:
+            if file not in there:
+                price_s += self._fetch_late_s + self._sizes[file] / self._cluster.link_bytes_s
+        return price_s
+
+    def elsewhere_s(self, node: str, files: Sequence[int]) -> float:
+        """All nodes are equally far from the shared file system."""
+        return math.inf
+
+    def lane_s(self, node: str) -> float:
+        """What a node runs is short."""
+        return 0.0
+
+    def is_free(self, node: str) -> bool:
+        """Whether a node could take a task right now."""
+        return node in self._idle
+
+    def is_busy(self) -> bool:
+        """Whether `Policy.GOOD_CACHE_COMPUTE` waits for holders."""
+        return self._queue.running >= BUSY * len(self._nodes) * self._cluster.slots
+
     # ---- what happens
 
     def _arrives(self, task: int) -> None:
@@ -180,9 +210,8 @@ class World:
 
     def _joins(self, name: str) -> None:
         self._nodes[name] = Node(name, self._cluster)
-        self._queue.add_node(name)
+        self._queue.add_node(name, lanes=self._cluster.slots)
         self._idle[name] = None
-        self._queue.resize(len(self._nodes) * self._cluster.slots)
         self._fill(name)
 
     def _ends(self, name: str) -> None:
@@ -193,8 +222,12 @@ class World:
         self._fill(name)
         if self._queue.waiting and self._idle:
             # What a cache has given up may be for any node now; they are asked in turn.
-            other = next(iter(self._idle))
-            if not self._start(other):
+            for stirred in list(self._queue.stirred):
+                del self._queue.stirred[stirred]
+                if stirred in self._idle:
+                    self._start(stirred)
+            other = next(iter(self._idle), None)
+            if other is not None and not self._start(other):
                 self._idle.move_to_end(other)
             if not self._happenings:
                 for rest in list(self._idle):
@@ -221,7 +254,7 @@ class World:
         if self._caches and placed.file in node.cache:
             self._moment.local += 1
             read = node.read(placed.file, size, self._now)
-            self._learn_task(placed.file, read - self._now + self._load.compute_s[placed.task])
+            self._learn_task(read - self._now + self._load.compute_s[placed.task])
         else:
             read = self._fetch(node, placed.file, size)
             self._learn_fetch(size, read - self._now)
@@ -234,15 +267,13 @@ class World:
         self._happens(end, name)
         return True
 
-    def _learn_task(self, file: int, took_s: float) -> None:
-        prices = self._prices
-        prices.task_s += LEARNT * (took_s - prices.task_s)
-        prices.tasks_s[file] = took_s + (1 - LEARNT) * (prices.tasks_s.get(file, took_s) - took_s)
+    def _learn_task(self, took_s: float) -> None:
+        self._prices.task_s += LEARNT * (took_s - self._prices.task_s)
 
     def _learn_fetch(self, size: int, took_s: float) -> None:
         """The part that grows with size is that of the node's link; what is beyond it is latency and waiting."""
-        prices = self._prices
-        prices.fetch_s += LEARNT * (max(0.0, took_s - size * prices.byte_s) - prices.fetch_s)
+        late_s = max(0.0, took_s - size / self._cluster.link_bytes_s)
+        self._fetch_late_s += LEARNT * (late_s - self._fetch_late_s)
 
     def _fetch(self, node: Node, file: int, size: int) -> float:
         """Bring a file from another node, else from the shared file system, as the source did; returns when."""

@@ -16,6 +16,7 @@ import time
 from ..processes import adopt_orphans, end_descendants
 from . import facts, wire
 from .lanes import END_GRACE_S, LaneProcess
+from .reach import Reach
 from .stage import StageError, remove, words_of
 from .store import Spool, Store, frames_of, has_cache, is_left, left_by, make_base
 
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from .needs import Needs
+    from ..caching.needs import Needs
 
 CANCEL_GRACE_S = 8.0  # a lane that does not answer for so long after a cancellation is ended from outside
 STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread cannot see to that
 LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
-CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "executor.needs")
+CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.needs")
 LANE_SETUP = ("node", "run", "keep")
 
 
@@ -45,6 +46,7 @@ class Agent:
 
     def __init__(self, send: Callable[[bytes], object], sources: Mapping[str, str]) -> None:
         self._out = send
+        self._reach = Reach()
         self._sources = sources
         self._inbox: collections.deque[bytes | Callable[[], object] | None] = collections.deque()
         self._wake_r, self._wake_w = os.pipe()
@@ -222,7 +224,7 @@ class Agent:
     def _seldom(self, op: int, ident: int, frame: bytes) -> None:
         head = wire.unpack(frame)[3]
         if op == wire.PROBE:
-            self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+            self._probe(head)
         elif op == wire.DROP:
             self._inputs().drop(head["keys"])
         elif op == wire.FORGET:
@@ -238,6 +240,12 @@ class Agent:
             self._caching().meet(head)
         elif op == wire.SHARE:
             self._caching().share(head)
+
+    def _probe(self, head: dict[str, Any]) -> None:
+        if head["software"]:
+            self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+        if head.get("reach"):
+            self._reach.measure(head["reach"])
 
     def _caching(self) -> Needs:
         """What brings files to this node; its modules are loaded when the first is wanted."""
@@ -402,6 +410,8 @@ class Agent:
             "memory_free_bytes": facts.memory()[1],
             "disk_free_bytes": facts.disk_free(self._inputs().base),
         }
+        if self._reach.found:
+            head["reach"] = self._reach.found
         self._send(wire.BEAT, head=head)
         if self._needs is not None:
             self._needs.tell_changes()

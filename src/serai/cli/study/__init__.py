@@ -1,0 +1,1 @@
+"""`serai study`: the published experiments again, simulated and in the laboratory."""
