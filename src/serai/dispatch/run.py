@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai.clock import SystemClock
+from serai.data.digests import Digests
 from serai.data.landing import Landing
 from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
