@@ -18,7 +18,6 @@ from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
 from serai.dispatch.catalogue import Catalogue
-from serai.dispatch.digests import Digests
 from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
