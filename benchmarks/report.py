@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asked
 import sections
 from summary import RATES, Row, rows_of
 
@@ -34,6 +35,9 @@ TITLES = {
     "workers10": "Word count by ten workers on ssh hosts, their start included",
     "jobstarts": "Job starts of `/bin/true` on one ssh host, until all are done",
     "diffusion": "Many short tasks over few files, on laboratory hosts with slow links",
+    "decisions": "Decisions of the schedule, simulated",
+    "appliance": "Put and get over loopback: the appliance, nginx, a Chirp server",
+    "mount": "Reads through a mount",
     "copying": "Copies to and between laboratory hosts, whole processes",
 }
 WIDE = 20
@@ -73,6 +77,7 @@ def section(results: dict[str, Any]) -> str:
     where = f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['system']}"
     what = f"Linux {facts['kernel']}, Python {facts['python']}; load before {facts['load_before']}"
     lines = [f"### {TITLES[study]}", "", f"{results['date']}; {where}, {what}.{quick}", ""]
+    lines += asked.table(study, results["figures"])
     lines += sections.TABLES.get(study, queued_table if study == "queued" else table)(results)
     lines += [f"\nLeft out: {what}: {why}." for what, why in results["left_out"].items()]
     return "\n".join([*lines, ""])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import importlib
 import json
 import signal
 import subprocess
@@ -22,7 +23,7 @@ import report
 from catalogue import LEFT_OUT, RATES
 from peers.proctree import adopt_orphans
 from processes import end_descendants
-from studies import cold, copying, diffusion, hosts16, jobstarts, queued, rates, wordcount, workers10
+from studies import appliance, cold, copying, diffusion, hosts16, jobstarts, queued, rates, wordcount, workers10
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,18 @@ GROUPS = {
     "ssh": ("ssh-functions", "ssh-commands"),
     "all": (*RATES, "cold", "hosts16", "queued"),
 }
+
+
+def _named(module: str) -> Callable[[argparse.Namespace], list[dict[str, Any]]]:
+    """Return a study whose module is imported when it is asked for: it needs what others do without."""
+
+    def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+        figures: list[dict[str, Any]] = importlib.import_module(f"studies.{module}").study(arguments)
+        return figures
+
+    return study
+
+
 OTHERS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "cold": cold.study,
     "hosts16": hosts16.study,
@@ -42,6 +55,9 @@ OTHERS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "jobstarts": jobstarts.study,
     "workers10": workers10.study,
     "diffusion": diffusion.study,
+    "appliance": appliance.study,
+    "decisions": _named("decisions"),
+    "mount": _named("mount"),
 }
 
 
@@ -58,12 +74,15 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--kill", action="store_true", help="queued: kill -9 in the middle, then `serai resume`")
     parser.add_argument("--megabytes", default="200,1000", help="wordcount: sizes of the text (default: 200,1000)")
     parser.add_argument("--seed", type=int, default=1, help="wordcount: of the text (default: 1)")
-    parser.add_argument("--large-mb", type=int, default=1000, help="copying: size of the large file (default: 1000)")
+    parser.add_argument(
+        "--large-mb", type=int, default=1000, help="copying, appliance: size of the large file (default: 1000)"
+    )
     parser.add_argument("--small-files", type=int, default=10_000, help="copying: how many (default: 10,000)")
     parser.add_argument("--jobs", type=int, default=100, help="jobstarts: how many (default: 100)")
     parser.add_argument("--files", type=int, default=64, help="diffusion: how many (default: 64)")
     parser.add_argument("--size-mb", type=int, default=50, help="diffusion: of each file (default: 50)")
     parser.add_argument("--reads", type=int, default=20, help="diffusion: of each file (default: 20)")
+    parser.add_argument("--what", action="append", help="appliance: only these parts, as `put large`; may be repeated")
     parser.add_argument("--deadline-s", type=float, default=600, help="of one peer in one round (default: 600)")
     return parser.parse_args()
 

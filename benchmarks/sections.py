@@ -1,4 +1,4 @@
-"""Tables of the studies of data and of hosts: word counts, copies, job starts, ten workers. Pure.
+"""Tables of the studies of data and of hosts: word counts, copies, job starts, ten workers, diffusion, servers. Pure.
 
 Figures of one peer in one part of a study (a size, a route, a link) make a line, with medians over the rounds.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Figures = Sequence[Mapping[str, Any]]
 
 NO_FIGURE = "no figure"
+MANY = 1000  # from here on, a number is shown whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +230,62 @@ def diffusion(results: Mapping[str, Any]) -> list[str]:
     return text
 
 
+def _served_lines(figures: Figures) -> list[Line]:
+    return lines(figures, lambda figure: figure["what"], "wall_s")
+
+
+def appliance(results: Mapping[str, Any]) -> list[str]:
+    """Return a table for each way and size."""
+    text: list[str] = []
+    for part, every in _by_part(_served_lines(results["figures"])).items():
+        files = max((line.medians.get("files", 0) for line in every), default=0)
+        head = ["", "seconds (median)", "least to most", "MB/s", "files/s", "x chirp", "x nginx", "notes"]
+        chirp, nginx, rows = _best(every, "peer", "chirp"), _best(every, "peer", "nginx"), []
+        for line in every:
+            if line.main is None:
+                rows.append([_name(line), NO_FIGURE, *[""] * (len(head) - 3), line.note])
+                continue
+            cells = [_name(line), *_range(line.main, ".2f"), f"{line.medians['bytes'] / 1e6 / line.main[0]:,.0f}"]
+            cells += [f"{files / line.main[0]:,.0f}", _over(line, chirp), _over(line, nginx), line.note]
+            rows.append(cells)
+        text += [f"**{part}**:", "", *_table(head, rows)]
+    return text
+
+
+def _plain_lines(figures: Figures) -> list[Line]:
+    return lines(figures, lambda figure: figure.get("what", ""), "wall_s")
+
+
+def plain(results: Mapping[str, Any]) -> list[str]:
+    """Return a table for each part, with a column for each number that its figures have."""
+    text: list[str] = []
+    for part, every in _by_part(_plain_lines(results["figures"])).items():
+        names = dict.fromkeys(name for line in every for name in line.medians)
+        more = [name for name in names if name not in {"round", "wall_s"}]
+        head = ["", "seconds (median)", "least to most", *(name.replace("_", " ") for name in more), "notes"]
+        rows = []
+        for line in every:
+            main = [NO_FIGURE, ""] if line.main is None else _range(line.main, ".2f")
+            rows.append([_name(line), *main, *(_short(line.medians.get(name)) for name in more), line.note])
+        text += [*([f"**{part}**:", ""] if part else []), *_table(head, rows)]
+    return text
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= MANY else f"{value:,.3g}"
+
+
 TABLES = {
     "wordcount": wordcount,
     "copying": copying,
     "jobstarts": jobstarts,
     "workers10": workers10,
     "diffusion": diffusion,
+    "appliance": appliance,
+    "decisions": plain,
+    "mount": plain,
 }
 LINES = {
     "wordcount": _count_lines,
@@ -242,6 +293,9 @@ LINES = {
     "jobstarts": _job_lines,
     "workers10": _worker_lines,
     "diffusion": _diffusion_lines,
+    "appliance": _served_lines,
+    "decisions": _plain_lines,
+    "mount": _plain_lines,
 }
 
 

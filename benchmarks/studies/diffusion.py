@@ -162,6 +162,8 @@ def made(count: int, megabytes: int, reads: int) -> Work:
 
 def figures(scratch: Path, own_ssh: Path, work: Work, rounds: int, only: str) -> Iterator[dict[str, Any]]:
     """Take every contestant in turn."""
+    from serai.errors import SeraiError  # noqa: PLC0415 - so that its absence is a figure's error
+
     sums = {of_cksum: work.sums(of_cksum=of_cksum) for of_cksum in (False, True)}  # and all files are in memory
     for turn in range(rounds):
         for way in WAYS:
@@ -173,7 +175,11 @@ def figures(scratch: Path, own_ssh: Path, work: Work, rounds: int, only: str) ->
             figure |= {"size_bytes": work.size_bytes, "least_bytes": len(work.files) * work.size_bytes}
             wanted = sums[way.env == ""]
             with tempfile.TemporaryDirectory(prefix="w", dir=scratch, ignore_cleanup_errors=True) as own:
-                yield figure | taken(way, Path(own), own_ssh, work, wanted)
+                try:
+                    told = taken(way, Path(own), own_ssh, work, wanted)
+                except (SeraiError, OSError, RuntimeError, subprocess.SubprocessError) as failed:  # the others go on
+                    told = {"error": str(failed)}
+                yield figure | told
 
 
 def taken(way: Way, own: Path, own_ssh: Path, work: Work, wanted: dict[str, str]) -> dict[str, Any]:

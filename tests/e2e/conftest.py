@@ -30,8 +30,11 @@ __all__ = ["lab_factory"]
 FRONT = Path(__file__).with_name("front.py")
 TIMING = {"beat_s": 0.3, "silence_s": 3.0, "check_in_s": 15.0}
 PATIENCE = {"first_s": 0.3, "most_s": 1.0, "tries": 4}
-# Whatever an agent starts has its arguments or its directory; sshd's own session processes are not counted.
-LEFT = "ls -d /tmp/serai-* 2>/dev/null; ps -eo user=,args= | grep -v -e '^root ' -e sshd -e 'ps -eo' || true"
+# Caches stay. Whatever an agent starts has its arguments or its directory; sshd's own processes are not counted.
+LEFT = (
+    "ls -d /tmp/serai-* 2>/dev/null | grep -v -e '-cache$';"
+    " ps -eo user=,args= | grep -v -e '^root ' -e sshd -e 'ps -eo' || true"
+)
 
 
 def until(condition: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:

@@ -11,13 +11,13 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.store.conftest import until
 
 from serai.access.filesystems.store import StoreFileSystem
 from serai.access.stores.bundles import bundle, unbundle
 from serai.access.stores.wire import Server, shared_wire
 from serai.data.transfer import Wishes, copy
 from serai.errors import SeraiError
-from tests.store.conftest import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def fs(store: Store) -> StoreFileSystem:
 
 
 def _tree(room: Path, count: int) -> dict[str, bytes]:
-    source = random.Random(count)
+    source = random.Random(count)  # noqa: S311 - data of a test
     found = {f"d{n % 3}/f{n}": source.randbytes(source.randrange(40_000)) for n in range(count)}
     for name, data in found.items():
         (room / name).parent.mkdir(parents=True, exist_ok=True)
@@ -123,10 +123,14 @@ def test_a_quota_holds_in_bundles(start: Callable[..., Store]) -> None:
     assert "No space" in os.strerror(told[3][1].errno or 0) if told[3][1] else False
 
 
+def _head(path: str, token: str, length: int) -> bytes:
+    lines = [f"PUT {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
 def test_a_long_body_that_breaks_off_leaves_nothing(store: Store) -> None:
     with socket.create_connection((store.host, store.port), timeout=10) as peer:
-        head = f"PUT /broken HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {store.token}\r\nContent-Length: 50000000\r\n\r\n"
-        peer.sendall(head.encode() + bytes(6_000_000))
+        peer.sendall(_head("/broken", store.token, 50_000_000) + bytes(6_000_000))
         until(lambda: os.listdir(store.room / ".serai/drafts"), "the draft is begun")
     until(lambda: not os.listdir(store.room / ".serai/drafts"), "the draft is gone")
     assert not (store.room / "broken").exists()
@@ -135,8 +139,7 @@ def test_a_long_body_that_breaks_off_leaves_nothing(store: Store) -> None:
 def test_a_server_that_ends_does_not_wait_for_a_silent_long_body(start: Callable[..., Store]) -> None:
     one = start()
     with socket.create_connection((one.host, one.port), timeout=10) as peer:
-        head = f"PUT /long HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {one.token}\r\nContent-Length: 9000000\r\n\r\n"
-        peer.sendall(head.encode() + bytes(5_000_000))
+        peer.sendall(_head("/long", one.token, 9_000_000) + bytes(5_000_000))
         until(lambda: os.listdir(one.room / ".serai/drafts"), "the draft is begun")
         ending = threading.Thread(target=one.stop)
         ending.start()
@@ -150,6 +153,6 @@ def test_a_server_that_ends_does_not_wait_for_a_silent_long_body(start: Callable
 def test_a_long_body_beyond_the_space_is_refused_and_told(start: Callable[..., Store]) -> None:
     small = start("--size", "5MB")
     fs = StoreFileSystem(small.host, small.port)
-    with pytest.raises((OSError, SeraiError), match="space|room|free"):
+    with pytest.raises((OSError, SeraiError), match=r"space|room|free"):
         fs.pipe_file("/big", bytes(8_000_000))
     assert not fs.exists("/big")

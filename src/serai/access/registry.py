@@ -14,7 +14,9 @@ from serai.errors import UsageError
 # scheme: ({capability: "module:name"}, what to install where it needs more than Serai itself)
 MEDIATORS: dict[str, tuple[dict[str, str], str]] = {
     "any": ({"files": "serai.access.filesystems.anywhere:AnyFileSystem"}, ""),
+    "chirp": ({"files": "serai.access.stores.chirp:ChirpFileSystem"}, ""),
     "local": ({"files": "serai.access.filesystems.local:LocalFiles", "jobs": "serai.access.jobs:local_jobs"}, ""),
+    "s3": ({"files": "serai.access.stores.objects:S3FileSystem"}, "pip install 'serai[s3]'"),
     "ssh": ({"files": "serai.access.filesystems.ssh:SshFileSystem", "jobs": "serai.access.jobs:ssh_jobs"}, ""),
     "store": ({"files": "serai.access.filesystems.store:StoreFileSystem"}, "pip install 'serai[store]'"),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from serai.apps.cargo import Packer
 from serai.apps.plan import Plan, decode, encode
+from serai.describe.places import path_here
 from serai.describe.task import Cause, Item, State
+from serai.dispatch.catalogue import Found, look
 from serai.dispatch.journal import CHUNK
 from serai.errors import MissingOutput, NeedsUnmet, NodeLost, SeraiError, TaskFailed, TimeLimitExceeded, TransferFailed
 
@@ -126,7 +130,11 @@ class Bag:
         self._held: set[int] = set()
         self._hold_s = 0.0
         self.work = run.next_work() if work is None else work
-        self._packer = Packer(plan, self.work, self._item, run.landing, self._fetcher)
+        self._brings: Fetcher | None = None
+        self._making = threading.Lock()  # several nodes' threads pack at a time
+        self._packer = Packer(plan, self.work, self._item, run.landing, self._fetcher, run.catalogue)
+        self._input_columns = plan.template().input_columns
+        self._catalogues = not run.in_place  # else every file is used where it lies
         self._has_outputs = bool(plan.template().outputs)
         if work is None:
             run.journal.add_work(self.work, "command", plan.describe())
@@ -136,7 +144,56 @@ class Bag:
         from serai.apps.fetching import Fetcher  # noqa: PLC0415 - inputs by URL are seldom
         from serai.apps.inputs import ssh_configs  # noqa: PLC0415 - the same
 
-        return Fetcher(ssh_configs(self._run.roster.specs.values()), self._run.clock)
+        with self._making:
+            if self._brings is None:
+                self._brings = Fetcher(ssh_configs(self._run.roster.specs.values()), self._run.clock)
+                self._run.catalogue.reader = self._brings.whole
+            return self._brings
+
+    # ---- the files that tasks read
+
+    def _catalogue(self, items: Iterable[Item]) -> None:
+        """Number the larger inputs of items, so that each comes to a node once. Looks at them: not in a hurry."""
+        catalogue, shared = self._run.catalogue, set(self.plan.shared)
+        found: list[Found] = []
+        urls: dict[str, None] = {}
+        seen: set[str] = set()
+        for path in itertools.chain.from_iterable(map(self._paths, items)):
+            if path in seen or path in shared:
+                continue
+            seen.add(path)
+            here = path_here(path)
+            if here is None:
+                if catalogue.number(path) is None:
+                    urls[path] = None
+            elif catalogue.number(whole := os.path.join(self.plan.cwd, here)) is None:
+                with contextlib.suppress(OSError):  # said when it is sent
+                    facts = look(whole)
+                    if facts is not None:
+                        found.append(Found(whole, *facts))
+        if urls:
+            found += self._fetcher().look(urls)
+        if found:
+            catalogue.add(found)
+
+    def _paths(self, item: Item) -> Iterator[str]:
+        yield from item.inputs
+        for name in self._input_columns:
+            if name in item.columns:
+                yield item.columns[name]
+
+    def _reads(self, chunk: _Chunk, tasks: Sequence[int]) -> list[tuple[int, ...]] | None:
+        """The catalogued files of tasks; None where none reads any."""
+        if not self._catalogues or chunk.items is None:
+            return None
+        number = self._run.catalogue.number
+        cwd = self.plan.cwd
+        found = []
+        for task in tasks:
+            paths = self._paths(self._decode(chunk, task))
+            origins = (path if (here := path_here(path)) is None else os.path.join(cwd, here) for path in paths)
+            found.append(tuple(one for origin in origins if (one := number(origin)) is not None))
+        return found if any(found) else None
 
     # ---- feeding
 
@@ -158,6 +215,8 @@ class Bag:
         first = self._run.reserve(len(batch))
         encoded = None if not any(map(_has_own, batch)) else [encode(item) for item in batch]
         self._run.journal.add_items(self.work, first, encoded, len(batch))
+        if self._catalogues:
+            self._catalogue(batch)
         with self._lock:
             self.total += len(batch)
             keep = encoded if self._backlog < WINDOW else None
@@ -190,6 +249,8 @@ class Bag:
         """Hand over what the journal has and has not seen end."""
         for first, work, count in self._run.journal.chunks():
             if work == self.work:
+                if self._catalogues:
+                    self._catalogue(map(decode, self._run.journal.items(first) or ()))
                 with self._lock:
                     self.total += count
                     self._waiting.append((first, count, None))
@@ -223,9 +284,11 @@ class Bag:
                     self._chunks[task] = chunk
                 self._backlog += len(tasks)
                 held = self._held.intersection(tasks)
-                self._run.dispatcher.submit_many(self.work, [task for task in tasks if task not in held])
+                fresh = [task for task in tasks if task not in held] if held else tasks
+                self._run.dispatcher.submit_many(self.work, fresh, inputs=self._reads(chunk, fresh))
                 if held:
-                    self._run.dispatcher.submit_many(self.work, sorted(held), self._hold_s)
+                    late = sorted(held)
+                    self._run.dispatcher.submit_many(self.work, late, self._hold_s, self._reads(chunk, late))
         self._room.notify_all()
 
     def is_resumed(self, held: Mapping[str, Sequence[int]], hold_s: float) -> None:

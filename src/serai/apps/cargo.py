@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import stat
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from serai.apps.plan import Plan
     from serai.data.landing import Landing
     from serai.describe.task import Item
+    from serai.dispatch.catalogue import Catalogue
     from serai.dispatch.ports import Place
     from serai.dispatch.schedule.events import Assign
 
@@ -39,6 +39,7 @@ class _Load:
     inputs: list[list[list[Any]]] = field(default_factory=list)
     outputs: list[list[str]] = field(default_factory=list)
     landing: list[list[list[str]]] = field(default_factory=list)
+    files: dict[int, None] = field(default_factory=dict)  # catalogued ones, each once
     ahead: Ahead | None = None  # inputs by URL that are opened before their turn
 
 
@@ -50,7 +51,8 @@ class Packer:
         work: its number.
         item: gives a task's item, None when the task was withdrawn.
         landing: where outputs will come home.
-        fetcher: makes what brings inputs by URL; asked once, and only if there are any.
+        fetcher: gives what brings inputs by URL; asked only if there are any.
+        catalogue: knows the files that are brought to a node once.
     """
 
     def __init__(
@@ -60,14 +62,14 @@ class Packer:
         item: Callable[[int], Item | None],
         landing: Landing,
         fetcher: Callable[[], Fetcher],
+        catalogue: Catalogue,
     ) -> None:
+        self._catalogue = catalogue
         self._plan = plan
         self._work = work
         self._item = item
         self._landing = landing
-        self._make_fetcher = fetcher
-        self._fetcher: Fetcher | None = None
-        self._making = threading.Lock()  # several nodes' threads pack at a time
+        self._fetcher = fetcher
         self._template = plan.template()
         self._places = plan.places()
         self._shared = [self._places.node_path(path) for path in plan.shared]
@@ -108,11 +110,17 @@ class Packer:
             if load.ahead is not None:
                 load.ahead.close()
         if load.tasks or not refused:
-            yield wire.pack(wire.RUN, assign.lane, assign.bundle, self._head(load))
+            yield from self._run_frames(load, assign, place)
         if refused:
             for task in refused:
                 self._landing.discard(assign.bundle, task)
             raise CargoRefused(refused)
+
+    def _run_frames(self, load: _Load, assign: Assign, place: Place) -> Iterator[bytes]:
+        if load.files:
+            head = self._catalogue.needs(place.spec.name, load.files, assign.moves)
+            yield wire.pack(wire.NEEDS, 0, assign.bundle, head)
+        yield wire.pack(wire.RUN, assign.lane, assign.bundle, self._head(load))
 
     def _pack(self, load: _Load, task: int, assign: Assign, place: Place) -> Iterator[bytes]:
         item = self._item(task)
@@ -178,10 +186,16 @@ class Packer:
         names |= {path: places.node_path(path) for path in columns.values()}
         laid: list[list[Any]] = []
         elsewhere: dict[str, str] = {}
+        files: dict[int, str] = {}
         for path, name in names.items():
             here = path_here(path)
             if self._is_shared(name):
                 continue  # it is there already, as a file that every task needs
+            number = self._number(path, here, place)
+            if number is not None:
+                files[number] = path
+                laid.append([{"file": number}, name])
+                continue
             if here is None:
                 elsewhere[path] = name
                 continue
@@ -208,6 +222,18 @@ class Packer:
         load.argv.append(argv)
         load.inputs.append(laid)
         load.outputs.append(there)
+        if files:
+            load.files |= dict.fromkeys(files)
+            place.reads.setdefault(assign.bundle, []).append((task, files))
+
+    def _number(self, path: str, here: str | None, place: Place) -> int | None:
+        """The number of an input that comes by the cache of a node; None for one that does not."""
+        if here is not None:
+            return self._catalogue.number_now(os.path.join(self._plan.cwd, here))
+        number = self._catalogue.number(path)
+        if number is not None and place.spec.name in self._catalogue.file(number).lies:
+            return None  # it is used there
+        return number
 
     # ---- by URL
 
@@ -227,8 +253,7 @@ class Packer:
         Raises:
             TransferFailed: one of them cannot be read; what came of them is dropped on the node.
         """
-        with self._making:
-            fetcher = self._fetcher = self._fetcher or self._make_fetcher()
+        fetcher = self._fetcher()
         if load.ahead is None:
             load.ahead = fetcher.ahead(self._urls_of(assign.tasks), place)
         keys: list[int] = []

@@ -11,8 +11,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serai.apps.inputs import opened
+from serai.apps.inputs import infos, opened
 from serai.describe.places import url_parts
+from serai.dispatch.catalogue import SMALLEST, Found
 from serai.errors import SeraiError, TransferFailed
 from serai.travel.executor.wire import CHUNK
 
@@ -93,7 +94,19 @@ class Fetcher:
         if self.is_known(url) and (path := self.path_on(url, place)) and _usable(path, place):
             yield Linked(path)
             return
-        begun: _Attempt | None = ahead.take(url)
+        yield from self._bring(url, place, ahead.take(url))
+
+    def whole(self, url: str) -> Iterator[bytes | None]:
+        """The bytes of a file, in pieces of at most `CHUNK`; now and then None: nothing has come for a while.
+
+        Raises:
+            TransferFailed: it cannot be read; it names the URL.
+        """
+        for event in self._bring(url, None, None):
+            if event is None or isinstance(event, bytes):
+                yield event
+
+    def _bring(self, url: str, place: Place | None, begun: _Attempt | None) -> Iterator[Linked | Opened | bytes | None]:
         host = _key(url)
         so_far = _SoFar()
         for pause_s in (*PAUSES_S, None):
@@ -144,6 +157,12 @@ class Fetcher:
         Raises:
             SeraiError, OSError: its host cannot be asked who it is.
         """
+        host = self._host(url)
+        if host is None or not host.is_of(place.ad):
+            return None
+        return self._path_at(url, host)
+
+    def _host(self, url: str) -> _Host | None:
         key = _key(url)
         if key[0] not in HOSTED:
             return None
@@ -153,12 +172,25 @@ class Fetcher:
             host = _host_of(url, self._configs)
             with self._lock:
                 self._hosts[key] = host
-        if host is None or not host.is_of(place.ad):
-            return None
+        return host
+
+    def _path_at(self, url: str, host: _Host) -> str:
         path = str(opened(url, self._configs)[1])
         return host.home + path[1:] if path.startswith("~") else path
 
-    def read(self, url: str, at: int) -> Generator[_Found | bytes]:
+    def look(self, urls: Iterable[str]) -> Iterator[Found]:
+        """What there is to know of files for the catalogue; of some, nothing: it is said when they are read."""
+        for url, info in infos(urls, self._configs):
+            size = info.get("size")
+            if info.get("type") != "file" or not isinstance(size, int) or int(info.get("mode") or 0) & 0o111:
+                continue
+            if size < SMALLEST:
+                continue
+            with contextlib.suppress(SeraiError, OSError):
+                host = self._host(url)
+                yield Found(url, size, _stamp(info), host, "" if host is None else self._path_at(url, host))
+
+    def read(self, url: str, at: int) -> Generator[_Facts | bytes]:
         """What is known of a file, and its bytes from an offset on, in pieces of at most `CHUNK`.
 
         Raises:
@@ -170,7 +202,7 @@ class Fetcher:
             raise IsADirectoryError(errno.EISDIR, "it is a directory")
         size = info.get("size")
         mode = int(info.get("mode") or 0o600) & 0o777
-        yield _Found(mode, _stamp(info))
+        yield _Facts(mode, _stamp(info))
         for piece in _pieces(filesystem, path, at):
             at += len(piece)
             if size is not None and at > size:
@@ -182,7 +214,7 @@ class Fetcher:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Facts:
     """A file as it was when it was opened."""
 
     mode: int
@@ -248,7 +280,7 @@ class _SoFar:
             if isinstance(event, bytes):
                 self.at += len(event)
                 yield event
-            elif not isinstance(event, _Found):
+            elif not isinstance(event, _Facts):
                 yield event
             elif self._stamp is None:
                 self._stamp = event.stamp
@@ -260,7 +292,7 @@ class _SoFar:
 class _Attempt:
     """One attempt at an input, on a thread of its own: a host that hangs holds up nobody who does not wait for it."""
 
-    def __init__(self, fetcher: Fetcher, url: str, place: Place, at: int) -> None:
+    def __init__(self, fetcher: Fetcher, url: str, place: Place | None, at: int) -> None:
         self._fetcher = fetcher
         self._url = url
         self._place = place
@@ -299,15 +331,16 @@ class _Attempt:
 
     def _run(self) -> None:
         try:
-            path = self._fetcher.path_on(self._url, self._place)
-            if path is not None and _usable(path, self._place):
-                self._put(Linked(path))
-                self._put(_END)
-                return
-            why = "" if path is None else self._place.not_here.get(path, "others could not be either")
+            why = ""
+            if self._place is not None and (path := self._fetcher.path_on(self._url, self._place)) is not None:
+                if _usable(path, self._place):
+                    self._put(Linked(path))
+                    self._put(_END)
+                    return
+                why = self._place.not_here.get(path, "others could not be either")
             with contextlib.closing(self._fetcher.read(self._url, self._at)) as events:
                 for event in events:
-                    if not self._put(_Found(event.mode, event.stamp, why) if isinstance(event, _Found) else event):
+                    if not self._put(_Facts(event.mode, event.stamp, why) if isinstance(event, _Facts) else event):
                         return
             self._put(_END)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for

@@ -151,6 +151,24 @@ def _check(urls: list[str], configs: Mapping[str, str]) -> None:
                 raise _directory(url)
 
 
+def infos(urls: Iterable[str], configs: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What file systems say of files; of many in one directory by listing that. Nothing of those that do not answer."""
+    folders: dict[tuple[str, str], list[str]] = {}
+    for url in dict.fromkeys(urls):
+        folders.setdefault(url_parts(url)[:2], []).append(url)
+    for group in folders.values():
+        known: dict[str, Mapping[str, Any]] = {}
+        for number, url in enumerate(group):
+            try:
+                filesystem, path = opened(url, configs)
+                if number == 0 and len(group) > ASKED_ONE_BY_ONE:
+                    parent = filesystem._parent(path)  # noqa: SLF001 - fsspec's own
+                    known = {str(one["name"]): one for one in filesystem.ls(parent, detail=True)}
+                yield url, known.get(path) or filesystem.info(path)
+            except Exception:  # noqa: BLE001 - whatever it is, it is said when the file is wanted
+                break
+
+
 def _listed(filesystem: Any, path: str) -> dict[str, str]:
     """What is in the directory of a path: {path: type}; nothing where it cannot be listed."""
     try:

@@ -42,6 +42,10 @@ SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
 @click.option("--cores", type=click.IntRange(1, 100_000), default=1, help="Cores that a task needs.")
 @click.option("--memory", metavar="SIZE", help="Memory that a task needs: 4GB.")
 @click.option("--software", multiple=True, metavar="NAME", help="A program that the node must have.")
+@click.option(
+    "--requirements", metavar="EXPR", help="Which nodes will do: 'Memory > 4000 && HasSoftware(\"openmpi\")'."
+)
+@click.option("--rank", metavar="EXPR", help="Which of them is best, as a number: the highest is taken first.")
 @click.option("--fail-fast", is_flag=True, help="End everything at the first task that fails.")
 @click.option(
     "--home-calling",
@@ -122,7 +126,11 @@ def _request(given: dict[str, object]) -> Request:
         workdir=None if given["workdir"] is None else str(given["workdir"]),
         time_limit_s=0.0 if limit is None else seconds(str(limit)),
         needs=Needs(
-            int(str(given["cores"])), 0 if memory is None else bytes_of(str(memory)), _words(given["software"])
+            int(str(given["cores"])),
+            0 if memory is None else bytes_of(str(memory)),
+            _words(given["software"]),
+            requirements=_expression(given, "requirements"),
+            rank=_expression(given, "rank"),
         ),
         retry=Retry(_retries(on) if retries is None else int(str(retries))),
     )
@@ -132,6 +140,17 @@ def _request(given: dict[str, object]) -> Request:
         plan = replace(plan, shared=plan.shared + more)
     mode, address = (None if given[name] is None else str(given[name]) for name in ("home_calling", "home_address"))
     return Request(plan, source, on, tuple(sys.argv[1:]), mode, address)
+
+
+def _expression(given: dict[str, object], name: str) -> str:
+    """A ClassAd expression that was given, checked."""
+    text = given[name]
+    if text is None:
+        return ""
+    from serai.describe.ads.expressions import parse_expression  # noqa: PLC0415 - most runs do without
+
+    parse_expression(str(text), what=f"--{name}")
+    return str(text)
 
 
 def _words(value: object) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from serai.describe.ads.stores import StoreSpec, attributes_of, expression, one_name, reference, store_of
 from serai.errors import PoolFileError, UsageError
 from serai.quantity import bytes_of, seconds
 from serai.session.url import Url
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from serai.describe.tomlplaces import Key
 
 _POOL_KEYS = ("name", "scratch", "retries", "heartbeat", "home_calling")
-_SITE_KEYS = ("slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling")
+_SITE_KEYS = (
+    "slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling", "requirements", "nearest_storage",
+    "community",
+)  # fmt: skip
 HOME_CALLING = ("files", "shell")  # what tasks may do at the front end's machine, where they may do anything there
 _QUERY_KEYS = frozenset(_SITE_KEYS)
 _TLS_KEYS = frozenset({"ca", "cert", "key"})
@@ -40,6 +44,11 @@ class SiteSpec:
         memory_bytes: memory that tasks may use on a node.
         linger_s: how long its executors outlive the front end's last sign of life.
         home_calling: what its tasks may do at the front end's machine: ``files`` or ``shell``.
+        requirements: what its nodes require of tasks (a ClassAd expression; ``TARGET`` is the task).
+        nearest_storage: the name of its nodes' store, or ``=`` and an expression that holds for that store.
+        community: what its nodes and their store are called together.
+        attributes: further ones of its nodes' ads; a text that begins with ``=`` is an expression.
+        stores: those that the pool file describes.
     """
 
     url: Url
@@ -50,6 +59,11 @@ class SiteSpec:
     memory_bytes: int | None = None
     linger_s: float | None = None
     home_calling: str | None = None
+    requirements: str | None = None
+    nearest_storage: str | None = None
+    community: str | None = None
+    attributes: Mapping[str, Any] | None = None
+    stores: tuple[StoreSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +77,7 @@ class PoolFile:
         retries: how often a task is tried again after its first failure.
         heartbeat_s: seconds between two signs of life of an executor.
         sites: in the order of the file.
+        stores: the same; also in each of ``sites``.
     """
 
     path: str
@@ -71,6 +86,7 @@ class PoolFile:
     retries: int | None
     heartbeat_s: float | None
     sites: tuple[SiteSpec, ...]
+    stores: tuple[StoreSpec, ...] = ()
 
 
 def read_pool_file(path: str) -> PoolFile:
@@ -208,7 +224,11 @@ _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "memory": ("memory_bytes", _size),
     "linger": ("linger_s", _duration),
     "home_calling": ("home_calling", _home_calling),
+    "requirements": ("requirements", expression),
+    "nearest_storage": ("nearest_storage", reference),
+    "community": ("community", one_name),
 }
+_TABLES: Mapping[str, tuple[str, Callable[[object], object]]] = {"attributes": ("attributes", attributes_of)}
 _POOL: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "name": ("name", _text),
     "scratch": ("scratch", _text),
@@ -226,18 +246,16 @@ class _Reader:
         self.lines = lines
 
     def pool(self, data: Mapping[str, object]) -> PoolFile:
-        self._known(data, ("pool", "site"), ())
+        self._known(data, ("pool", "site", "store"), ())
         pool = data.get("pool", {})
         if not isinstance(pool, dict):
             raise self._mistake(("pool",), "expected a table", "write [pool] on a line of its own")
         self._known(pool, _POOL_KEYS, ("pool",))
         settings = self._settings(pool, _POOL, ("pool",))
-        tables = data.get("site", [])
-        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise self._mistake(("site",), "expected a list of tables", "write [[site]], with two brackets")
+        stores = self._stores(self._tables(data, "store"))
         sites: list[SiteSpec] = []
-        for index, table in enumerate(tables):
-            sites += self._sites(table, index, settings)
+        for index, table in enumerate(self._tables(data, "site")):
+            sites += [replace(site, stores=stores) for site in self._sites(table, index, settings)]
             if len(sites) > _MOST_SITES:
                 raise self._mistake(("site", index), f"more than {_MOST_SITES} sites", "split the pool")
         if not sites:
@@ -249,11 +267,30 @@ class _Reader:
             retries=settings.get("retries"),
             heartbeat_s=settings.get("heartbeat_s"),
             sites=tuple(sites),
+            stores=stores,
         )
+
+    def _tables(self, data: Mapping[str, object], name: str) -> list[dict[str, object]]:
+        tables = data.get(name, [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise self._mistake((name,), "expected a list of tables", f"write [[{name}]], with two brackets")
+        return tables
+
+    def _stores(self, tables: Sequence[Mapping[str, object]]) -> tuple[StoreSpec, ...]:
+        stores: dict[str, StoreSpec] = {}
+        for index, table in enumerate(tables):
+            try:
+                store = store_of(table)
+            except UsageError as error:
+                raise self._mistake(("store", index), error.what, error.hint) from error
+            if store.name in stores:
+                raise self._mistake(("store", index, "name"), f"two stores are called {store.name}", None)
+            stores[store.name] = store
+        return tuple(stores.values())
 
     def _sites(self, table: Mapping[str, object], index: int, pool: Mapping[str, Any]) -> list[SiteSpec]:
         at: Key = ("site", index)
-        self._known(table, ("url", "urls", *_SITE_KEYS), at)
+        self._known(table, ("url", "urls", *_SITE_KEYS, *_TABLES), at)
         if ("url" in table) == ("urls" in table):
             both = "both url and urls" if "url" in table else "neither url nor urls"
             raise self._mistake(at, f"the site has {both}", 'write url = "ssh://HOST" or urls = ["ssh://A", "ssh://B"]')
@@ -262,7 +299,7 @@ class _Reader:
         if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
             expected = "a text" if key == "url" else "a list of texts"
             raise self._mistake((*at, key), f"expected {expected}", 'url = "ssh://A", or urls = ["ssh://A", "ssh://B"]')
-        settings = self._settings(table, _SITE, at)
+        settings = self._settings(table, _SITE, at) | self._settings(table, _TABLES, at)
         return [self._site(cast("str", url), settings, pool, (*at, key)) for url in urls]
 
     def _site(self, url: str, settings: Mapping[str, Any], pool: Mapping[str, Any], at: Key) -> SiteSpec:

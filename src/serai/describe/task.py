@@ -12,12 +12,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a task needs of its node."""
+    """What a task needs of its node.
+
+    ``requirements`` and ``rank`` are ClassAd expressions: ``TARGET`` is the node's ad, and what is not the task's own
+    is looked for there too. ``requirements`` must be true; of several nodes that of the highest ``rank`` is taken.
+    """
 
     cores: int = 1
     memory_bytes: int = 0
     software: tuple[str, ...] = ()  # names of programs that must be on the node's PATH
     python: tuple[int, ...] = ()  # major and minor version that a function was pickled by; commands need none
+    requirements: str = ""
+    rank: str = ""
+
+    def check(self) -> None:
+        """See that the expressions are such.
+
+        Raises:
+            UsageError: one is none; it says where.
+        """
+        if self.requirements or self.rank:
+            from serai.describe.ads.expressions import parse_expression  # noqa: PLC0415 - most tasks have none
+
+            for name in ("requirements", "rank"):
+                if getattr(self, name):
+                    parse_expression(getattr(self, name), what=name)
 
 
 @dataclass(frozen=True, slots=True)

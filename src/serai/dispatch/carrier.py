@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from serai.describe.task import Cause
+from serai.dispatch.filling import Filler
 from serai.dispatch.ports import WAY, CargoPostponed, CargoRefused, Place
 from serai.dispatch.schedule import events as ev
 from serai.errors import NodeLost, SeraiError
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 
     from serai.clock import Clock
     from serai.data.landing import Landing
+    from serai.dispatch.catalogue import Catalogue
     from serai.dispatch.ports import Engine, Link, NodeSpec, Owner
 
+MOST_TOLD = 5  # inputs of one task, of which a note says how they came
 MOST_JOBS = 100_000  # bundles waiting to be sent to one node: far above depth x lanes of any
 
 
@@ -80,6 +84,7 @@ class Carrier:
         landing: where pieces of outputs go.
         clock: tells the time.
         timing: times of the conversation.
+        catalogue: the files that tasks read.
     """
 
     def __init__(
@@ -91,9 +96,14 @@ class Carrier:
         landing: Landing,
         clock: Clock,
         timing: Timing,
+        catalogue: Catalogue,
     ) -> None:
         self.spec = spec
-        self.heard_at = clock.now()
+        self._catalogue = catalogue
+        self._filler = Filler(spec.name, catalogue, self._send)
+        self._sending = threading.Lock()  # one frame at a time, whoever sends it
+        self._meets = False  # it was told to speak with its peers
+        self.heard_at = self._began = clock.now()
         self._engine = engine
         self._hello = dict(hello)
         self._tell = tell
@@ -138,6 +148,7 @@ class Carrier:
         """End the executor and everything it runs."""
         self._ended.set()
         self._jobs.put_nowait(None)
+        self._filler.close()
         link = self._link
         if link is not None:
             link.close()
@@ -162,8 +173,24 @@ class Carrier:
         except Exception as error:  # noqa: BLE001 - a node that nobody serves, and nobody knows of, would be worse
             self._gone(NodeLost(f"its carrier failed: {error!r}", host=self.spec.name))
         finally:
+            self._filler.close()
             if self._link is not None:
                 self._link.close()
+
+    def _send(self, frame: bytes) -> None:
+        link = self._link
+        if link is None:
+            raise NodeLost("it was never there", host=self.spec.name)
+        with self._sending:
+            link.send(frame)
+
+    def meet(self) -> None:
+        """Let the node speak with its peers, if it may; any thread."""
+        if not self._meets and not self.spec.in_place:
+            self._meets = True
+            secrets = self._catalogue.secrets()
+            if secrets is not None:
+                self.control(wire.pack(wire.PEERS, head=secrets))
 
     def _gone(self, error: SeraiError) -> None:
         if not self._ended.is_set():
@@ -171,14 +198,13 @@ class Carrier:
             self._tell(self, Gone(error))
 
     def _serve(self) -> None:
-        began = self._clock.now()
         link = self._engine.connect(self.spec, self._deliver)
         self._link = link
         if self._ended.is_set():  # closed while it was connecting
             link.close()
             return
         own = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
-        link.send(wire.pack(wire.HELLO, head=self._hello | own))
+        self._send(wire.pack(wire.HELLO, head=self._hello | own))
         if not self._came.wait(self._timing.check_in_s):
             raise NodeLost(  # and tried again: it may only be busy, or hang for a while
                 f"its executor did not check in within {self._timing.check_in_s:g} s",
@@ -187,36 +213,38 @@ class Carrier:
             )
         if self._ad is None:
             raise NodeLost(self._trouble or "its executor ended before it checked in", host=self.spec.name)
-        self._tell(self, Came(self._ad, self._clock.now() - began))
         place = self._place = Place(self.spec, self._ad, set())
         while not self._ended.is_set():
-            self._send_control(link)
+            self._send_control()
             try:
                 job = self._jobs.get(timeout=self._timing.beat_s)
             except queue.Empty:
-                self._ping(link)
+                self._ping()
                 continue
             if job is None:
                 return
             if job[0] is not _NOTHING:
-                self._send_bundle(link, job[0], job[1], place)
-            self._ping(link)
+                self._send_bundle(job[0], job[1], place)
+            self._ping()
 
-    def _send_control(self, link: Link) -> None:
+    def _send_control(self) -> None:
         while self._control:
-            link.send(self._control.popleft())
+            self._send(self._control.popleft())
 
-    def _ping(self, link: Link) -> None:
+    def _ping(self) -> None:
         now = self._clock.now()
         if self._pinged_at is None or now - self._pinged_at >= self._timing.beat_s:
             self._pinged_at = now
-            link.send(wire.pack(wire.PING, head={"t": now}))
+            self._send(wire.pack(wire.PING, head={"t": now}))
 
-    def _send_bundle(self, link: Link, assign: ev.Assign, owner: Owner, place: Place) -> None:
+    def _send_bundle(self, assign: ev.Assign, owner: Owner, place: Place) -> None:
         try:
             for frame in owner.cargo(assign, place):
-                link.send(frame)
-                self._send_control(link)
+                if wire.peek(frame)[0] == wire.NEEDS:
+                    self.meet()
+                    self._send_control()
+                self._send(frame)
+                self._send_control()
         except CargoRefused as refused:
             tasks = list(refused.why)
             causes = [refused.why[task][0] for task in tasks]
@@ -249,7 +277,7 @@ class Carrier:
             place.ways.clear()
             with self._lock:
                 self._control.extend(self._unsent.pop(assign.bundle, ()))
-            self._send_control(link)
+            self._send_control()
 
     # ---- the engine's thread
 
@@ -275,9 +303,31 @@ class Carrier:
             self._tell(self, Beat(head, None if echo is None else self.heard_at - echo))
         elif op == wire.AD:
             self._ad = head
+            self._catalogue.came(self.spec.name, head)
+            self._tell(self, Came(head, self._clock.now() - self._began))  # before what is told of its cache
             self._came.set()
+        elif op in _ABOUT_FILES:
+            self._about_files(op, lane, ident, head)
         else:
             self._seldom(op, lane, head, body)
+
+    def _about_files(self, op: int, lane: int, ident: int, head: dict[str, Any]) -> None:
+        name, catalogue = self.spec.name, self._catalogue
+        if op == wire.NEED:
+            self._filler.ask(ident, lane)
+        elif op == wire.HOLDS:
+            catalogue.holds(name, head.get("has", ()), head.get("gone", ()))
+            if head.get("has"):
+                self.meet()
+        elif op == wire.CAME:
+            catalogue.moved(name, ident, head)
+        elif op == wire.SERVES:
+            catalogue.serves(name, head.get("addresses", ()), int(head.get("port", 0)))
+        elif self._place is not None:  # READY
+            for task, files in self._place.reads.pop(ident, ()):
+                ways = [f"{shown} {head['ways'].get(str(number), 'cached')}" for number, shown in files.items()]
+                more = f" and {len(ways) - MOST_TOLD} more" if len(ways) > MOST_TOLD else ""
+                self._tell(self, ev.Note(WAY + "; ".join(ways[:MOST_TOLD]) + more, name, task))
 
     def _seldom(self, op: int, lane: int, head: dict[str, Any], body: bytes) -> None:
         if op == wire.LEFT and not body:
@@ -310,9 +360,22 @@ class Carrier:
             head.get("took", ()),
             head.get("returned", ()),
             last=op == wire.LAST,
+            final=self._is_final(head),
             facts=(head, body),
         )
 
+    def _is_final(self, head: dict[str, Any]) -> bool:
+        """Whether all that failed did because of inputs which the front end cannot read."""
+        if not self._filler.unreadable or not head.get("cause"):
+            return False
+        details = head.get("detail", {})
+        return all(
+            cause in {Cause.OK, Cause.INPUT}
+            and (cause == Cause.OK or any(why in details.get(str(n), "") for why in self._filler.unreadable))
+            for n, cause in enumerate(head["cause"])
+        )
 
+
+_ABOUT_FILES = frozenset({wire.NEED, wire.HOLDS, wire.CAME, wire.SERVES, wire.READY})
 _NOTHING: Any = object()  # wakes the thread, for a control frame
 _NOBODY: Any = None

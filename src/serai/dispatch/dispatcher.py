@@ -64,6 +64,7 @@ class Dispatcher:
         self._settling = Settling(journal, landing, self._owners, clock)
         self._beats: dict[str, Any] = {}
         self._beats_at = 0.0
+        self.last_beats: dict[str, Mapping[str, Any]] = {}
         self._stop = False
         self._snapshot_at = float("-inf")
         self.nodes_now: tuple[NodeNow, ...] = ()
@@ -99,9 +100,22 @@ class Dispatcher:
         if self._asleep:
             self._wake.set()
 
-    def submit_many(self, work: int, tasks: Sequence[int], delay_s: float = 0.0) -> None:
-        """Hand over tasks of one work, which are not sent before a time is over or they are hurried."""
-        self.tell(None, ev.TasksAdded(work, tasks, delay_s))
+    def submit_many(
+        self,
+        work: int,
+        tasks: Sequence[int],
+        delay_s: float = 0.0,
+        inputs: Sequence[tuple[int, ...]] | None = None,
+    ) -> None:
+        """Hand over tasks of one work, which are not sent before a time is over or they are hurried.
+
+        Args:
+            work: its number.
+            tasks: their numbers.
+            delay_s: the time.
+            inputs: the catalogued files that each of them reads; None when none does.
+        """
+        self.tell(None, ev.TasksAdded(work, tasks, delay_s, inputs))
 
     def hurry(self, tasks: Sequence[int]) -> None:
         """Tasks need not wait any more."""
@@ -220,7 +234,7 @@ class Dispatcher:
         elif type(event) is Beat:
             lanes = {int(lane): (now_[0], now_[1]) for lane, now_ in event.head.get("lanes", {}).items()}
             if "lanes" in event.head:
-                self._beats[name] = event.head
+                self._beats[name] = self.last_beats[name] = event.head
             self._schedule.tell(ev.Heard(name, lanes, event.rtt_s), now)
         elif type(event) is Came:
             self._schedule.tell(self._roster.came(carrier, event, now), now)
@@ -232,6 +246,8 @@ class Dispatcher:
         elif type(event) is ev.Note:
             self._settling.note(event.text, name, event.task)
         else:
+            if type(event) is ev.Probed:
+                self._record(name, self._roster.probed(name, event.software))
             if type(event) is ev.LaneDown:
                 self._settling.note(event.why, name, 0)
             self._schedule.tell(event, now)
@@ -242,6 +258,7 @@ class Dispatcher:
         self._settling.note(str(event.error), name, 0)
         self._schedule.tell(ev.NodeDown(name, event.error.what), now)
         self._beats.pop(name, None)
+        self.last_beats.pop(name, None)
         self._record(name, None)
         if self._roster.members[name].hopeless:
             self._on_nothing_left(name)
@@ -276,8 +293,14 @@ class Dispatcher:
             self._settling.stopped(action)  # type: ignore[arg-type]
         elif kind is ev.Closed:
             self._settling.batch.closed.append(action.bundle)  # type: ignore[union-attr]
-        elif kind is ev.Note:
-            self._settling.note(action.text, action.node, action.task)  # type: ignore[union-attr]
+        else:
+            self._act_seldom(action)
+
+    def _act_seldom(self, action: ev.Action) -> None:
+        if isinstance(action, ev.Copy):
+            self._roster.copy(action)
+        elif isinstance(action, ev.Note):
+            self._settling.note(action.text, action.node, action.task)
 
     def _assign(self, action: ev.Assign) -> None:
         owner = self._owners[action.work]

@@ -27,6 +27,7 @@ class NodeSpec:
         by_reference: functions find their modules where this process does.
         linger_s: how long its executor goes on with what it has when the front end is gone.
         home_calling: what its tasks may do at the front end's machine: ``files``, ``shell``, or None for nothing.
+        declared: what its site says of it, for its ad; see `serai.describe.ads.stores.declared`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class NodeSpec:
     by_reference: bool = False
     linger_s: float = 0.0
     home_calling: str | None = None
+    declared: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Link(Protocol):
@@ -96,6 +98,8 @@ class Place:
         holds: works and shared inputs that the agent has already, as the owner marks them.
         not_here: files that the node said cannot be used where they lie: {path: why}; "" stands for all.
         ways: how inputs by URL came, for the journal: (task, sentence); the owner adds to it.
+        reads: by bundle, (task, {number of a catalogued file: its name}); the owner adds to it, and it is taken off
+            when the node says how they came.
     """
 
     spec: NodeSpec
@@ -103,6 +107,7 @@ class Place:
     holds: set[Any]
     not_here: dict[str, str] = field(default_factory=dict)
     ways: list[tuple[int, str]] = field(default_factory=list)
+    reads: dict[int, list[tuple[int, dict[int, str]]]] = field(default_factory=dict)
 
 
 WAY = "inputs by URL: "  # what a note begins with that says how a task's inputs came

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from serai.dispatch.carrier import Carrier
 from serai.dispatch.schedule import events as ev
+from serai.match.movement import Move, Way
 from serai.pool.members import Member, Patience, Standing
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.data.landing import Landing
     from serai.dispatch.carrier import Came, Timing
+    from serai.dispatch.catalogue import Catalogue
     from serai.dispatch.ports import Engine, NodeSpec
     from serai.errors import SeraiError
 
@@ -33,6 +36,7 @@ class Roster:
         clock: tells the time.
         timing: of the conversation with executors.
         patience: with nodes that do not answer.
+        catalogue: the files that tasks read.
     """
 
     def __init__(
@@ -43,7 +47,13 @@ class Roster:
         clock: Clock,
         timing: Timing,
         patience: Patience,
+        catalogue: Catalogue,
     ) -> None:
+        self._catalogue = catalogue
+        catalogue.to_node = self._to_node
+        for spec, _ in nodes:
+            if spec.in_place:
+                catalogue.here(spec.name)
         self.specs = {spec.name: spec for spec, _ in nodes}
         self.members = {spec.name: Member(spec.name) for spec, _ in nodes}
         self._engines = {spec.name: engine for spec, engine in nodes}
@@ -64,7 +74,14 @@ class Roster:
 
     def _connect(self, name: str) -> None:
         carrier = Carrier(
-            self.specs[name], self._engines[name], self._hello, self._tell, self._landing, self._clock, self._timing
+            self.specs[name],
+            self._engines[name],
+            self._hello,
+            self._tell,
+            self._landing,
+            self._clock,
+            self._timing,
+            self._catalogue,
         )
         self._carriers[name] = carrier
         self.members[name].connecting(self._clock.now())
@@ -78,9 +95,27 @@ class Roster:
         """The carrier of a node that is there."""
         return self._carriers.get(name)
 
+    def _to_node(self, name: str, frame: bytes) -> None:
+        """Tell a node something about files; it then speaks with its peers."""
+        carrier = self._carriers.get(name)
+        if carrier is not None:
+            carrier.control(frame)
+            carrier.meet()
+
+    def copy(self, action: ev.Copy) -> None:
+        """Bring a file to a node, though nothing there waits for it."""
+        head = self._catalogue.needs(action.node, [action.file], [Move(action.file, Way.STAGE, action.source)])
+        self._to_node(action.node, wire.pack(wire.NEEDS, head=head))
+
     def ad(self, name: str) -> dict[str, Any]:
         """What a node said at its last check-in."""
         return self._ads.get(name, {})
+
+    def probed(self, name: str, software: Mapping[str, bool]) -> dict[str, Any]:
+        """A node has told of programs; returns its ad as it is now. Others may be reading the one it was."""
+        ad = self.ad(name)
+        self._ads[name] = ad = {**ad, "software": {**ad.get("software", {}), **software}}
+        return ad
 
     def came(self, carrier: Carrier, event: Came, now: float) -> ev.NodeUp:
         """A node has checked in; returns what the schedule is told."""
@@ -89,12 +124,14 @@ class Roster:
         ad = event.ad
         ad["slots"] = spec.slots or int(ad["cores"])
         ad["memory_bytes"] = spec.memory_bytes or int(ad.get("memory_bytes", 0))  # what tasks may use
+        ad.update(spec.declared)
         self._ads[spec.name] = ad
         return ev.NodeUp(spec.name, spec.site, ad["slots"], ad["memory_bytes"], ad)
 
     def lost(self, carrier: Carrier, error: SeraiError, now: float) -> None:
         """A node is gone, or could not be reached."""
         self._carriers.pop(carrier.spec.name, None)
+        self._catalogue.lost(carrier.spec.name)
         self.members[carrier.spec.name].lost(str(error), now, transient=error.transient, patience=self._patience)
 
     def silent(self, now: float) -> list[Carrier]:

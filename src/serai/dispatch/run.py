@@ -8,12 +8,16 @@ import random as randomness
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai.clock import SystemClock
 from serai.data.landing import Landing
+from serai.describe.ads.software import well_known
+from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
+from serai.dispatch.catalogue import Catalogue
+from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
 from serai.dispatch.front_end import ENDED
@@ -23,7 +27,9 @@ from serai.dispatch.schedule.events import Limits
 from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.pool.members import Patience
+from serai.pool.tasks import matching_of
 from serai.session.home import state_directory
+from serai.travel.caching.replacement import LRU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.describe.poolfile import SiteSpec
     from serai.dispatch.ports import Engine, NodeSpec
+    from serai.dispatch.schedule.events import Event
 
 KEEP = 64 * 1024  # bytes of a standard stream in a result and in the journal; longer ones become files
 JOURNAL = "journal.db"
@@ -47,7 +54,10 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     keep_bytes: int = KEEP
+    cache_bytes: int | None = None  # of each node's cache, where its site says nothing; None: half of what is free
+    replacement: str = LRU
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
+    adverts: str | None = None  # where nodes are advertised, and stores found; see `open_adverts`; "" for nowhere
 
 
 def new_name(wall: float, token: str) -> str:
@@ -95,13 +105,22 @@ class Run:
             "beat": settings.timing.beat_s,
             "silence": settings.timing.silence_s,
             "keep": settings.keep_bytes,
+            "cache": {"limit": settings.cache_bytes, "rule": settings.replacement},
+            "software": well_known(),
         }
-        self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience)
+        self.catalogue = Catalogue(self._tell)
+        self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience, self.catalogue)
+        if sum(not spec.in_place for spec, _ in nodes) > 1:
+            self.catalogue.peers_with(self._secrets)
         life = 1 if fresh else int(self.journal.run().get(LIVES, 1)) + 1
         self.journal.set_run({LIVES: life})
         random = randomness.Random(seed)  # noqa: S311 - jitter, not a secret
-        schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1)
+        matching = matching_of(self.name, stores_of(sites), self.clock)
+        schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1, matching=matching)
         self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
+        self.discovery = Discovery(
+            self.dispatcher, self.journal, self.name, settings.adverts, stores_of(sites), self.clock
+        )
         self._works = itertools.count(1)
         self._numbers = threading.Lock()
         self._next_task = 1
@@ -120,6 +139,16 @@ class Run:
         if self._home is not None:
             self._home.open()
         self.dispatcher.start()
+        self.discovery.start()
+
+    def _tell(self, event: Event) -> None:
+        self.dispatcher.tell(None, event)
+
+    def _secrets(self) -> dict[str, str]:
+        """What nodes prove to each other that they are of this run with."""
+        from serai.access.stores.certificates import pinned_certificate  # noqa: PLC0415 - slow to import
+
+        return pinned_certificate(f"serai {self.name}", self.clock.wall())
 
     def reserve(self, count: int) -> int:
         """Reserve numbers for tasks; returns the first of them."""
@@ -143,6 +172,7 @@ class Run:
 
     def close(self, deadline_s: float = 15.0, *, finished: bool = False) -> None:
         """End everything the run has anywhere; says in the journal whether the run is finished."""
+        self.discovery.close()
         try:
             self.dispatcher.close(deadline_s)
         finally:
@@ -166,7 +196,7 @@ def expand(sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_
             if spec.name in names:
                 raise UsageError(f"two nodes are called {spec.name}", hint="name each host once, with slots=N for more")
             names.add(spec.name)
-            nodes.append((spec, engine))
+            nodes.append((replace(spec, declared=declared(site)), engine))
     if not nodes:
         raise UsageError("the pool has no nodes", hint="--on local: is this machine, --on ssh://HOST another one")
     return nodes

@@ -11,44 +11,25 @@ what was written, so that the library evaluates all of it:
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import classad2
 
+from serai.describe.ads.expressions import clauses_of, parse_expression, with_software
+from serai.describe.ads.software import software_names
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["at", "clauses_of", "node_ad", "parse_ad", "parse_expression", "task_ad"]
+__all__ = [
+    "at", "clauses_of", "node_ad", "node_attributes", "parse_ad", "parse_expression", "request_ad", "stored_ad",
+    "task_ad",
+]  # fmt: skip
 
 MIB = 1 << 20
-_LONGEST = 64 * 1024  # characters of an expression
-# Strings, quoted names and everything else, so that a word is not looked for inside of a string.
-_WORD = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[A-Za-z_]\w*|&&|\|\||.""", re.DOTALL)
-_OPENING, _CLOSING = "([{", ")]}"
-
-
-def parse_expression(text: str, *, scope: str = "TARGET.") -> classad2.ExprTree:
-    """Reads an expression.
-
-    Args:
-        text: in the ClassAd language, with ``HasSoftware``.
-        scope: whose software ``HasSoftware`` asks for: ``TARGET.`` between two ads, nothing where there is one.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if len(text) > _LONGEST:
-        raise UsageError(f"an expression of {len(text)} characters is longer than {_LONGEST}")
-    try:
-        return classad2.ExprTree(_with_software(text, scope))
-    except classad2.ClassAdException as error:
-        raise UsageError(
-            f"not a ClassAd expression: {text.strip()!r}", hint='for example: Memory > 4000 && HasSoftware("openmpi")'
-        ) from error
+_CLOCK = frozenset({"clockhour", "clockmin", "clockday"})
 
 
 def parse_ad(text: str) -> classad2.ClassAd:
@@ -59,7 +40,7 @@ def parse_ad(text: str) -> classad2.ClassAd:
     """
     kind = classad2.ParserType.New if text.lstrip().startswith("[") else classad2.ParserType.Old
     try:
-        found = classad2.parseOne(_with_software(text, "TARGET."), kind)
+        found = classad2.parseOne(with_software(text, "TARGET."), kind)
         if len(found) or not text.strip(" \t\r\n[]"):
             return found
         error: Exception | None = None  # the parser passes over lines that it cannot read
@@ -70,30 +51,86 @@ def parse_ad(text: str) -> classad2.ClassAd:
     ) from error
 
 
+def node_attributes(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ad of a node says, but for what its site adds: plain values.
+
+    Args:
+        name: its name.
+        facts: what it said at check-in (`serai.travel.executor.facts`).
+    """
+    gpus, disks = list(facts.get("gpus") or ()), facts.get("disks") or ()
+    return {
+        "MyType": "Machine",
+        "Name": name,
+        "Machine": str(facts.get("host", name)),
+        "Cpus": int(facts.get("slots") or facts.get("cores", 0)),
+        "TotalCpus": int(facts.get("cores", 0)),
+        "Memory": int(facts.get("memory_bytes", 0)) // MIB,
+        "Disk": int(facts.get("disk_free_bytes", 0)) // 1024,
+        "Arch": str(facts.get("machine", "")).upper(),
+        "OpSys": str(facts.get("system", "")).upper(),
+        "Python": ".".join(str(part) for part in facts.get("python", ())[:2]),
+        "Software": software_names(facts.get("software", {})),
+        "Gpus": len(gpus),
+        "GpuNames": gpus,
+        "Disks": [str(one["name"]) for one in disks],
+        "TotalDisk": sum(int(one["bytes"]) for one in disks) // 1024,
+        "SolidState": any(not one["turns"] for one in disks),
+    }
+
+
 def node_ad(name: str, facts: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> classad2.ClassAd:
     """The ad of a node.
 
     Args:
         name: its name.
-        facts: what it said at check-in (`serai.travel.executor.facts`).
+        facts: what it said at check-in, and what its site says of it: ``requirements``, ``attributes``,
+            ``nearest_storage``, ``community``.
         extra: further attributes; text that begins with ``=`` is an expression, such as ``NearestStorage``.
     """
-    software = facts.get("software", {})
-    ad = classad2.ClassAd(
-        {
-            "MyType": "Machine",
-            "Name": name,
-            "Machine": str(facts.get("host", name)),
-            "Cpus": int(facts.get("cores", 0)),
-            "Memory": int(facts.get("memory_bytes", 0)) // MIB,
-            "Disk": int(facts.get("disk_free_bytes", 0)) // 1024,
-            "Arch": str(facts.get("machine", "")).upper(),
-            "OpSys": str(facts.get("system", "")).upper(),
-            "Python": ".".join(str(part) for part in facts.get("python", ())[:2]),
-            "Software": sorted(one for one, there in software.items() if there),
-        }
-    )
+    ad = _extended(classad2.ClassAd(node_attributes(name, facts)), facts.get("attributes") or {})
+    for key, attribute in (("nearest_storage", "NearestStorage"), ("community", "Community")):
+        if facts.get(key):
+            _extended(ad, {attribute: facts[key]})
+    if facts.get("requirements"):
+        ad["Requirements"] = parse_expression(str(facts["requirements"]), own=_own(ad) | _CLOCK)
     return _extended(ad, extra or {})
+
+
+def stored_ad(attributes: Mapping[str, Any]) -> classad2.ClassAd:
+    """An ad as the advert service keeps it: plain values, and texts that begin with ``=`` for expressions.
+
+    What no ClassAd can have is left out, and what only looks like an expression stays a text: others wrote it.
+    """
+    ad = classad2.ClassAd()
+    for name, value in attributes.items():
+        if value is None or not name.isidentifier():
+            continue
+        try:
+            _extended(ad, {name: value})
+        except UsageError:
+            ad[name] = value
+    return ad
+
+
+def request_ad(needs: Any, facts: Mapping[str, Any]) -> classad2.ClassAd:
+    """The ad of tasks with some needs, whose cores, memory and the like are looked at elsewhere.
+
+    Args:
+        needs: see `serai.describe.task.Needs`.
+        facts: further attributes, such as ``Owner``.
+    """
+    ad = classad2.ClassAd({
+        "MyType": "Job",
+        "RequestCpus": needs.cores,
+        "RequestMemory": -(-needs.memory_bytes // MIB),
+        **facts,
+    })  # fmt: skip
+    if needs.requirements:
+        ad["Requirements"] = parse_expression(needs.requirements, own=_own(ad))
+    if needs.rank:
+        ad["Rank"] = parse_expression(needs.rank, own=_own(ad))
+    return ad
 
 
 def task_ad(
@@ -141,58 +178,8 @@ def at(ad: classad2.ClassAd, now: datetime) -> classad2.ClassAd:
     return copy
 
 
-def clauses_of(expression: classad2.ExprTree | str) -> list[str]:
-    """The parts of an expression that all must hold: those between its outermost ``&&``."""
-    parts, depth, part = [], 0, ""
-    for word in _words(str(expression)):
-        depth += (word in _OPENING) - (word in _CLOSING)
-        if word in {"||", "?"} and depth == 0:
-            return [str(expression)]  # && binds closer than || and ?: then it is one clause
-        if word == "&&" and depth == 0:
-            parts.append(part.strip())
-            part = ""
-        else:
-            part += word
-    parts.append(part.strip())
-    if len(parts) == 1 and _in_parentheses(parts[0]):
-        return clauses_of(parts[0][1:-1])
-    return [clause for part in parts for clause in (clauses_of(part) if _in_parentheses(part) else [part])]
-
-
-def _in_parentheses(text: str) -> bool:
-    """Whether the first parenthesis closes at the very end."""
-    if not (text.startswith("(") and text.endswith(")")):
-        return False
-    depth, end = 0, 0
-    for word in _words(text):
-        depth += (word in _OPENING) - (word in _CLOSING)
-        end += len(word)
-        if depth == 0:
-            return end == len(text)
-    return False
-
-
-def _words(text: str) -> Iterator[str]:
-    return (match[0] for match in _WORD.finditer(text))
-
-
-def _with_software(text: str, scope: str) -> str:
-    """Rewrites ``HasSoftware(x)`` to ``member(x, TARGET.Software)``, where it is no part of a string."""
-    made: list[str] = []
-    inside: list[int] = []  # depths at which a rewritten call ends
-    depth, before = 0, ""
-    for word in _words(text):
-        if word.lower() == "hassoftware" and before != ".":
-            made.append("member")
-            inside.append(depth)
-        elif word == ")" and inside and depth - 1 == inside[-1]:
-            inside.pop()
-            made.append(f", {scope}Software)")
-        else:
-            made.append(word)
-        depth += (word in _OPENING) - (word in _CLOSING)
-        before = word if not word.isspace() else before
-    return "".join(made)
+def _own(ad: classad2.ClassAd) -> set[str]:
+    return {name.lower() for name in ad}
 
 
 def _extended(ad: classad2.ClassAd, extra: Mapping[str, Any]) -> classad2.ClassAd:

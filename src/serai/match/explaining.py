@@ -82,4 +82,6 @@ def needs_in(description: Mapping[str, Any]) -> Needs:
         memory_bytes=int(stated.get("memory_bytes") or 0),
         software=tuple(stated.get("software") or ()),
         python=tuple(stated.get("python") or ()),
+        requirements=str(stated.get("requirements") or ""),
+        rank=str(stated.get("rank") or ""),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import zlib
@@ -10,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MARK = b"\0serai\0"  # what a program says first: whatever a login shell prints before it is passed over
 OLDEST = (3, 8)
@@ -70,11 +71,16 @@ class Traveller:
         """The text of every module by name, and of what loads them."""
         return sources(self.modules)
 
-    def pipe_source(self) -> str:
-        """The program behind its standard input and output, for ``python -c``; it fits into one argument."""
+    def pipe_source(self, sources: Mapping[str, str] | None = None) -> str:
+        """The program behind its standard input and output, for ``python -c``; it fits into one argument.
+
+        Args:
+            sources: the text of its modules, where that is not to be the usual one.
+        """
+        parcel = base64.b85encode(zlib.compress(json.dumps(sources or self.sources()).encode())).decode()
         return (
-            f"import os, json\nparcel = json.loads({json.dumps(self.sources())!r})\nexec(parcel['loader'])\n"
-            "fd_in, fd_out = os.dup(0), os.dup(1)\nos.dup2(2, 1)\n"
+            f"import base64, json, os, zlib\nparcel = json.loads(zlib.decompress(base64.b85decode({parcel!r})))\n"
+            "exec(parcel['loader'])\nfd_in, fd_out = os.dup(0), os.dup(1)\nos.dup2(2, 1)\n"
             f"load(parcel, {self.first!r}).serve_pipes(fd_in, fd_out, parcel)\n"
         )
 
@@ -118,15 +124,18 @@ def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{folder}.{name}" for name in names)
 
 
-_AGENT = ("wire", "facts", "stage", "store", "lanes", "agent")
+_AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
+
+CACHING = ("peers", *_of("caching", ("replacement", "objects", "fetches")), "executor.needs")
 
 EXECUTOR = Traveller(
     modules=(
         "frames",
         "processes",
-        *_of(
-            "executor", ("wire", "facts", "bundle", "capture", "stage", "store", "functions", "lane", "lanes", "agent")
-        ),
+        *_of("executor", ("wire", "devices", "reach", "facts", "bundle", "capture", "stage", "store")),
+        *_of("executor", ("functions", "lane", "lanes")),
+        *CACHING,
+        "executor.agent",
     ),
     first=("frames", "processes", *_of("executor", _AGENT)),
 )

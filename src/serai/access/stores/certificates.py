@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-__all__ = ["ensure_certificate", "fingerprint_of_file", "normal_fingerprint", "server_context"]
+__all__ = ["ensure_certificate", "fingerprint_of_file", "normal_fingerprint", "pinned_certificate", "server_context"]
 
 YEARS = 5
 _HEX_DIGITS = 64
@@ -72,6 +72,41 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def pinned_certificate(name: str, wall: float) -> dict[str, str]:
+    """A certificate that all who talk to each other show, and compare: whoever has its key is one of them.
+
+    Args:
+        name: for people.
+        wall: seconds since the epoch.
+
+    Returns:
+        ``cert`` and ``key`` in PEM; they are not written anywhere.
+    """
+    from cryptography import x509  # noqa: PLC0415 - see `_make`
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - the same
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - the same
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name[:64])])
+    now, day = dt.datetime.fromtimestamp(wall, dt.UTC), dt.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - 30 * day)  # clocks of nodes may be wrong; it dies with the run anyway
+        .not_valid_after(now + 365 * day)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    return {
+        "cert": certificate.public_bytes(pem).decode(),
+        "key": key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain).decode(),
+    }
 
 
 def server_context(cert: str, key: str) -> ssl.SSLContext:

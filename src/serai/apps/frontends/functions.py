@@ -12,7 +12,7 @@ import threading
 import types
 from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError
 from concurrent.futures import Future as BaseFuture
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, Needs, State
@@ -44,6 +44,7 @@ MOST_PAYLOAD = wire.LIMIT - (1 << 20)  # bytes of one call's arguments
 PROTOCOL = 4
 PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
 SCRIPT = b"__main__"
+ANY = Needs()
 
 
 class BrokenPool(SeraiError, BrokenExecutor):
@@ -113,7 +114,8 @@ class Functions:
         self._run = run
         self._futures: dict[int, Future] = {}
         self._payloads: dict[int, bytes] = {}
-        self._works: dict[int, tuple[Any, int]] = {}  # by the function's identity; holding it keeps that its own
+        self._works: dict[tuple[int, Needs], tuple[Any, int]] = {}
+        # by the function's identity and what it needs; holding it keeps that its own
         self._heads: dict[int, bytes] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -127,12 +129,14 @@ class Functions:
 
     # ---- submitting
 
-    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
+    def submit(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], needs: Needs = ANY
+    ) -> Future:
         """Make a task of a call."""
-        known = self._works.get(id(function))
+        known = self._works.get((id(function), needs))
         if known is None:
             with self._lock:
-                known = self._new_work(function if _may_be_kept(function) else operator.call)
+                known = self._new_work(function if _may_be_kept(function) else operator.call, needs)
         work = known[1]
         if known[0] is not function:  # it travels with each of its calls
             args = (function, *args)
@@ -158,13 +162,13 @@ class Functions:
         self._run.dispatcher.submit(work, task)
         return future
 
-    def _new_work(self, function: Callable[..., Any]) -> tuple[Any, int]:
-        if id(function) in self._works:
-            return self._works[id(function)]
+    def _new_work(self, function: Callable[..., Any], needs: Needs) -> tuple[Any, int]:
+        if (id(function), needs) in self._works:
+            return self._works[id(function), needs]
         if len(self._works) >= MOST_WORKS:
             function = operator.call
-            if id(function) in self._works:
-                return self._works[id(function)]
+            if (id(function), needs) in self._works:
+                return self._works[id(function), needs]
         body = self._dumps(function)
         work = self._run.next_work()
         head: dict[str, Any] = {"kind": "function", "init": len(self._init)}
@@ -175,13 +179,13 @@ class Functions:
         if self._run.in_place:
             head["cwd"] = os.getcwd()
         self._heads[work] = wire.pack(wire.WORK, wire.EVERY_LANE, work, head, self._init + body)
-        needs = Needs(python=sys.version_info[:2])
+        own, needs = needs, replace(needs, python=sys.version_info[:2])
         name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
         self._run.journal.add_work(
             work, "function", {"name": name, "needs": asdict(needs), "retry": asdict(self._retry)}
         )
         self._run.dispatcher.add_work(work, needs, self._retry, self)
-        self._works[id(function)] = (function, work)
+        self._works[id(function), own] = (function, work)
         return function, work
 
     def _dumps_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from serai.apps.frontends.functions import Functions, Future
@@ -52,6 +53,7 @@ class Options:
         settings: how nodes are treated.
         home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files`` (SFTP, scp),
             ``shell`` (commands too), or None for nothing.
+        needs: of the nodes that functions run on; their version of Python is seen to.
     """
 
     retries: int = 0
@@ -60,12 +62,14 @@ class Options:
     runs: Path | None = None
     settings: Settings = field(default_factory=Settings)
     home_calling: str | None = None
+    needs: Needs = field(default_factory=Needs)
 
 
 class _Core:
     """What outlives the pool object until the last future has ended."""
 
     def __init__(self, sites: tuple[str, ...], initializer: Any, initargs: tuple[Any, ...], options: Options) -> None:
+        options.needs.check()
         runs = options.runs or runs_directory(os.environ)
         self.sites = with_home_calling(sites_from(sites or ("local:",)), options.home_calling)
         self.run = Run(self.sites, runs / new_name(time.time(), token()), settings=options.settings)
@@ -155,6 +159,14 @@ def _write(stream: TextIO, text: str) -> None:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
+@dataclass(frozen=True, slots=True)
+class Needing:
+    """A pool, for calls with needs of their own; `submit` and `map` are those of the pool."""
+
+    submit: Callable[..., Future]
+    map: Callable[..., Iterator[Any]]
+
+
 class Pool(Executor):
     """One queue over everything that is named.
 
@@ -193,10 +205,22 @@ class Pool(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """See `concurrent.futures.Executor.submit`."""
+        return self._submit(self._core.options.needs, fn, *args, **kwargs)
+
+    def _submit(self, needs: Needs, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         with self._lock:
             if self._core.closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            return self._core.functions.submit(fn, args, kwargs)
+            return self._core.functions.submit(fn, args, kwargs, needs)
+
+    def needing(self, needs: Needs) -> Needing:
+        """This pool, for calls that need something of their nodes: ``pool.needing(serai.Needs(cores=4)).submit(f)``.
+
+        Raises:
+            UsageError: its ``requirements`` or ``rank`` is no ClassAd expression.
+        """
+        needs.check()
+        return Needing(partial(self._submit, needs), partial(self.map, needs=needs))
 
     def map(
         self,
@@ -205,6 +229,7 @@ class Pool(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        needs: Needs | None = None,
     ) -> Iterator[Any]:
         """See `concurrent.futures.Executor.map`.
 
@@ -215,7 +240,9 @@ class Pool(Executor):
             chunksize: calls in a task.
             buffersize: results that are waited for at a time, so that iterables of any length can be given; None takes
                 them whole at once.
+            needs: of the nodes that these calls run on; those of the pool's options when None.
         """
+        submit = self.submit if needs is None else self.needing(needs).submit
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
@@ -223,9 +250,9 @@ class Pool(Executor):
         end = None if timeout is None else time.monotonic() + timeout
         arguments = zip(*iterables, strict=False)
         if chunksize == 1:
-            calls = (self.submit(fn, *args) for args in arguments)
+            calls = (submit(fn, *args) for args in arguments)
         else:
-            calls = (self.submit(_chunk, fn, chunk) for chunk in _batched(arguments, chunksize))
+            calls = (submit(_chunk, fn, chunk) for chunk in _batched(arguments, chunksize))
         waiting = deque(calls if buffersize is None else itertools.islice(calls, buffersize))
         return _in_order(waiting, calls, end, chunked=chunksize > 1)
 
@@ -273,6 +300,7 @@ class Pool(Executor):
             needs=needs or Needs(),
             retry=Retry(self._core.options.retries if retries is None else retries),
         )
+        plan.needs.check()
         with self._lock:
             if self._core.closed:
                 raise RuntimeError("cannot run commands after shutdown")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from serai.access.stores.certificates import pinned_certificate
 from serai.describe.mapreduce import Binaries
 from serai.errors import UsageError
 
@@ -105,27 +105,4 @@ class Shuffle:
     """
 
     def __init__(self, wall: float) -> None:
-        from cryptography import x509  # noqa: PLC0415 - slow to import
-        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - as above
-        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as above
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "serai mapreduce")])
-        now = dt.datetime.fromtimestamp(wall, dt.UTC)
-        day = dt.timedelta(days=1)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - 30 * day)  # clocks of nodes may be wrong; it dies with the run anyway
-            .not_valid_after(now + 365 * day)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-        self.facts = {
-            "cert": certificate.public_bytes(pem).decode(),
-            "key": key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain).decode(),
-        }
+        self.facts = pinned_certificate("serai mapreduce", wall)

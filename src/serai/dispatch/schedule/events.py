@@ -178,6 +178,19 @@ class Probed:
 
 
 @dataclass(slots=True)
+class Advertised:
+    """The ads of stores are others.
+
+    Attributes:
+        stores: attributes by name; None for one that is gone.
+        nearest: the stores that were found nearest to nodes, by node.
+    """
+
+    stores: Mapping[str, Mapping[str, Any] | None]
+    nearest: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Report:
     """How tasks of a bundle ended: parallel sequences, plus those given back.
 
@@ -214,7 +227,7 @@ class Tick:
 
 Event = (
     WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
-    | FilesAdded | Cached | Evicted | Moved | Leaving
+    | FilesAdded | Cached | Evicted | Moved | Leaving | Advertised
 )  # fmt: skip
 
 

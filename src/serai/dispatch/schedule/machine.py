@@ -19,6 +19,7 @@ from serai.dispatch.schedule.nearness import Nearness
 from serai.dispatch.schedule.placing import Placing
 from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
 from serai.match.feasible import why_not
+from serai.match.matching import Matching
 from serai.match.movement import Policy, Way
 
 if TYPE_CHECKING:
@@ -37,9 +38,12 @@ class Schedule:
         limits: its limits and times.
         random: where jitter comes from.
         first_bundle: the number of the first bundle; higher than any that the run had in an earlier life.
+        matching: answers for expressions of tasks and nodes.
     """
 
-    def __init__(self, limits: ev.Limits, random: random.Random, first_bundle: int = 1) -> None:
+    def __init__(
+        self, limits: ev.Limits, random: random.Random, first_bundle: int = 1, matching: Matching | None = None
+    ) -> None:
         self.limits = limits
         self._works: dict[int, Work] = {}
         self._tasks: dict[int, Task] = {}
@@ -59,6 +63,7 @@ class Schedule:
         self.lanes_there = 0
         self.lanes_used = 0
         self._leaving = Leaving(self)
+        self.matching = matching or Matching()
         self._placing = Placing(self)
         self._judging = Judging(self, random)
         self._handlers: dict[type, Callable[..., None]] = {
@@ -70,6 +75,7 @@ class Schedule:
             ev.LaneDown: self._lane_down,
             ev.Heard: self._heard,
             ev.Probed: self._probed,
+            ev.Advertised: self._advertised,
             ev.Report: self._judging.report,
             ev.Cancelled: self._cancel,
             ev.Tick: self._tick,
@@ -162,7 +168,8 @@ class Schedule:
         if self._asked_at:
             marks.append(min(self._asked_at.values()) + ASK_AGAIN_S)
         marks.append(self._leaving.wake_at())
-        return max(now, min(marks, default=now + 60.0))
+        marks.append(self.matching.look_at)
+        return max(now, min(*marks, now + 60.0))
 
     # ---- files
 
@@ -270,12 +277,14 @@ class Schedule:
         self.lanes_there += event.slots
         for lane in range(event.slots):
             self.classify(node, lane)
+        self.matching.put_node(node.name, node.ad)
         for work in self._works.values():
             self.check_fit(work, node, now)
 
     def check_fit(self, work: Work, node: Node, now: float) -> None:
         """Decide whether a node can ever run a work; asks for what is not known."""
-        unknown = [name for name in work.needs.software if name not in node.ad["software"]]
+        programs = (*work.needs.software, *self.matching.software(work.needs))
+        unknown = [name for name in programs if name not in node.ad["software"]]
         fresh = tuple(name for name in unknown if name not in node.asked)
         if fresh:
             node.asked.update(fresh)
@@ -284,13 +293,31 @@ class Schedule:
         reason = why_not(work.needs, node.ad, slots=node.slots, memory_bytes=node.memory_bytes)
         if node.leaving:
             reason = "it is about to go away"
+        fits = False
+        if not reason and not unknown:
+            answer = self.matching.judge(work.needs, node.name, now)
+            fits, reason = not answer.why, None if answer.for_now else answer.why
+            work.ranks[node.name] = answer.rank
         work.unfit.pop(node.name, None)
         work.fit.discard(node.name)
         if reason:
             work.unfit[node.name] = reason
-        elif not unknown:
+        elif fits:
             work.fit.add(node.name)
+        if not fits and node.held_for is work:
+            node.held_for = None
+            work.holds.discard(node.name)
         work.settle(node)
+
+    def _match_again(self, now: float) -> None:
+        """Look again at all that may fit otherwise than it did: by the hour, by a store's ad."""
+        for work in self._works.values():
+            for node in self._nodes.values():
+                self.check_fit(work, node, now)
+
+    def _advertised(self, event: ev.Advertised, now: float) -> None:
+        if self.matching.put_stores(event.stores, event.nearest):
+            self._match_again(now)
 
     def _probed(self, event: ev.Probed, now: float) -> None:
         node = self._nodes.get(event.node)
@@ -299,6 +326,7 @@ class Schedule:
             node.asked.difference_update(event.software)
             if not node.asked:
                 self._asked_at.pop(node.name, None)
+            self.matching.put_node(node.name, node.ad)
             for work in self._works.values():
                 self.check_fit(work, node, now)
 
@@ -328,6 +356,7 @@ class Schedule:
         self.holdings.gone(node.name)
         self._leaving.gone(node.name)
         self.lanes_there -= node.slots
+        self.matching.drop_node(node.name)
         site = node.site
         site.nodes -= 1
         site.score.fault(now)
@@ -340,6 +369,7 @@ class Schedule:
         for work in self._works.values():
             work.fit.discard(node.name)
             work.unfit.pop(node.name, None)
+            work.ranks.pop(node.name, None)
             work.holds.discard(node.name)
             work.settle(node)
             self._send_picky_home(work)
@@ -490,6 +520,8 @@ class Schedule:
                     task.where = Where.NONE
                     work.put(task)
         self._ask_again(now)
+        if self.matching.tick(now):
+            self._match_again(now)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
             self._placing.replicate(now)

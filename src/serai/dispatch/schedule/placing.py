@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from serai.dispatch.schedule import events as ev
 from serai.dispatch.schedule.bundles import bundle_size
+from serai.dispatch.schedule.preferring import best_first, leader
 from serai.dispatch.schedule.records import Where
 from serai.match.movement import Policy
 
@@ -95,6 +96,10 @@ class Placing:
             sites = [site for site in sites if site.active < site.score.allowed()]
         if len(sites) > 1:
             sites.sort(key=lambda site: -site.score.value)
+        lead = leader(works)
+        if lead is not None:
+            self._fill_ranked(lead, [site for site in sites if site.score.is_open(now)], works, now, thin=thin)
+            return
         for site in sites:
             if site.score.is_open(now):
                 self._fill_site(site, works, now, thin=thin)
@@ -174,6 +179,19 @@ class Placing:
         if not found:
             (self._thin if thin else self._idle).pop(name, None)
         return taken
+
+    def _fill_ranked(self, lead: Work, sites: list[Site], works: list[Work], now: float, *, thin: bool) -> None:
+        """The same over all sites at once, the nodes first that a work wants most."""
+        for site, name, number in best_first(lead, sites, thin=thin):
+            if (name, number) not in (site.thin if thin else site.idle):
+                continue  # lent to a neighbour since
+            if not thin and site.active >= site.score.allowed():
+                continue
+            node = self._schedule.nodes[name]
+            if not any(
+                work.waiting and name in work.fit and self._offer(work, node, number, now, thin=thin) for work in works
+            ) and not any(work.waiting for work in works):
+                return
 
     def _offer(self, work: Work, node: Node, lane: int, now: float, *, thin: bool) -> bool:
         """Offer a lane to a work; returns whether it took it."""

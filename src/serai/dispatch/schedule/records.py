@@ -66,6 +66,7 @@ class Work:
     estimate: Estimate = field(default_factory=Estimate)
     unfit: dict[str, str] = field(default_factory=dict)  # node: why it can never run this
     fit: set[str] = field(default_factory=set)  # nodes that can
+    ranks: dict[str, float] = field(default_factory=dict)  # how much it wants each of them, where it says so
 
     holds: set[str] = field(default_factory=set)  # nodes kept free for it
     waiting: int = 0  # tasks that could be sent now: the living ones in the queue, among the picky and in files

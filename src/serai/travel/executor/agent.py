@@ -16,19 +16,23 @@ import time
 from ..processes import adopt_orphans, end_descendants
 from . import facts, wire
 from .lanes import END_GRACE_S, LaneProcess
+from .reach import Reach
 from .stage import StageError, remove, words_of
-from .store import Spool, Store, frames_of, is_left, left_by, make_base
+from .store import Spool, Store, frames_of, has_cache, is_left, left_by, make_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from .needs import Needs
+
 CANCEL_GRACE_S = 8.0  # a lane that does not answer for so long after a cancellation is ended from outside
 STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread cannot see to that
 LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
+CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "executor.needs")
 LANE_SETUP = ("node", "run", "keep")
 
 
@@ -42,8 +46,9 @@ class Agent:
 
     def __init__(self, send: Callable[[bytes], object], sources: Mapping[str, str]) -> None:
         self._out = send
+        self._reach = Reach()
         self._sources = sources
-        self._inbox: collections.deque[bytes | None] = collections.deque()
+        self._inbox: collections.deque[bytes | Callable[[], object] | None] = collections.deque()
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_w, False)
         self._room = threading.Semaphore(MOST_FRAMES)
@@ -54,6 +59,7 @@ class Agent:
         self._works: dict[int, bytes] = {}
         self._modules: bytes | None = None
         self._store: Store | None = None
+        self._needs: Needs | None = None
         self._hello: dict[str, Any] = {}
         self._adopts = False
         self._heard_at = time.monotonic()
@@ -71,13 +77,18 @@ class Agent:
         self._heard_at = time.monotonic()
         if frame is not None:
             self._room.acquire()
-        self._inbox.append(frame)
+        self._post(frame)
+
+    def _post(self, one: bytes | Callable[[], object] | None) -> None:
+        self._inbox.append(one)
         if not self._awake.is_set():
             self._wake()
 
     def _cut_off(self) -> None:
         """The front end is gone: end, or finish what is here if that was asked for, and keep what there is to say."""
         linger_s = self._hello.get("linger") or 0
+        if self._needs is not None:
+            self._needs.cut_off()
         if self._linger_until is not None or self._ending:
             return
         if not linger_s or self._store is None or not any(lane.bundles for lane in self._lanes.values()):
@@ -133,6 +144,8 @@ class Agent:
                 time.sleep(0.01)
         for lane in lanes:
             lane.kill()
+        if self._needs is not None:
+            self._needs.close()
         end_descendants(os.getpid())
         if self._store is not None and not is_left(self._store.base):
             remove(self._store.base)
@@ -163,6 +176,9 @@ class Agent:
             if frame is None:
                 self._cut_off()
                 return
+            if callable(frame):
+                frame()
+                continue
             self._room.release()
             self._frame(frame)
         self._wake()  # the rest after the lanes and the beat: inputs may come quicker than they are written
@@ -170,9 +186,13 @@ class Agent:
     def _frame(self, frame: bytes) -> None:
         op, number, ident = wire.peek(frame)
         if op == wire.RUN:
-            self._to_lane(number, frame, ident)
+            if self._needs is None or not self._needs.hold(number, ident, frame):
+                self._to_lane(number, frame, ident)
         elif op in (wire.CANCEL, wire.RECALL):
-            self._about_tasks(op, number, frame)
+            self._about_tasks(op, number, ident, frame)
+        elif op == wire.PIECE and self._needs is not None:
+            _, _, _, head, body = wire.unpack(frame)
+            self._needs.piece(number, ident, head, body)
         elif op == wire.FILE:
             self._file(number, ident, frame)
         elif op == wire.WORK:
@@ -186,9 +206,13 @@ class Agent:
             self._ending = True
             self._running = False
         else:
-            self._seldom(op, frame)
+            self._seldom(op, ident, frame)
 
-    def _about_tasks(self, op: int, number: int, frame: bytes) -> None:
+    def _about_tasks(self, op: int, number: int, ident: int, frame: bytes) -> None:
+        if self._needs is not None and op == wire.CANCEL:
+            self._needs.cancel(number, frame)
+        elif self._needs is not None and self._needs.recall(ident):
+            return
         lane = self._lanes.get(number)
         if lane is None:
             return
@@ -197,10 +221,10 @@ class Agent:
             lane.cancelled_at = lane.cancelled_at or time.monotonic()
             self._pass(lane, wire.pack(wire.PEEK, number))  # it answers, even if nothing ends by this
 
-    def _seldom(self, op: int, frame: bytes) -> None:
+    def _seldom(self, op: int, ident: int, frame: bytes) -> None:
         head = wire.unpack(frame)[3]
         if op == wire.PROBE:
-            self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+            self._probe(head)
         elif op == wire.DROP:
             self._inputs().drop(head["keys"])
         elif op == wire.FORGET:
@@ -210,6 +234,27 @@ class Agent:
         elif op == wire.MODULES:
             self._modules = frame
             self._to_all(frame)
+        elif op == wire.NEEDS:
+            self._caching().needs(ident, head)
+        elif op == wire.PEERS:
+            self._caching().meet(head)
+        elif op == wire.SHARE:
+            self._caching().share(head)
+
+    def _probe(self, head: dict[str, Any]) -> None:
+        if head["software"]:
+            self._send(wire.PROBED, head={"software": facts.software(head["software"])})
+        if head.get("reach"):
+            self._reach.measure(head["reach"])
+
+    def _caching(self) -> Needs:
+        """What brings files to this node; its modules are loaded when the first is wanted."""
+        if self._needs is None:
+            names: dict[str, Any] = {}
+            exec(self._sources["loader"], names)  # noqa: S102 - as all of this was
+            module = names["load"](self._sources, CACHING)
+            self._needs = module.Needs(self._inputs().base, self._hello, self._send, self._post, self._to_lane)
+        return self._needs
 
     def _check_in(self, hello: dict[str, Any]) -> None:
         self._hello = hello
@@ -222,6 +267,9 @@ class Agent:
         self._store = Store(base)
         self._beat_at = time.monotonic() + hello["beat"]
         self._send(wire.AD, head=facts.ad(base, hello.get("software") or ()))
+        if hello.get("cache") and has_cache(base):
+            with contextlib.suppress(OSError):  # said when it is wanted
+                self._caching()
         if hello.get("linger"):
             self._look_at = time.monotonic()
         threading.Thread(target=self._guard, args=(hello["silence"],), name="guard", daemon=True).start()
@@ -298,9 +346,13 @@ class Agent:
                 lane.now = (ident, wire.unpack(frame)[3]["took"])
             elif op == wire.BYE:
                 lane.said_bye = True  # it ends itself to end a function
+            elif op == wire.SPOILED and self._needs is not None:
+                self._needs.spoiled(ident, wire.unpack(frame)[3])
             else:
                 if op == wire.LAST:
                     lane.bundles.pop(ident, None)
+                    if self._needs is not None:
+                        self._needs.ended(ident)
                 self._out(frame)
             lane.cancelled_at = None
 
@@ -317,6 +369,9 @@ class Agent:
         elif code == 0:  # a lane never ends by itself: what it ran did that
             code, log = None, log or "what it ran ended the process, with exit code 0"
         self._send(wire.LANE_DIED, lane.number, head={"exit": code, "log": log, "bundles": list(lane.bundles)})
+        if self._needs is not None:
+            for bundle in lane.bundles:
+                self._needs.ended(bundle)
 
     # ---- time
 
@@ -355,7 +410,11 @@ class Agent:
             "memory_free_bytes": facts.memory()[1],
             "disk_free_bytes": facts.disk_free(self._inputs().base),
         }
+        if self._reach.found:
+            head["reach"] = self._reach.found
         self._send(wire.BEAT, head=head)
+        if self._needs is not None:
+            self._needs.tell_changes()
         for lane in list(self._lanes.values()):
             if lane.process.poll() is not None:  # what a function forked may hold its pipe open
                 self._take_lane(lane)

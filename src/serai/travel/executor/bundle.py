@@ -25,7 +25,8 @@ class Bundle:
         self.work: int = head["w"]
         self.ids: list[int] = head["ids"]
         self.argv: list[list[str]] | None = head.get("argv")
-        self.inputs: list[list[tuple[int | str, str]]] | None = head.get("in")
+        self.inputs: list[list[tuple[Any, str]]] | None = head.get("in")
+        self.reads: list[list[Any]] | None = head.get("reads")  # what tasks read from afar
         self.outputs: list[list[str]] | None = head.get("out")
         self.landing: list[list[tuple[str, str]]] | None = head.get("land")
         self.body = body

@@ -7,6 +7,7 @@ import socket
 import sys
 
 from ..processes import find_program
+from . import devices
 from .wire import PROTOCOL
 
 TYPE_CHECKING = False
@@ -107,6 +108,8 @@ def ad(base: str, names: Iterable[str]) -> dict[str, Any]:
         "base": base,
         "pid": os.getpid(),
         "software": software(names),
+        "gpus": devices.gpus(),
+        "disks": devices.disks(),
         "modules": [name for name in ("cloudpickle",) if _has(name)],
     }
 

@@ -21,7 +21,7 @@ from . import wire
 from .bundle import FLUSH_BYTES, FLUSH_S, Bundle, Report
 from .capture import Capture
 from .functions import Functions, install
-from .stage import NotHere, Stage, StageError, words_of
+from .stage import NotHere, Spoiled, Stage, StageError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,7 +127,13 @@ class Lane:
             self._recall(ident)
         elif op == wire.BAD_FILE:
             self._stage.bad[ident] = head["why"]
-        elif op == wire.FORGET:
+        elif op == wire.HELD:
+            self._stage.held.update({int(number): known for number, known in head["files"].items()})
+        else:
+            self._seldom(op, head)
+
+    def _seldom(self, op: int, head: dict[str, Any]) -> None:
+        if op == wire.FORGET:
             self._forget(head["works"])
         elif op == wire.MODULES:
             self._install(head)
@@ -359,7 +365,10 @@ class Lane:
 
     def _give_back(self, bundle: Bundle, task: int, error: NotHere) -> None:
         """A task cannot have an input in place: it comes again, with the input itself."""
-        self._report.send(wire.pack(wire.NOT_HERE, self.number, 0, {"path": error.path, "why": error.why}))
+        if isinstance(error, Spoiled):
+            self._report.send(wire.pack(wire.SPOILED, self.number, error.number, {"stamp": error.stamp}))
+        else:
+            self._report.send(wire.pack(wire.NOT_HERE, self.number, 0, {"path": error.path, "why": error.why}))
         with self._lock:
             self._current = 0
             if self._ending:  # meanwhile, its user has withdrawn it

@@ -39,6 +39,20 @@ class NotHere(Exception):
         self.why = why
 
 
+class Spoiled(NotHere):
+    """A file of the cache is not what it was.
+
+    Attributes:
+        number: the file's.
+        stamp: what it should have.
+    """
+
+    def __init__(self, number: int, stamp: Sequence[int], path: str) -> None:
+        NotHere.__init__(self, path, "something has written to it")
+        self.number = number
+        self.stamp = list(stamp)
+
+
 def words_of(error: OSError | ValueError) -> str:
     """What an error of the system says, without numbers and paths."""
     return getattr(error, "strerror", None) or str(error)
@@ -106,31 +120,38 @@ class Stage:
         self._inputs = os.path.join(base, "in")
         self.directory = os.path.join(base, "task-%d" % number)
         self.bad: dict[int, str] = {}  # key of an input: why it did not arrive
+        self.held: dict[
+            int, tuple[int, int] | str
+        ] = {}  # number of a file of the cache: its stamp, or why it is not there
+        self._held = os.path.join(base, "held")
         os.makedirs(self.directory, exist_ok=True)
         self.clean()  # a lane of this number may have died here
 
     def lay(
         self,
         shared: Iterable[tuple[int, str]],
-        own: Iterable[tuple[int | str, str]],
+        own: Iterable[tuple[Any, str]],
         landing: Iterable[tuple[str, str]] | None,
     ) -> None:
         """Lay down a task's inputs: ``shared`` ones as links, its ``own`` ones moved from where they arrived.
 
         Args:
             shared: (key, path) pairs.
-            own: (key, path) pairs; for a file that is used where it lies, its absolute path in place of the key.
+            own: (key, path) pairs; for a file that is used where it lies, its absolute path in place of the key; for
+                one of the cache, {"file": its number}.
             landing: where outputs are written on this machine: [temporary directory, path in it] pairs, or None.
 
         Raises:
             StageError: something cannot be laid down.
-            NotHere: a file cannot be used where it was to lie.
+            NotHere: a file cannot be used where it was to lie, or is not what it was.
         """
         for key, path in shared:
             self._lay(key, path, share=True)
         for source, path in own:
             if isinstance(source, str):
                 self._link(source, path)
+            elif isinstance(source, dict):
+                self._lay_held(int(source["file"]), path)
             else:
                 self._lay(source, path, share=False)
         for directory, _ in landing or ():
@@ -168,6 +189,26 @@ class Stage:
             if os.path.lexists(target):
                 raise StageError(INPUT, "two inputs are both called %s" % path)
             os.symlink(there, target)
+        except (OSError, ValueError) as error:
+            raise StageError(INPUT, "cannot lay down the input %s: %s" % (path, words_of(error))) from error
+
+    def _lay_held(self, number: int, path: str) -> None:
+        """Lay down a file of the cache as a second name of it, which nobody may write to."""
+        known = self.held.get(number, "nobody has fetched it")
+        if isinstance(known, str):
+            raise StageError(INPUT, "the input %s is not there: %s" % (path, known))
+        source = os.path.join(self._held, str(number))
+        try:
+            info = os.lstat(source)
+            if (info.st_size, info.st_mtime_ns) != tuple(known):
+                raise Spoiled(number, known, path)
+            target = self._place(path)
+            if os.path.lexists(target):
+                raise StageError(INPUT, "two inputs are both called %s" % path)
+            try:
+                os.link(source, target, follow_symlinks=False)
+            except OSError:  # a file system without hard links
+                os.symlink(source, target)
         except (OSError, ValueError) as error:
             raise StageError(INPUT, "cannot lay down the input %s: %s" % (path, words_of(error))) from error
 

@@ -100,13 +100,18 @@ def make_base(scratch: str | None, run: str) -> str:
     os.makedirs(parent, exist_ok=True)
     prefix = "serai-%d-" % os.getuid()
     for name in os.listdir(parent):
-        if name.startswith(prefix):
+        if name.startswith(prefix) and name != prefix + "cache":
             _sweep(os.path.join(parent, name))
     base = tempfile.mkdtemp(prefix="%s%s-" % (prefix, run), dir=parent)
     lock = os.open(os.path.join(base, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with contextlib.suppress(OSError):  # some parallel file systems have no locks: there, nothing is ever swept
         fcntl.flock(lock, fcntl.LOCK_EX)
     return base
+
+
+def has_cache(base: str) -> bool:
+    """Whether earlier executors left a cache beside a directory; see ``caching.objects``."""
+    return os.path.isdir(os.path.join(os.path.dirname(base), "serai-%d-cache" % os.getuid()))
 
 
 def _sweep(path: str) -> None:

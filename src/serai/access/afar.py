@@ -1,0 +1,364 @@
+"""Whatever fsspec reaches, as a source for mounts: in this process, and for nodes through the gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import errno
+import os
+import re
+import secrets
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
+
+from serai.access.files import filesystem_for
+from serai.errors import DeadlineExceeded, SeraiError, UsageError
+from serai.travel.reading.sources import Source, Stat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from serai.adverts.gateway import Handler
+
+__all__ = ["FarSource", "Reach"]
+
+MOST_READ = 4 << 20  # bytes of one answer
+MOST_ROWS = 200_000
+MOST_DRAFTS = 256
+DRAFT_S = 900.0  # a draft that nothing is added to for so long is given up
+# A whole file appears there at once, or not at all.
+_AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
+_VERSION = ("etag", "ETag", "checksum", "md5Hash", "ino", "size", "mtime_ns", "mtime", "LastModified", "last_modified")
+_NAME = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
+
+
+class FarSource(Source):
+    """A file or a directory that has a URL.
+
+    Args:
+        url: any that fsspec or Serai knows.
+        ssh_config: the file that ssh is given instead of the user's own.
+    """
+
+    writable = True
+
+    def __init__(self, url: str, ssh_config: str | None = None) -> None:
+        self._files, top = filesystem_for(url, ssh_config)
+        self._top = str(top).rstrip("/") if str(top) != "/" else ""
+        self._whole = hasattr(self._files, "read_from") or bool(_AT_ONCE & _protocols(self._files))
+        self.identity = url.rstrip("/")
+
+    def _at(self, path: str) -> str:
+        return self._top + path if path != "/" else self._top or "/"
+
+    def stat(self, path: str) -> Stat:
+        """See `Source`."""
+        with _plain(path):
+            try:
+                found = self._files.info(self._at(path), refresh=True)
+            except TypeError:  # it has no listings to be refreshed
+                found = self._files.info(self._at(path))
+            return _stat_of(found)
+
+    def listed(self, path: str) -> Iterable[tuple[str, Stat | None]]:
+        """See `Source`."""
+        with _plain(path):
+            there = self._at(path)
+            try:
+                rows = self._files.ls(there, detail=True, refresh=True)
+            except TypeError:
+                rows = self._files.ls(there, detail=True)
+            found = []
+            for row in rows:
+                name = str(row["name"]).rstrip("/").rpartition("/")[2]
+                # Only the facts of what a link leads to are its file's; those must be asked for.
+                plain = row.get("type") in {"file", "directory"} and not row.get("islink")
+                if name and str(row["name"]).rstrip("/") != there.rstrip("/"):
+                    found.append((name, _stat_of(row) if plain else None))
+            return found
+
+    def read(self, path: str, stamp: str, start: int, length: int) -> Iterator[bytes]:
+        """See `Source`; a change of the file is noticed when it is opened the next time."""
+        with _plain(path):
+            there = self._at(path)
+            if hasattr(self._files, "read_from"):
+                yield from self._files.read_from(there, start, start + length)
+            else:
+                data = self._files.cat_file(there, start=start, end=start + length)
+                yield data if isinstance(data, bytes) else bytes(data)
+
+    def write(self, path: str, content: BinaryIO, size: int, mode: int | None) -> None:
+        """See `Source`."""
+        with _plain(path):
+            final = self._at(path)
+            local = f"/proc/self/fd/{content.fileno()}"
+            if self._whole:
+                self._files.put_file(local, final)
+            else:
+                folder, _, name = final.rpartition("/")
+                draft = f"{folder}/.{name[:100]}.{secrets.token_hex(6)}.serai"
+                try:
+                    self._files.put_file(local, draft)
+                    self._files.mv(draft, final)
+                except BaseException:
+                    with contextlib.suppress(Exception):
+                        self._files.rm_file(draft)
+                    raise
+            if mode is not None and hasattr(self._files, "chmod"):
+                with contextlib.suppress(OSError, NotImplementedError, SeraiError):
+                    self._files.chmod(final, mode)
+
+    def make_directory(self, path: str, mode: int) -> None:
+        """See `Source`."""
+        with _plain(path):
+            self._files.mkdir(self._at(path), create_parents=False)
+
+    def remove(self, path: str, *, directory: bool) -> None:
+        """See `Source`."""
+        with _plain(path):
+            (self._files.rmdir if directory else self._files.rm_file)(self._at(path))
+
+    def rename(self, path: str, target: str) -> None:
+        """See `Source`."""
+        with _plain(path):
+            move = getattr(self._files, "replace", None) or self._files.mv
+            move(self._at(path), self._at(target))
+
+    def rename_to(self, target: FarSource) -> None:
+        """Rename what this is of to what another is of."""
+        with _plain(self.identity):
+            move = getattr(self._files, "replace", None) or self._files.mv
+            move(self._at("/"), target._at("/"))
+
+    def stamp(self, path: str, *, mode: int | None, mtime_ns: int | None) -> None:
+        """See `Source`; where nothing of the kind is kept, nothing happens."""
+        if hasattr(self._files, "stamp"):
+            with _plain(path):
+                self._files.stamp(self._at(path), mode=mode, mtime_ns=mtime_ns)
+
+    def url_at(self, path: str) -> str:
+        """The URL of a path."""
+        return self.identity + (path if path != "/" else "")
+
+
+def _protocols(filesystem: Any) -> set[str]:
+    found = filesystem.protocol
+    return {found} if isinstance(found, str) else set(found)
+
+
+@contextlib.contextmanager
+def _plain(path: str) -> Iterator[None]:
+    """What went wrong, as an errno."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno:
+            raise
+        kinds = {
+            FileNotFoundError: errno.ENOENT,
+            PermissionError: errno.EACCES,
+            FileExistsError: errno.EEXIST,
+            IsADirectoryError: errno.EISDIR,
+            NotADirectoryError: errno.ENOTDIR,
+        }
+        number = next((number for kind, number in kinds.items() if isinstance(error, kind)), errno.EIO)
+        raise OSError(number, str(error) or os.strerror(number), path) from error
+    except NotImplementedError as error:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path) from error
+    except SeraiError as error:
+        raise OSError(errno.ECONNRESET if error.transient else errno.EACCES, error.what, path) from error
+
+
+def _stat_of(found: Mapping[str, Any]) -> Stat:
+    kind = found.get("type", "file")
+    kind = kind if kind in {"file", "directory"} else "other"
+    changed = found.get("mtime_ns")
+    if changed is None:
+        for name in ("mtime", "LastModified", "last_modified", "created"):
+            changed = found.get(name)
+            if isinstance(changed, dt.datetime):
+                changed = changed.timestamp()
+            if isinstance(changed, int | float):
+                changed = int(changed * 1e9)
+                break
+            changed = None
+    mode = found.get("mode")
+    mode = int(mode) & 0o777 if isinstance(mode, int) else (0o755 if kind == "directory" else 0o644)
+    version = "|".join(f"{name}={found[name]}" for name in _VERSION if found.get(name) is not None)
+    return Stat(kind, int(found.get("size") or 0), int(changed or 0), mode, version)
+
+
+class _Draft:
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size, self.touched = file, 0, time.monotonic()
+
+
+class Reach:
+    """What nodes may read, and write, through the gateway of their run; see `serai.travel.reading.relayed`.
+
+    Args:
+        allowed: whether a URL may be used: (url, to be written) -> bool.
+        ssh_config_of: the file that ssh is given for a URL, or None for the user's own.
+        room: a directory for what is coming.
+    """
+
+    def __init__(
+        self,
+        allowed: Callable[[str, bool], bool],
+        room: str,
+        ssh_config_of: Callable[[str], str | None] = lambda _url: None,
+    ) -> None:
+        self._allowed, self._room, self._ssh_config_of = allowed, room, ssh_config_of
+        self._lock = threading.Lock()
+        self._sources: dict[str, FarSource] = {}
+        self._drafts: dict[tuple[str, str], _Draft] = {}
+
+    def handlers(self) -> dict[str, Handler]:
+        """For `serai.adverts.gateway.Gateway`."""
+        acts: dict[str, Handler] = {
+            "file.stat": lambda head, _: (_told(self._source(head).stat("/")), b""),
+            "file.list": self._list,
+            "file.read": self._read,
+            "file.write": self._write,
+            "file.commit": self._commit,
+            "file.drop": self._drop,
+            "file.mkdir": self._mkdir,
+            "file.remove": self._remove,
+            "file.rename": self._rename,
+            "file.stamp": self._stamp,
+        }
+        return {name: _coded(act) for name, act in acts.items()}
+
+    def _source(self, head: Mapping[str, Any], *, write: bool = False) -> FarSource:
+        url = str(head.get("url"))
+        if ".." in url.split("/") or "\0" in url or not self._allowed(url, write):
+            raise PermissionError(errno.EACCES, "it is not for this run", url)
+        with self._lock:
+            found = self._sources.get(url)
+        if found is None:
+            found = FarSource(url, self._ssh_config_of(url))
+            with self._lock:
+                if len(self._sources) > 10_000:
+                    self._sources.clear()
+                self._sources[url] = found
+        return found
+
+    def _list(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        rows = [(name, found and _told(found)) for name, found in self._source(head).listed("/")]
+        if len(rows) > MOST_ROWS:
+            raise UsageError(f"{head.get('url')} has {len(rows)} names, more than are listed at once")
+        return {"rows": rows}, b""
+
+    def _read(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        start, length = _number(head, "start"), _number(head, "length")
+        if length > MOST_READ:
+            raise UsageError(f"{length} bytes are not read at once")
+        return {}, b"".join(self._source(head).read("/", "", start, length))
+
+    # ---- writing
+
+    def _write(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        self._source(head, write=True)
+        draft = self._draft(head)
+        if _number(head, "offset") != draft.size:
+            raise UsageError("the parts of a file come one behind the other")
+        draft.file.write(body)
+        draft.size, draft.touched = draft.size + len(body), time.monotonic()
+        return {}, b""
+
+    def _draft(self, head: Mapping[str, Any]) -> _Draft:
+        name = str(head.get("draft"))
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} names no draft")
+        key = (str(head.get("url")), name)
+        with self._lock:
+            draft = self._drafts.get(key)
+            if draft is None:
+                now = time.monotonic()
+                for old in [one for one, draft in self._drafts.items() if now - draft.touched > DRAFT_S]:
+                    self._drafts.pop(old).file.close()
+                if len(self._drafts) >= MOST_DRAFTS:
+                    raise DeadlineExceeded("too many files are being written at once")
+                Path(self._room).mkdir(mode=0o700, parents=True, exist_ok=True)
+                file = tempfile.TemporaryFile(dir=self._room)  # noqa: SIM115 - it is closed when it is committed
+                draft = self._drafts[key] = _Draft(file)
+        return draft
+
+    def _commit(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        source, draft = self._source(head, write=True), self._draft(head)
+        try:
+            if draft.size != _number(head, "size"):
+                raise SeraiError(f"{draft.size} of {head['size']} bytes came")
+            draft.file.seek(0)
+            mode = head.get("mode")
+            draft.file.flush()
+            source.write("/", draft.file, draft.size, None if mode is None else int(mode))  # type: ignore[arg-type]
+        finally:
+            self._drop(head, b"")
+        return {}, b""
+
+    def _drop(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        with self._lock:
+            draft = self._drafts.pop((str(head.get("url")), str(head.get("draft"))), None)
+        if draft is not None:
+            draft.file.close()
+        return {}, b""
+
+    def _mkdir(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        self._source(head, write=True).make_directory("/", _number(head, "mode"))
+        return {}, b""
+
+    def _remove(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        self._source(head, write=True).remove("/", directory=bool(head.get("directory")))
+        return {}, b""
+
+    def _stamp(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        self._source(head, write=True).stamp("/", mode=head.get("mode"), mtime_ns=head.get("mtime_ns"))
+        return {}, b""
+
+    def _rename(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        source, target = self._source(head, write=True), str(head.get("target"))
+        there = self._source({"url": target}, write=True)
+        source.rename_to(there)
+        return {}, b""
+
+    def close(self) -> None:
+        """Give up what is coming."""
+        with self._lock:
+            drafts, self._drafts = list(self._drafts.values()), {}
+        for draft in drafts:
+            draft.file.close()
+
+
+def _told(found: Stat) -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "size": found.size,
+        "mtime_ns": found.mtime_ns,
+        "mode": found.mode,
+        "stamp": found.stamp,
+    }
+
+
+def _coded(act: Handler) -> Handler:
+    """Tells errnos by their names, so that a program on a node is told the same as one here."""
+
+    def handler(head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        try:
+            return act(head, body)
+        except OSError as error:
+            if isinstance(error, SeraiError) or error.errno is None or error.errno not in errno.errorcode:
+                raise
+            raise UsageError(f"{errno.errorcode[error.errno]}: {error.strerror}") from error
+
+    return handler
+
+
+def _number(head: Mapping[str, Any], key: str) -> int:
+    value = head.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UsageError(f"{key}: {value!r} is no number")
+    return value

@@ -1,0 +1,150 @@
+"""`serai nodes`: the nodes and stores that are there, found by what they have."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from serai.match.inventory import Inventory
+
+WIDTH = 100
+ON = "Check in the nodes of a site or a pool file now, instead of looking who is advertised. May be repeated."
+
+
+@click.command()
+@click.option("--where", metavar="EXPR", help="A ClassAd expression: 'Memory > 4000 && HasSoftware(\"openmpi\")'.")
+@click.option("--stores", is_flag=True, help="Stores instead of nodes.")
+@click.option("--on", multiple=True, metavar="SITE", help=ON)
+@click.option("--json", "as_json", is_flag=True, help="Print a list of ads.")
+@click.option("--url", metavar="URL", help="The advert service.  [$SERAI_ADVERTS]")
+def nodes(where: str | None, on: Sequence[str], url: str | None, *, stores: bool, as_json: bool) -> int:
+    """List the nodes that live runs and pools advertise; with --where those that an expression holds for.
+
+    MEMORY and DISK are in MiB and KiB in expressions, as HTCondor's; NearestStorage.NAME is an attribute of a node's
+    store. Exit code: 0 some were found, 1 none.
+    """
+    from serai.clock import SystemClock  # noqa: PLC0415 - `serai --help` does without
+
+    now = datetime.fromtimestamp(SystemClock().wall(), UTC).astimezone()
+    if where is not None:  # a mistake is said before anything is waited for
+        from serai.describe.ads.expressions import parse_expression  # noqa: PLC0415 - the same
+
+        parse_expression(where, what="--where")
+    inventory = surveyed(on, where or "", url) if on else advertised(url)
+    found = inventory.where(where, now)
+    ads: Mapping[str, Mapping[str, Any]] = found.stores if stores else found.nodes
+    if as_json:
+        click.echo(json.dumps([{"path": path, **ad} for path, ad in sorted(ads.items())], indent=2))
+    elif ads:
+        click.echo("\n".join(_table_of_stores(ads) if stores else _table(ads, runs=not on)))
+    else:
+        click.echo(_nothing(inventory, where, stores=stores, on=bool(on)), err=True)
+    return 0 if ads else 1
+
+
+def advertised(url: str | None) -> Inventory:
+    """What the advert service has."""
+    from serai.adverts.service import open_adverts  # noqa: PLC0415 - `serai --help` does without
+    from serai.match.inventory import Inventory  # noqa: PLC0415 - the same
+    from serai.pool.publishing import NODES, STORES  # noqa: PLC0415 - the same
+
+    with open_adverts(url) as service:
+        found = {entry.path: entry.attributes for entry in service.each(NODES, recursive=True)}
+        stores = {entry.path.rpartition("/")[2]: entry.attributes for entry in service.each(STORES)}
+    return Inventory(found, stores)
+
+
+def surveyed(on: Sequence[str], where: str, url: str | None) -> Inventory:
+    """What the nodes of sites say when they are asked now; what is wrong with others is said at once."""
+    import tempfile  # noqa: PLC0415 - the same
+    from pathlib import Path  # noqa: PLC0415 - the same
+
+    from serai.apps.survey import survey  # noqa: PLC0415 - the same
+    from serai.clock import SystemClock  # noqa: PLC0415 - the same
+    from serai.describe.ads.expressions import software_in  # noqa: PLC0415 - the same
+    from serai.describe.ads.stores import stores_of  # noqa: PLC0415 - the same
+    from serai.describe.poolfile import sites_from  # noqa: PLC0415 - the same
+    from serai.dispatch.run import new_name, token  # noqa: PLC0415 - the same
+    from serai.errors import SeraiError  # noqa: PLC0415 - the same
+    from serai.match.inventory import Inventory  # noqa: PLC0415 - the same
+    from serai.pool.publishing import attributes  # noqa: PLC0415 - the same
+
+    clock, sites = SystemClock(), sites_from(on)
+    with tempfile.TemporaryDirectory(prefix="serai-look-") as scratch:
+        found = survey(sites, new_name(clock.wall(), token()), Path(scratch), clock, software_in(where))
+    for error in found.troubles.values():
+        click.echo(f"serai: {error}", err=True)
+    stores: dict[str, Mapping[str, Any]] = dict(stores_of(sites))
+    try:
+        stores |= {name: {**stores.get(name, {}), **ad} for name, ad in advertised(url).stores.items()}
+    except (SeraiError, OSError) as error:  # only what refers to stores needs them
+        click.echo(f"serai: the ads of stores are not known: {error}", err=True)
+    return Inventory({name: attributes(name, ad, {}, {"State": "Idle"}) for name, ad in found.ads.items()}, stores)
+
+
+def _nothing(inventory: Inventory, where: str | None, *, stores: bool, on: bool) -> str:
+    there = len(inventory.stores if stores else inventory.nodes)
+    what = "store" if stores else "node"
+    if there and where is not None:
+        return f"of {there} {what}{'s' if there > 1 else ''}, none has {where}"
+    if on:
+        return f"there is no {what}"
+    if stores:
+        return "no store is advertised: serai store serve DIR starts one"
+    return "no node is advertised: they are while a run or a pool lives; serai nodes --on SITE checks them in now"
+
+
+def _table(ads: Mapping[str, Mapping[str, Any]], *, runs: bool) -> list[str]:
+    from serai.cli.sentences import clean  # noqa: PLC0415 - `serai --help` does without
+    from serai.cli.tables import aligned  # noqa: PLC0415 - the same
+
+    rows = []
+    for _, ad in sorted(ads.items()):
+        cells = [
+            ad.get("Name", ""), ad.get("State", ""), ad.get("Slots") or ad.get("Cpus", ""),
+            _size(ad, "Memory", 1 << 20),
+            _size(ad, "Disk", 1024), ad.get("Gpus") or "", ad.get("LoadAvg", ""), ad.get("NearestStorage", ""),
+            ad.get("Community", ""), ad.get("Run", ""),
+        ]  # fmt: skip
+        rows.append([clean(str(cell)) for cell in cells])
+    head = ["NODE", "STATE", "SLOTS", "MEMORY", "DISK", "GPUS", "LOAD", "STORE", "COMMUNITY", "RUN"]
+    shown = [n for n, name in enumerate(head) if any(row[n] for row in rows) and (runs or name != "RUN")]
+    right = {"SLOTS", "MEMORY", "DISK", "GPUS", "LOAD"}
+    return aligned([head[n] for n in shown], [[row[n] for n in shown] for row in rows], right=right, width=_width())
+
+
+def _table_of_stores(ads: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    from serai.cli.sentences import clean  # noqa: PLC0415 - `serai --help` does without
+    from serai.cli.tables import aligned  # noqa: PLC0415 - the same
+
+    rows = []
+    for name, ad in sorted(ads.items()):
+        urls = ad.get("AccessURLs") or []
+        where = next((str(url) for url in urls if not str(url).startswith("/")), "") if isinstance(urls, list) else ""
+        sets = ad.get("Datasets")
+        cells = [
+            name, _size(ad, "Disk", 1024), _size(ad, "TotalDisk", 1024), str(ad.get("Community", "")), where,
+            ", ".join(map(str, sets)) if isinstance(sets, list) else "",
+        ]  # fmt: skip
+        rows.append([clean(cell) for cell in cells])
+    head = ["STORE", "FREE", "OF", "COMMUNITY", "URL", "DATASETS"]
+    return aligned(head, rows, right={"FREE", "OF"}, width=_width())
+
+
+def _size(ad: Mapping[str, Any], name: str, unit: int) -> str:
+    from serai.quantity import format_bytes  # noqa: PLC0415 - `serai --help` does without
+
+    value = ad.get(name)
+    return format_bytes(int(value) * unit) if isinstance(value, int | float) else ""
+
+
+def _width() -> int:
+    return max(40, shutil.get_terminal_size((WIDTH, 24)).columns) if os.isatty(1) else 10_000

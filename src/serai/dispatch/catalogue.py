@@ -1,0 +1,376 @@
+"""The files that tasks of a run read: a number for each, who has it, and how a node comes to it.
+
+An origin is an absolute path on this machine, or a URL. With its stamp (size and time) it has one number, which is what
+the schedule knows. The digest is learnt when somebody reads the file; from then on it is found in nodes' caches, of
+this run and of later ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from serai.dispatch.schedule import events as ev
+from serai.match.movement import Way
+from serai.travel.executor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from serai.match.movement import Move
+
+SMALLEST = 256 * 1024  # bytes; smaller files travel with the bundles that read them
+MOST_SOURCES = 4  # peers that a node is told of for one file
+MOST_SHARED = 1000  # files in one frame
+MOST_DIGESTS = 200_000  # of one node's cache that are remembered
+Stamp = tuple[str, ...]
+
+
+class Host(Protocol):
+    """A host that files lie on; may be hashed."""
+
+    def is_of(self, ad: Mapping[str, Any]) -> bool:
+        """Whether a node that checked in so is this host."""
+        ...
+
+
+class Found(NamedTuple):
+    """What was seen of an origin.
+
+    Attributes:
+        origin: an absolute path on this machine, or a URL.
+        size: bytes.
+        stamp: what differs when it has changed.
+        host: the host that a URL names, if that may be a node.
+        path: where it is there.
+    """
+
+    origin: str
+    size: int
+    stamp: Stamp
+    host: Host | None = None
+    path: str = ""
+
+
+@dataclass(slots=True)
+class File:
+    """A catalogued file.
+
+    Attributes:
+        origin: its absolute path on this machine, or its URL.
+        stamp: what differs when it has changed.
+        digest: BLAKE2b-256 in hex; empty while nobody has read it.
+        host: the host that a URL names, if that may be a node; and its path there.
+        holders: nodes that have it in their caches.
+        lies: nodes on which it lies, and where.
+        unreadable: why its origin could not be read last; empty if it could.
+    """
+
+    number: int
+    origin: str
+    size: int
+    stamp: Stamp
+    digest: str = ""
+    host: Host | None = None
+    path: str = ""
+    holders: set[str] = field(default_factory=set)
+    lies: dict[str, str] = field(default_factory=dict)
+    unreadable: str = ""
+
+
+@dataclass(slots=True)
+class Peer:
+    """A node as others find it.
+
+    Attributes:
+        ad: what it said when it checked in.
+        digests: what its cache has.
+        addresses, port: of its server; no port while it has none.
+    """
+
+    ad: Mapping[str, Any]
+    digests: set[bytes] = field(default_factory=set)
+    addresses: tuple[str, ...] = ()
+    port: int = 0
+
+
+class Catalogue:
+    """The files of a run. Any thread may call it.
+
+    Args:
+        tell: takes events for the schedule; any thread.
+        remembered: gives the digest of an origin with a stamp, if an earlier run learnt it.
+        learnt: is told (origin, stamp, digest) when one is learnt.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[ev.Event], object],
+        remembered: Callable[[str, Stamp], str] = lambda _origin, _stamp: "",
+        learnt: Callable[[str, Stamp, str], object] = lambda _origin, _stamp, _digest: None,
+    ) -> None:
+        self._tell = tell
+        self._remembered = remembered
+        self._learnt = learnt
+        self._lock = threading.RLock()
+        self._files: dict[int, File] = {}
+        self._numbers: dict[str, int] = {}  # of origins as they are now
+        self._by_digest: dict[str, list[int]] = {}
+        self._peers: dict[str, Peer] = {}
+        self._here: set[str] = set()  # nodes that are this machine
+        self._secrets: dict[str, str] | None = None
+        self._make_secrets: Callable[[], dict[str, str]] | None = None
+        self.reader: Callable[[str], Iterator[bytes | None]] | None = None
+        self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
+
+    # ---- files
+
+    def add(self, found: Iterable[Found]) -> list[int]:
+        """Number files.
+
+        Args:
+            found: what was seen of each.
+
+        Returns:
+            Their numbers, in that order; that of an origin known with this stamp is what it was.
+        """
+        numbers: list[int] = []
+        fresh: list[File] = []
+        with self._lock:
+            for one in found:
+                origin, stamp = one.origin, one.stamp
+                known = self._files.get(self._numbers.get(origin, 0))
+                if known is None or known.stamp != stamp:
+                    digest = self._remembered(origin, stamp)
+                    known = File(len(self._files) + 1, origin, one.size, stamp, digest, one.host, one.path)
+                    self._files[known.number] = known
+                    self._numbers[origin] = known.number
+                    fresh.append(known)
+                numbers.append(known.number)
+            if fresh:
+                self._announce(fresh)
+        return numbers
+
+    def _announce(self, fresh: Sequence[File]) -> None:
+        """Tell the schedule of new files, and who has them. With the lock."""
+        self._tell(ev.FilesAdded([file.number for file in fresh], [file.size for file in fresh]))
+        held: dict[str, list[int]] = {}
+        for file in fresh:
+            if os.path.isabs(file.origin):
+                file.lies.update(dict.fromkeys(self._here, file.origin))
+            if file.host is not None:
+                near = [node for node, peer in self._peers.items() if file.host.is_of(peer.ad)]
+                file.lies.update(dict.fromkeys(near, file.path))
+            for node in file.lies:
+                held.setdefault(node, []).append(file.number)
+            if file.digest:
+                self._by_digest.setdefault(file.digest, []).append(file.number)
+                raw = bytes.fromhex(file.digest)
+                for node, peer in self._peers.items():
+                    if raw in peer.digests:
+                        file.holders.add(node)
+                        held.setdefault(node, []).append(file.number)
+        for node, numbers in held.items():
+            self._tell(ev.Cached(node, numbers))
+            self._share(node, numbers)
+
+    def _share(self, node: str, numbers: Iterable[int]) -> None:
+        """Let peers read what lies on a node."""
+        if node in self._peers and node not in self._here:
+            files = {number: path for number in numbers if (path := self._files[number].lies.get(node))}
+            for some in batched(files.items(), MOST_SHARED):
+                self.to_node(node, wire.pack(wire.SHARE, head={"files": dict(some)}))
+
+    def number(self, origin: str) -> int | None:
+        """The number of an origin, if it is catalogued."""
+        return self._numbers.get(origin)
+
+    def number_now(self, path: str) -> int | None:
+        """The number of a path on this machine, if it is catalogued; another than before if it has changed since."""
+        number = self._numbers.get(path)
+        if number is None:
+            return None
+        try:
+            found = look(path)
+        except OSError:
+            return None  # said where it is read
+        if found is None:
+            return None
+        return number if self._files[number].stamp == found[1] else self.add([Found(path, *found)])[0]
+
+    def file(self, number: int) -> File:
+        """A file by its number."""
+        return self._files[number]
+
+    def learn(self, number: int, digest: str) -> None:
+        """The digest of a file is known."""
+        with self._lock:
+            file = self._files[number]
+            if file.digest == digest:
+                return
+            file.digest = digest
+            self._by_digest.setdefault(digest, []).append(number)
+            self._learnt(file.origin, file.stamp, digest)
+            raw = bytes.fromhex(digest)
+            for node, peer in self._peers.items():
+                if raw in peer.digests and node not in file.holders:
+                    file.holders.add(node)
+                    self._tell(ev.Cached(node, [number]))
+
+    # ---- nodes
+
+    def here(self, node: str) -> None:
+        """A node is this machine: what lies here lies there."""
+        with self._lock:
+            self._here.add(node)
+            numbers = []
+            for file in self._files.values():
+                if os.path.isabs(file.origin):
+                    file.lies[node] = file.origin
+                    numbers.append(file.number)
+            if numbers:
+                self._tell(ev.Cached(node, numbers))
+
+    def came(self, node: str, ad: Mapping[str, Any]) -> None:
+        """A node has checked in; it will say what its cache has. What lies on it is there already."""
+        with self._lock:
+            self._peers[node] = Peer(ad)
+            hosts = {file.host for file in self._files.values() if file.host is not None}
+            own = {host for host in hosts if host.is_of(ad)}
+            numbers = []
+            for file in self._files.values():
+                file.holders.discard(node)
+                if file.host in own:
+                    file.lies[node] = file.path
+                if node in file.lies:
+                    numbers.append(file.number)
+            if numbers:
+                self._tell(ev.Cached(node, numbers))
+                self._share(node, numbers)
+
+    def lost(self, node: str) -> None:
+        """A node is gone; the schedule knows."""
+        with self._lock:
+            self._peers.pop(node, None)
+            for file in self._files.values():
+                file.holders.discard(node)
+
+    def serves(self, node: str, addresses: Sequence[str], port: int) -> None:
+        """Peers find a node there."""
+        with self._lock:
+            peer = self._peers.setdefault(node, Peer({}))
+            peer.addresses, peer.port = tuple(addresses), port
+
+    def holds(self, node: str, has: Iterable[str], gone: Iterable[str]) -> None:
+        """A node's cache has changed.
+
+        Raises:
+            ValueError: one of these is no digest.
+        """
+        with self._lock:
+            peer = self._peers.setdefault(node, Peer({}))
+            came: list[int] = []
+            went: list[int] = []
+            for digest in gone:
+                peer.digests.discard(bytes.fromhex(digest))
+                went += self._gone(node, digest)
+            for digest in has:
+                if len(peer.digests) < MOST_DIGESTS:
+                    peer.digests.add(bytes.fromhex(digest))
+                for number in self._by_digest.get(digest, ()):
+                    if node not in self._files[number].holders:
+                        self._files[number].holders.add(node)
+                        came.append(number)
+            if came:
+                self._tell(ev.Cached(node, came))
+            if went:
+                self._tell(ev.Evicted(node, went))
+
+    def _gone(self, node: str, digest: str) -> list[int]:
+        """The files that a node has not any more without an object. With the lock."""
+        files = [self._files[number] for number in self._by_digest.get(digest, ())]
+        files = [file for file in files if node in file.holders]
+        for file in files:
+            file.holders.discard(node)
+        return [file.number for file in files if node not in file.lies]
+
+    def moved(self, node: str, number: int, head: Mapping[str, Any]) -> None:
+        """A node says how a file came: see the frame CAME."""
+        if "why" in head:
+            return
+        digest = str(head["digest"])
+        self.learn(number, digest)
+        with self._lock:
+            kept = bool(head.get("kept"))
+            if kept:
+                self._peers.setdefault(node, Peer({})).digests.add(bytes.fromhex(digest))
+                self._files[number].holders.add(node)
+            if head["way"] == "cached":
+                self._tell(ev.Cached(node, [number]))
+                return
+            source = str(head.get("from", ""))
+            self._tell(ev.Moved(node, number, source, int(head["bytes"]), float(head["took"])))
+            if not kept:
+                self._tell(ev.Evicted(node, [number]))
+
+    # ---- how a node comes to files
+
+    def needs(self, node: str, numbers: Iterable[int], moves: Iterable[Move]) -> dict[str, Any]:
+        """The head of the frame that tells a node what a bundle reads, and where it is to be had."""
+        advice = {move.file: move for move in moves}
+        with self._lock:
+            return {"files": [self._need(node, self._files[number], advice.get(number)) for number in numbers]}
+
+    def _need(self, node: str, file: File, move: Move | None) -> list[Any]:
+        first = move.source if move is not None and move.way != Way.HERE else ""
+        names = [first] if first else []
+        names += [name for name in (*sorted(file.holders), *file.lies) if name not in {first, node}]
+        sources = [found for name in names if (found := self._source(name, file)) is not None]
+        front_first = not first and (move is None or move.way != Way.HERE)
+        return [file.number, file.size, file.digest, int(front_first), sources[:MOST_SOURCES]]
+
+    def _source(self, node: str, file: File) -> list[Any] | None:
+        peer = self._peers.get(node)
+        if peer is None or not peer.port:
+            return None
+        if file.digest and node in file.holders:
+            return [node, list(peer.addresses), peer.port, f"objects/{file.digest}"]
+        if node in file.lies and node not in self._here:
+            return [node, list(peer.addresses), peer.port, f"files/{file.number}"]
+        return None
+
+    def peers_with(self, make: Callable[[], dict[str, str]]) -> None:
+        """Nodes may speak with one another, with a certificate and a key that are made when the first of them does."""
+        self._make_secrets = make
+
+    def secrets(self) -> dict[str, str] | None:
+        """What nodes prove to each other that they are of this run with; None where they do not speak."""
+        with self._lock:
+            if self._secrets is None and self._make_secrets is not None:
+                self._secrets = self._make_secrets()
+            return self._secrets
+
+
+def batched(values: Iterable[tuple[int, str]], most: int) -> Iterator[list[tuple[int, str]]]:
+    """Cut into lists of at most so many."""
+    iterator = iter(values)
+    while batch := list(itertools.islice(iterator, most)):
+        yield batch
+
+
+def look(path: str) -> tuple[int, Stamp] | None:
+    """The size and the stamp of a path on this machine; None for what is not catalogued.
+
+    Programs are not: the copies in a cache cannot be executed.
+
+    Raises:
+        OSError: it is not there.
+    """
+    info = os.stat(path)
+    if not stat.S_ISREG(info.st_mode) or info.st_size < SMALLEST or info.st_mode & 0o111:
+        return None
+    return info.st_size, (str(info.st_size), str(info.st_mtime_ns))

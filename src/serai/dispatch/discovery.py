@@ -1,0 +1,97 @@
+"""What a run tells the advert service, and is told by it."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from serai.adverts.service import open_adverts
+from serai.dispatch.journal import Batch
+from serai.dispatch.schedule import events as ev
+from serai.pool.members import Standing
+from serai.pool.publishing import Publisher, attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from serai.clock import Clock
+    from serai.dispatch.dispatcher import Dispatcher
+    from serai.dispatch.journal import Journal
+
+STORES = "stores"  # the fact of a run: the ads of stores, by name
+
+
+class Discovery:
+    """Between a run and the advert service.
+
+    Args:
+        dispatcher: knows the nodes, and is told of stores.
+        journal: keeps the ads of stores, for `serai explain`.
+        run: its name.
+        adverts: where; see `open_adverts`. Empty for nowhere.
+        declared: the ads of stores that pool files describe, by name; an advert adds to what they say.
+        clock: tells the time.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        run: str,
+        adverts: str | None,
+        declared: Mapping[str, Mapping[str, Any]],
+        clock: Clock,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._run = run
+        self._clock = clock
+        self._declared = declared
+        self._stores: dict[str, Mapping[str, Any]] = dict(declared)
+        if declared:
+            journal.set_run({STORES: self._stores})
+        self._publisher: Publisher | None = None
+        if adverts != "":
+            service = partial(open_adverts, adverts, os.environ)
+            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say)
+
+    def start(self) -> None:
+        """Begin."""
+        if self._publisher is not None:
+            refers = any(spec.declared.get("nearest_storage") for spec in self._dispatcher.roster.specs.values())
+            self._publisher.start(now=refers)
+
+    def close(self) -> None:
+        """End, and take the ads away."""
+        if self._publisher is not None:
+            self._publisher.close()
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """The attributes of the nodes that are up, by name."""
+        found = {}
+        dispatcher = self._dispatcher
+        for node in dispatcher.nodes_now:
+            if node.standing == Standing.UP:
+                state = {
+                    "Run": self._run,
+                    "State": "Busy" if node.slots and node.busy >= node.slots else "Claimed" if node.busy else "Idle",
+                    "Slots": node.slots,
+                    "SlotsBusy": node.busy,
+                    "Tasks": node.held,
+                }
+                beat = dispatcher.last_beats.get(node.name, {})
+                found[node.name] = attributes(node.name, dispatcher.roster.ad(node.name), beat, state)
+        return found
+
+    def _stores_told(self, news: Mapping[str, Mapping[str, Any] | None]) -> None:
+        told: dict[str, Mapping[str, Any] | None] = {}
+        for name, ad in news.items():
+            own = self._declared.get(name)
+            told[name] = own if ad is None else {**(own or {}), **ad}
+        self._stores = {name: ad for name, ad in {**self._stores, **told}.items() if ad is not None}
+        self._journal.set_run({STORES: self._stores})
+        self._dispatcher.tell(None, ev.Advertised(told))
+
+    def _say(self, words: str) -> None:
+        self._journal.write(Batch(notes=[(self._clock.wall(), "", 0, words)]))

@@ -1,0 +1,126 @@
+"""The front end gives a node the catalogued files that no peer gave it: read from their origin, digested on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+from serai.errors import SeraiError
+from serai.travel.executor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from serai.dispatch.catalogue import Catalogue, File
+
+AT_ONCE = 4  # files that one node is sent at a time: origins may answer slowly
+MOST_ASKED = 100_000
+CHANGED = "it has changed since the run looked at it"
+
+
+class Filler:
+    """What sends files to one node.
+
+    Args:
+        node: its name.
+        catalogue: knows the files.
+        send: takes a frame to the node, waiting while the way is full; any thread.
+    """
+
+    def __init__(self, node: str, catalogue: Catalogue, send: Callable[[bytes], object]) -> None:
+        self._node = node
+        self._catalogue = catalogue
+        self._send = send
+        self._asked: queue.Queue[tuple[int, int] | None] = queue.Queue(MOST_ASKED)
+        self._threads: list[threading.Thread] = []
+        self._ended = False
+        self.unreadable: set[str] = set()  # what was said of origins that cannot be read
+
+    def ask(self, number: int, attempt: int) -> None:
+        """The node asks for a file; returns at once.
+
+        Raises:
+            ValueError: there is no such file, or it asks for too many.
+        """
+        try:
+            self._catalogue.file(number)
+            self._asked.put_nowait((number, attempt))
+        except (KeyError, queue.Full) as error:
+            raise ValueError(f"file {number} cannot be asked for: {error!r}") from error
+        if len(self._threads) < AT_ONCE and self._asked.qsize():
+            thread = threading.Thread(target=self._run, name=f"fill-{self._node}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._ended = True
+        for _ in self._threads:
+            self._asked.put(None)
+
+    def _run(self) -> None:
+        while (asked := self._asked.get()) is not None and not self._ended:
+            try:
+                self._serve(*asked)
+            except OSError:
+                return  # the node is gone; the carrier's own thread says so
+
+    def _serve(self, number: int, attempt: int) -> None:
+        file = self._catalogue.file(number)
+        digest, at, why = hashlib.blake2b(digest_size=32), 0, ""
+        try:
+            for piece in self._pieces(file):
+                if piece is None:
+                    continue
+                digest.update(piece)
+                at += len(piece)
+                if at > file.size:
+                    break
+                self._put(number, attempt, {}, piece)
+                if self._ended:
+                    return
+            why = "" if at == file.size else CHANGED
+        except _Unreadable as error:
+            why = str(error)
+            if len(self.unreadable) < MOST_ASKED:
+                self.unreadable.add(why)
+        if why:
+            self._put(number, attempt, {"bad": why})
+        else:
+            self._catalogue.learn(number, digest.hexdigest())
+            self._put(number, attempt, {"end": 1})
+
+    def _put(self, number: int, attempt: int, head: dict[str, Any], body: bytes = b"") -> None:
+        self._send(wire.pack(wire.PIECE, attempt, number, head, body))
+
+    def _pieces(self, file: File) -> Iterator[bytes | None]:
+        """The bytes of a file.
+
+        Raises:
+            _Unreadable: they cannot be had.
+        """
+        origin, reader = file.origin, self._catalogue.reader
+        try:
+            if os.path.isabs(origin):
+                yield from _read(origin)
+            elif reader is not None:
+                yield from reader(origin)
+            else:
+                raise _Unreadable(f"nobody here reads {origin}")
+        except OSError as error:
+            raise _Unreadable(f"cannot read its input {origin}: {error.strerror or error}") from error
+        except SeraiError as error:
+            raise _Unreadable(error.what) from error
+
+
+def _read(path: str) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as stream:
+        while piece := stream.read(wire.CHUNK):
+            yield piece
+
+
+class _Unreadable(Exception):
+    """An origin cannot be read."""

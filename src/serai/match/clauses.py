@@ -1,0 +1,120 @@
+"""Which clauses of requirements reject which node, what they found there, and what would fit. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import classad2
+
+from serai.describe.ads.expressions import clauses_of, period_of, without_target, words
+from serai.match.bilateral import REFERENCE, holds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SHORTEST = 60  # characters of a value that is shown
+_MEMBER = re.compile(r"\bmember\(\s*(.+?)\s*,\s*TARGET\.Software\s*\)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A clause that does not hold for a task and a node.
+
+    Attributes:
+        clause: its text.
+        of: whose requirements it belongs to: ``task`` or ``node``.
+        undefined: the other ad lacks what it refers to; False when the clause is false, or in error.
+        found: (attribute, value) pairs of the other ad that it refers to; the value is "" where the ad has none.
+        period_s: the clock alone may change it, every so many seconds; 0 when it cannot.
+        three_way: it refers to a store.
+    """
+
+    clause: str
+    of: str
+    undefined: bool
+    found: tuple[tuple[str, str], ...]
+    period_s: int
+    three_way: bool
+
+
+def refusals(task: classad2.ClassAd, node: classad2.ClassAd) -> list[Refusal]:
+    """The clauses of both sides' requirements that do not hold; none when the two match."""
+    return _of_one("task", task, node) + _of_one("node", node, task)
+
+
+def why(found: Iterable[Refusal], awaited: str = "") -> str:
+    """One sentence of why a node and a task do not come together.
+
+    Args:
+        found: clauses that do not hold.
+        awaited: a store whose ad is not there yet.
+    """
+    parts = []
+    for one in found:
+        whose = "it requires" if one.of == "task" else "the node requires of its tasks"
+        words_ = f"{whose} {as_written(one.clause)}"
+        lacking = [name for name, value in one.found if not value]
+        if awaited and one.three_way:
+            words_ += f", and the ad of the node's store {awaited} is not there"
+        elif one.undefined and lacking:
+            words_ += f", and {'this node' if one.of == 'task' else 'the task'} says no {' and no '.join(lacking)}"
+        elif one.found:
+            words_ += ", and " + ", ".join(f"{name} is {value or 'not there'}" for name, value in one.found)
+        parts.append(words_)
+    return "; ".join(parts)
+
+
+def as_written(clause: str) -> str:
+    """A clause as people write it: with ``HasSoftware``, and without ``TARGET.``."""
+    return without_target(_MEMBER.sub(r"HasSoftware(\1)", clause))
+
+
+def _of_one(of: str, one: classad2.ClassAd, other: classad2.ClassAd) -> list[Refusal]:
+    if "Requirements" not in one:
+        return []
+    found = []
+    for text in clauses_of(one.lookup("Requirements")):
+        expression = classad2.ExprTree(text)
+        if not holds(expression, one, other):
+            undefined = expression.eval(one, other) is classad2.Value.Undefined
+            named = {word.lower() for word in words(text)}
+            through = [
+                str(ad.lookup(name)) for ad in (one, other) for name in named if name.isidentifier() and name in ad
+            ]
+            three_way = REFERENCE.lower() in named
+            facts = facts_of(expression, one, other)
+            found.append(Refusal(text, of, undefined, facts, period_of(text, *through), three_way))
+    return found
+
+
+def facts_of(
+    expression: classad2.ExprTree, one: classad2.ClassAd, other: classad2.ClassAd
+) -> tuple[tuple[str, str], ...]:
+    """What an expression refers to in the other ad, with what is there."""
+    found: dict[str, str] = {}
+    for reference in one.externalRefs(expression):
+        name = re.sub(r"(?i)^target\.", "", reference)
+        if not re.fullmatch(r"\w+(\.\w+)*", name):
+            continue
+        value: Any = classad2.ExprTree(f"TARGET.{name}").eval(one, other)
+        first = name.partition(".")[0]
+        if value is classad2.Value.Undefined and first != name:
+            whole = classad2.ExprTree(f"TARGET.{first}").eval(one, other)
+            if whole is classad2.Value.Undefined:
+                name = first
+        found[name] = "" if value is classad2.Value.Undefined else _shown(value)
+    return tuple(sorted(found.items()))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        text = str(classad2.quote(value))
+    elif isinstance(value, bool):
+        text = str(value).lower()
+    elif isinstance(value, list):
+        text = "{" + ", ".join(map(_shown, value)) + "}"
+    else:
+        text = str(value)
+    return text if len(text) <= _SHORTEST else text[: _SHORTEST - 1] + "…"

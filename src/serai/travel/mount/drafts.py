@@ -1,0 +1,94 @@
+"""What is written: kept here until the file is closed, then put in its place at the source, all at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+
+from ..reading.blocks import BLOCK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from ..reading.contents import Content
+    from ..reading.patience import Patience
+
+STEP = 1 << 20
+MOST_KEPT = 64 << 20  # bytes of a file whose blocks are known without being fetched again
+
+
+class Draft:
+    """A file that is being written.
+
+    Args:
+        directory: where it is kept meanwhile; it has no name there.
+        mode: its permissions; None leaves them as they are at the source.
+
+    Attributes:
+        dirty: whether it holds what the source has not.
+        mtime_ns: a time that was set; None: that of its writing.
+    """
+
+    def __init__(self, directory: str, mode: int | None) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it lives as long as this
+        self.mode = mode
+        self.mtime_ns: int | None = None
+        self.dirty = True
+
+    @property
+    def size(self) -> int:
+        """Bytes in it."""
+        return os.fstat(self._file.fileno()).st_size
+
+    @property
+    def written_ns(self) -> int:
+        """When it was written."""
+        return self.mtime_ns if self.mtime_ns is not None else os.fstat(self._file.fileno()).st_mtime_ns
+
+    def fill(self, content: Content, patience: Patience) -> None:
+        """Begin with what the source has."""
+        at = 0
+        while at < content.size:
+            data = content.read(at, STEP, patience, None)
+            if not data:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self.write(at, data)
+            at += len(data)
+        self.dirty = False
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes of it."""
+        return os.pread(self._file.fileno(), length, start)
+
+    def write(self, start: int, data: bytes) -> int:
+        """Write bytes; returns how many."""
+        view, at = memoryview(data), start
+        while view:
+            count = os.pwrite(self._file.fileno(), view, at)
+            at, view = at + count, view[count:]
+        self.dirty, self.mtime_ns = True, None
+        return len(data)
+
+    def cut(self, size: int) -> None:
+        """Make it so long."""
+        os.ftruncate(self._file.fileno(), size)
+        self.dirty, self.mtime_ns = True, None
+
+    def beginning(self) -> BinaryIO:
+        """The file, at its beginning; the caller closes it."""
+        file = os.fdopen(os.dup(self._file.fileno()), "rb")
+        file.seek(0)
+        return file
+
+    def keep(self, content: Content) -> None:
+        """Let its blocks be known as those of the version that the source has now."""
+        if content.size != self.size or content.size > MOST_KEPT:
+            return
+        for block in range((content.size + BLOCK - 1) // BLOCK):
+            content.keep(block, self.read(block * BLOCK, min(BLOCK, content.size - block * BLOCK)))
+
+    def close(self) -> None:
+        """Throw it away."""
+        self._file.close()
