@@ -184,7 +184,7 @@ class Bag:
 
     def _reads(self, chunk: _Chunk, tasks: Sequence[int]) -> list[tuple[int, ...]] | None:
         """The catalogued files of tasks; None where none reads any."""
-        if not self._catalogues or chunk.items is None:
+        if not self._catalogues or chunk.items is None or not len(self._run.catalogue):
             return None
         number = self._run.catalogue.number
         cwd = self.plan.cwd

@@ -22,7 +22,7 @@ from serai.describe.task import State
 from serai.dispatch.carrier import Timing
 from serai.dispatch.front_end import front_end_facts
 from serai.dispatch.journal import Journal
-from serai.dispatch.run import JOURNAL, Run, Settings, new_name, token
+from serai.dispatch.run import JOURNAL, Run, Settings, moving, new_name, token
 from serai.errors import JournalError, NoNodeLeft, SeraiError, UsageError
 from serai.session.url import Url
 
@@ -49,6 +49,7 @@ class Request:
         argv: the words of the command line, for people.
         home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files``, ``shell``.
         home_address: ``[USER@]HOST[:PORT]`` by which nodes reach this machine; None through their connections.
+        policy, access, cache: how tasks and their files come together; see `serai.dispatch.run.moving`.
     """
 
     plan: Plan
@@ -57,6 +58,9 @@ class Request:
     argv: tuple[str, ...] = ()
     home_calling: str | None = None
     home_address: str | None = None
+    policy: str | None = None
+    access: str | None = None
+    cache: str | None = None
 
 
 class CommandRun:
@@ -91,6 +95,7 @@ class CommandRun:
         sites = with_home_calling(sites_from(request.on), request.home_calling)
         directory = runs / new_name(clock.wall(), token())
         settings = with_address(settings_from(request.on), request.home_address)
+        settings = moving(settings, request.policy, request.access, request.cache)
         run = Run(sites, directory, settings=settings, clock=clock)
         lock = _take(directory)
         facts = {
@@ -106,6 +111,7 @@ class CommandRun:
             "complete": False,
             "home_calling": request.home_calling,
             "home_address": request.home_address,
+            "moving": [request.policy, request.access, request.cache],
         }
         run.journal.set_run(facts | front_end_facts())
         return cls(run, Bag(run, request.plan), request.source, 0, lock)
@@ -149,6 +155,7 @@ class CommandRun:
         journal.forget_bundles()
         journal.close()
         settings = with_address(settings_from(words), facts.get("home_address"))
+        settings = moving(settings, *facts.get("moving", (None, None, None)))
         run = Run(sites, directory, settings=settings, clock=clock, fresh=False)
         run.journal.set_run(front_end_facts() | {"on": [_absolute(word) for word in words]})
         run.number_from(max((first + count for first, _, count in chunks), default=1))

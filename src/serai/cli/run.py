@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from serai.describe.sources import Source
 
 ON = "A site: local:, ssh://HOST, dask://HOST:8786, or a pool file. May be repeated; this machine when left out."
+POLICY = click.Choice([
+    "first-available", "first-cache-available", "max-cache-hit", "max-compute-util", "good-cache-compute", "auto",
+])  # fmt: skip
+ACCESS = click.Choice(["auto", "stage", "mount"])
 SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
 
 
@@ -54,6 +58,11 @@ SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
 )
 @click.option(
     "--home-address", metavar="HOST[:PORT]", help="Where nodes reach this machine; else through the connection."
+)
+@click.option("--policy", type=POLICY, help="How the place of data counts when a lane is free; auto goes by price.")
+@click.option("--access", type=ACCESS, help="Copy inputs to nodes, or mount them there; auto takes what is cheaper.")
+@click.option(
+    "--cache", metavar="SIZE", help="What each node may keep of inputs: 20GB; half of its free disk if unsaid."
 )
 @click.option(
     "--show", type=SHOW, default="auto", help="The view: live on a terminal, lines in a log, json for programs."
@@ -138,8 +147,10 @@ def _request(given: dict[str, object]) -> Request:
     if not given["no_auto_send"]:
         more = tuple(path for path in auto_send(plan) if path not in plan.shared)
         plan = replace(plan, shared=plan.shared + more)
-    mode, address = (None if given[name] is None else str(given[name]) for name in ("home_calling", "home_address"))
-    return Request(plan, source, on, tuple(sys.argv[1:]), mode, address)
+    names = ("home_calling", "home_address", "policy", "access", "cache")
+    return Request(
+        plan, source, on, tuple(sys.argv[1:]), *(None if given[one] is None else str(given[one]) for one in names)
+    )
 
 
 def _expression(given: dict[str, object], name: str) -> str:

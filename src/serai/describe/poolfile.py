@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _POOL_KEYS = ("name", "scratch", "retries", "heartbeat", "home_calling")
 _SITE_KEYS = (
-    "slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling", "requirements", "nearest_storage",
-    "community",
+    "slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling", "cache",
+    "requirements", "nearest_storage", "community",
 )  # fmt: skip
 HOME_CALLING = ("files", "shell")  # what tasks may do at the front end's machine, where they may do anything there
 _QUERY_KEYS = frozenset(_SITE_KEYS)
@@ -49,6 +49,7 @@ class SiteSpec:
         community: what its nodes and their store are called together.
         attributes: further ones of its nodes' ads; a text that begins with ``=`` is an expression.
         stores: those that the pool file describes.
+        cache_bytes: what inputs that are kept on a node may take.
     """
 
     url: Url
@@ -64,6 +65,7 @@ class SiteSpec:
     community: str | None = None
     attributes: Mapping[str, Any] | None = None
     stores: tuple[StoreSpec, ...] = ()
+    cache_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "requirements": ("requirements", expression),
     "nearest_storage": ("nearest_storage", reference),
     "community": ("community", one_name),
+    "cache": ("cache_bytes", _size),
 }
 _TABLES: Mapping[str, tuple[str, Callable[[object], object]]] = {"attributes": ("attributes", attributes_of)}
 _POOL: Mapping[str, tuple[str, Callable[[object], object]]] = {

@@ -58,6 +58,7 @@ class Came:
 
     ad: dict[str, Any]
     took_s: float
+    files: list[int]  # catalogued ones that are there already
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ class Carrier:
     ) -> None:
         self.spec = spec
         self._catalogue = catalogue
-        self._filler = Filler(spec.name, catalogue, self._send)
+        self._filler = Filler(spec.name, catalogue, self._send_piece)
         self._sending = threading.Lock()  # one frame at a time, whoever sends it
         self._meets = False  # it was told to speak with its peers
         self.heard_at = self._began = clock.now()
@@ -117,6 +118,7 @@ class Carrier:
         self._came = threading.Event()
         self._ended = threading.Event()
         self._ad: dict[str, Any] | None = None
+        self._held: list[str] = []  # digests of its cache, which it tells before its ad
         self._trouble: str | None = None
         self._link: Link | None = None
         self._place: Place | None = None
@@ -203,7 +205,9 @@ class Carrier:
         if self._ended.is_set():  # closed while it was connecting
             link.close()
             return
-        own = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
+        own: dict[str, Any] = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
+        if self.spec.cache_bytes is not None:
+            own["cache"] = {**self._hello.get("cache", {}), "limit": self.spec.cache_bytes}
         self._send(wire.pack(wire.HELLO, head=self._hello | own))
         if not self._came.wait(self._timing.check_in_s):
             raise NodeLost(  # and tried again: it may only be busy, or hang for a while
@@ -228,8 +232,16 @@ class Carrier:
             self._ping()
 
     def _send_control(self) -> None:
-        while self._control:
-            self._send(self._control.popleft())
+        link = self._link
+        if link is not None and self._control:
+            with self._sending:  # in their order, whoever sends them
+                while self._control:
+                    link.send(self._control.popleft())
+
+    def _send_piece(self, frame: bytes) -> None:
+        """Send a piece of a file, behind what is short and waits."""
+        self._send_control()
+        self._send(frame)
 
     def _ping(self) -> None:
         now = self._clock.now()
@@ -303,9 +315,13 @@ class Carrier:
             self._tell(self, Beat(head, None if echo is None else self.heard_at - echo))
         elif op == wire.AD:
             self._ad = head
-            self._catalogue.came(self.spec.name, head)
-            self._tell(self, Came(head, self._clock.now() - self._began))  # before what is told of its cache
+            took_s = self._clock.now() - self._began
+            self._catalogue.came(
+                self.spec.name, head, self._held, lambda files: self._tell(self, Came(head, took_s, files))
+            )
             self._came.set()
+            if self._held:
+                self.meet()
         elif op in _ABOUT_FILES:
             self._about_files(op, lane, ident, head)
         else:
@@ -315,6 +331,8 @@ class Carrier:
         name, catalogue = self.spec.name, self._catalogue
         if op == wire.NEED:
             self._filler.ask(ident, lane)
+        elif op == wire.HOLDS and self._ad is None:
+            self._held += head.get("has", ())
         elif op == wire.HOLDS:
             catalogue.holds(name, head.get("has", ()), head.get("gone", ()))
             if head.get("has"):

@@ -185,6 +185,10 @@ class Catalogue:
             for some in batched(files.items(), MOST_SHARED):
                 self.to_node(node, wire.pack(wire.SHARE, head={"files": dict(some)}))
 
+    def __len__(self) -> int:
+        """How many files there are."""
+        return len(self._files)
+
     def number(self, origin: str) -> int | None:
         """The number of an origin, if it is catalogued."""
         return self._numbers.get(origin)
@@ -235,22 +239,35 @@ class Catalogue:
             if numbers:
                 self._tell(ev.Cached(node, numbers))
 
-    def came(self, node: str, ad: Mapping[str, Any]) -> None:
-        """A node has checked in; it will say what its cache has. What lies on it is there already."""
+    def came(self, node: str, ad: Mapping[str, Any], has: Iterable[str], tell: Callable[[list[int]], object]) -> None:
+        """A node has checked in.
+
+        Args:
+            node: its name.
+            ad: what it says of itself.
+            has: digests of what its cache has.
+            tell: tells the schedule of the node, and of the files that are there: in its cache, or since they lie
+                there. Nothing else is told of it before.
+
+        Raises:
+            ValueError: one of these is no digest.
+        """
         with self._lock:
-            self._peers[node] = Peer(ad)
+            peer = self._peers[node] = Peer(ad)
+            peer.digests.update(itertools.islice(map(bytes.fromhex, has), MOST_DIGESTS))
             hosts = {file.host for file in self._files.values() if file.host is not None}
             own = {host for host in hosts if host.is_of(ad)}
             numbers = []
             for file in self._files.values():
                 file.holders.discard(node)
+                if file.digest and bytes.fromhex(file.digest) in peer.digests:
+                    file.holders.add(node)
                 if file.host in own:
                     file.lies[node] = file.path
-                if node in file.lies:
+                if node in file.holders or node in file.lies:
                     numbers.append(file.number)
-            if numbers:
-                self._tell(ev.Cached(node, numbers))
-                self._share(node, numbers)
+            tell(numbers)
+            self._share(node, numbers)
 
     def lost(self, node: str) -> None:
         """A node is gone; the schedule knows."""

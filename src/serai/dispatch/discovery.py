@@ -7,10 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serai.adverts.service import open_adverts
+from serai.dispatch.front_end import STORES, TASK
 from serai.dispatch.journal import Batch
 from serai.dispatch.schedule import events as ev
 from serai.pool.members import Standing
 from serai.pool.publishing import Publisher, attributes
+from serai.pool.tasks import task_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.dispatch.dispatcher import Dispatcher
     from serai.dispatch.journal import Journal
-
-STORES = "stores"  # the fact of a run: the ads of stores, by name
 
 
 class Discovery:
@@ -49,8 +49,7 @@ class Discovery:
         self._clock = clock
         self._declared = declared
         self._stores: dict[str, Mapping[str, Any]] = dict(declared)
-        if declared:
-            journal.set_run({STORES: self._stores})
+        journal.set_run({STORES: self._stores, TASK: task_facts(run)})
         self._publisher: Publisher | None = None
         if adverts != "":
             service = partial(open_adverts, adverts, os.environ)

@@ -8,6 +8,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
+from serai.dispatch.catalogue import look
 from serai.errors import SeraiError
 from serai.travel.executor import wire
 
@@ -83,6 +84,8 @@ class Filler:
                 if self._ended:
                     return
             why = "" if at == file.size else CHANGED
+        except _Changed:
+            why = CHANGED
         except _Unreadable as error:
             why = str(error)
             if len(self.unreadable) < MOST_ASKED:
@@ -101,11 +104,14 @@ class Filler:
 
         Raises:
             _Unreadable: they cannot be had.
+            _Changed: they are not what was catalogued.
         """
         origin, reader = file.origin, self._catalogue.reader
         try:
             if os.path.isabs(origin):
                 yield from _read(origin)
+                if look(origin) != (file.size, file.stamp):
+                    raise _Changed
             elif reader is not None:
                 yield from reader(origin)
             else:
@@ -120,6 +126,10 @@ def _read(path: str) -> Iterator[bytes]:
     with open(path, "rb", buffering=0) as stream:
         while piece := stream.read(wire.CHUNK):
             yield piece
+
+
+class _Changed(Exception):
+    """An origin is not what it was; it has another number by now, or soon will."""
 
 
 class _Unreadable(Exception):

@@ -28,6 +28,7 @@ class NodeSpec:
         linger_s: how long its executor goes on with what it has when the front end is gone.
         home_calling: what its tasks may do at the front end's machine: ``files``, ``shell``, or None for nothing.
         declared: what its site says of it, for its ad; see `serai.describe.ads.stores.declared`.
+        cache_bytes: what its cache may hold; None where the run says it, or nobody.
     """
 
     name: str
@@ -43,6 +44,7 @@ class NodeSpec:
     linger_s: float = 0.0
     home_calling: str | None = None
     declared: Mapping[str, Any] = field(default_factory=dict)
+    cache_bytes: int | None = None
 
 
 class Link(Protocol):

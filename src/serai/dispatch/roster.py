@@ -99,8 +99,8 @@ class Roster:
         """Tell a node something about files; it then speaks with its peers."""
         carrier = self._carriers.get(name)
         if carrier is not None:
-            carrier.control(frame)
             carrier.meet()
+            carrier.control(frame)
 
     def copy(self, action: ev.Copy) -> None:
         """Bring a file to a node, though nothing there waits for it."""

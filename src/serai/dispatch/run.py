@@ -17,6 +17,7 @@ from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
 from serai.dispatch.catalogue import Catalogue
+from serai.dispatch.digests import Digests
 from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
@@ -26,8 +27,10 @@ from serai.dispatch.roster import Roster
 from serai.dispatch.schedule.events import Limits
 from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
+from serai.match.movement import Access, Policy
 from serai.pool.members import Patience
 from serai.pool.tasks import matching_of
+from serai.quantity import bytes_of
 from serai.session.home import state_directory
 from serai.travel.caching.replacement import LRU
 
@@ -58,6 +61,31 @@ class Settings:
     replacement: str = LRU
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
     adverts: str | None = None  # where nodes are advertised, and stores found; see `open_adverts`; "" for nowhere
+
+
+def moving(settings: Settings, policy: str | None, access: str | None, cache: str | None) -> Settings:
+    """The settings, with what a user says of how tasks and their files come together. None leaves what is there.
+
+    Args:
+        settings: all others.
+        policy: a name of `Policy`.
+        access: a name of `Access`.
+        cache: what each node's cache may hold: ``20GB``.
+
+    Raises:
+        UsageError: there is no such policy or access, or that is no size.
+    """
+    limits = settings.limits
+    try:
+        if policy is not None:
+            limits = replace(limits, policy=Policy(policy))
+        if access is not None:
+            limits = replace(limits, access=Access(access))
+    except ValueError as error:
+        known = ", ".join([*Policy, *Access])
+        raise UsageError(str(error), hint=f"there are {known}") from error
+    cache_bytes = settings.cache_bytes if cache is None else bytes_of(cache)
+    return replace(settings, limits=limits, cache_bytes=cache_bytes)
 
 
 def new_name(wall: float, token: str) -> str:
@@ -108,7 +136,8 @@ class Run:
             "cache": {"limit": settings.cache_bytes, "rule": settings.replacement},
             "software": well_known(),
         }
-        self.catalogue = Catalogue(self._tell)
+        self._digests = Digests(state_directory(os.environ), self.clock.wall)
+        self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
         self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience, self.catalogue)
         if sum(not spec.in_place for spec, _ in nodes) > 1:
             self.catalogue.peers_with(self._secrets)
@@ -176,6 +205,7 @@ class Run:
         try:
             self.dispatcher.close(deadline_s)
         finally:
+            self._digests.close()
             if self._home is not None:
                 self._home.close()
         if finished:
@@ -193,6 +223,8 @@ def expand(sites: Sequence[SiteSpec], engines: Callable[[str], Engine] = engine_
             known[site.url.scheme]
         )  # fmt: skip
         for spec in engine.nodes(site):
+            if site.cache_bytes is not None:
+                spec = replace(spec, cache_bytes=site.cache_bytes)  # noqa: PLW2901 - engines know nothing of caches
             if spec.name in names:
                 raise UsageError(f"two nodes are called {spec.name}", hint="name each host once, with slots=N for more")
             names.add(spec.name)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from serai.describe.task import Needs
+    from serai.match.clauses import Refusal
 
 __all__ = ["Answer", "Matching"]
 
@@ -142,6 +143,23 @@ class Matching:
             if self._count > _MOST_ANSWERS:
                 self._forget_all()
         return answer
+
+    def refusals(self, needs: Needs, node: str, now: float) -> list[Refusal]:
+        """What of the expressions keeps a task and a node apart; none when they may come together."""
+        if self.judge(needs, node, now).why == "":
+            return []
+        from serai.match.clauses import refusals  # noqa: PLC0415 - the library is loaded for expressions only
+
+        return refusals(self._task(needs), self._ad(node))
+
+    def ads(self, now: float) -> list[Any]:
+        """The ads of all nodes."""
+        self._look_at_the_clock(now)
+        return [self._ad(node) for node in self._facts]
+
+    def awaited(self, node: str, now: float) -> str:
+        """The store that a node refers to and whose ad is not there; "" when it is, or is waited for no longer."""
+        return self._store_awaited(node, now)
 
     def tick(self, now: float) -> bool:
         """Time has passed; returns whether answers may be others for that."""

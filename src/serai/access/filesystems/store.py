@@ -39,6 +39,7 @@ class StoreFileSystem(HostedFileSystem):
         fingerprint: of its certificate; None: the one that is remembered, or the authorities that this host trusts.
         token_file: a file (mode 0600) with the token; None: the user's own place for it.
         lot: the lot that written files are charged to; None: one of the user's with room, or none.
+        direct: whether files are read by their paths where the appliance is the user's own and on this host.
         auto_mkdir: whether writing makes missing directories, as fsspec's local files can.
         listings_expiry_time: seconds for which a listing is used again; `ls` alone does so.
         storage_options: those that every file system of fsspec has.
@@ -55,6 +56,7 @@ class StoreFileSystem(HostedFileSystem):
         fingerprint: str | None = None,
         token_file: str | None = None,
         lot: str | None = None,
+        direct: bool = True,
         auto_mkdir: bool = False,
         listings_expiry_time: float | None = EXPIRY_S,
         **storage_options: Any,
@@ -70,7 +72,7 @@ class StoreFileSystem(HostedFileSystem):
             **storage_options,
         )
         self._url = f"{_PREFIX}{server.where}"
-        self._store = StoreFiles(server, lot)
+        self._store = StoreFiles(server, lot, direct=direct)
 
     @property
     def far(self) -> Any:

@@ -19,7 +19,7 @@ from serai.apps.frontends.functions import Functions, Future
 from serai.describe.poolfile import sites_from, with_home_calling
 from serai.describe.task import Item, Needs
 from serai.dispatch.front_end import front_end_facts
-from serai.dispatch.run import Run, Settings, new_name, token
+from serai.dispatch.run import Run, Settings, moving, new_name, token
 from serai.dispatch.schedule.events import Retry
 from serai.errors import NoNodeLeft, SeraiError
 from serai.session.home import runs_directory
@@ -54,6 +54,9 @@ class Options:
         home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files`` (SFTP, scp),
             ``shell`` (commands too), or None for nothing.
         needs: of the nodes that functions run on; their version of Python is seen to.
+        policy: how the place of data counts: a name of `serai.match.movement.Policy`.
+        access: whether files are copied or read from afar: ``auto``, ``stage`` or ``mount``.
+        cache: what each node's cache may hold: ``20GB``; half of what is free there when None.
     """
 
     retries: int = 0
@@ -63,6 +66,9 @@ class Options:
     settings: Settings = field(default_factory=Settings)
     home_calling: str | None = None
     needs: Needs = field(default_factory=Needs)
+    policy: str | None = None
+    access: str | None = None
+    cache: str | None = None
 
 
 class _Core:
@@ -72,7 +78,8 @@ class _Core:
         options.needs.check()
         runs = options.runs or runs_directory(os.environ)
         self.sites = with_home_calling(sites_from(sites or ("local:",)), options.home_calling)
-        self.run = Run(self.sites, runs / new_name(time.time(), token()), settings=options.settings)
+        settings = moving(options.settings, options.policy, options.access, options.cache)
+        self.run = Run(self.sites, runs / new_name(time.time(), token()), settings=settings)
         facts = {"kind": "pool", "began": self.run.clock.wall(), "sites": list(sites), "argv": sys.argv[:1]}
         self.run.journal.set_run(facts | front_end_facts())
         self.functions = Functions(self.run, initializer, initargs, options.time_limit_s, Retry(options.retries))

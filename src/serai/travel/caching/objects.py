@@ -438,6 +438,8 @@ class Cache:
                 break
             data += more
         self._at += len(data)
+        if data and not data.endswith(b"\n"):  # its writer was killed in the middle of it
+            self._at += os.write(self._log, b"\n")
         self._apply(data.decode("ascii", "replace").splitlines())
 
     def _apply(self, lines: Iterable[str]) -> None:
@@ -458,7 +460,7 @@ class Cache:
                     objects[words[1]] = made
                     self._changes[words[1]] = True
             except (ValueError, IndexError, KeyError):
-                continue  # its writer was killed in the middle of it
+                continue  # half a line
 
     def _write(self, text: str) -> None:
         data = text.encode("ascii")

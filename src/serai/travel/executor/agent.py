@@ -266,10 +266,10 @@ class Agent:
             return
         self._store = Store(base)
         self._beat_at = time.monotonic() + hello["beat"]
-        self._send(wire.AD, head=facts.ad(base, hello.get("software") or ()))
-        if hello.get("cache") and has_cache(base):
+        if hello.get("cache") and has_cache(base):  # said first: what comes next is where tasks go
             with contextlib.suppress(OSError):  # said when it is wanted
                 self._caching()
+        self._send(wire.AD, head=facts.ad(base, hello.get("software") or ()))
         if hello.get("linger"):
             self._look_at = time.monotonic()
         threading.Thread(target=self._guard, args=(hello["silence"],), name="guard", daemon=True).start()

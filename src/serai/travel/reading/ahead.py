@@ -14,12 +14,14 @@ FIRST = 1 << 17  # bytes ahead of a run of which nothing is known
 MOST = 8 << 20  # bytes ahead
 SLACK = 1 << 19  # the kernel's own reading ahead does not come in order
 REMEMBERED = 6  # runs
+STEP = 1 << 20  # bytes that are asked for ahead at once, where there are so many
 MOST_EXPECTED = 4 << 20  # bytes of a run that has only begun
 
 
 class _Run:
     def __init__(self, start: int, end: int, expected: int) -> None:
         self.start, self.end, self.expected = start, end, expected
+        self.asked = 0  # up to where it was asked ahead
 
     @property
     def length(self) -> int:
@@ -32,22 +34,30 @@ class Habits:
     def __init__(self) -> None:
         self._runs: collections.deque[_Run] = collections.deque(maxlen=REMEMBERED)
 
-    def ahead(self, start: int, size: int, whole: int) -> int:
-        """Note a read, and say how many bytes behind it will be wanted soon.
+    def ahead(self, start: int, size: int, whole: int) -> tuple[int, int]:
+        """Note a read, and say which bytes behind it will be wanted soon and were not asked for before.
 
         Args:
             start: of the first byte read.
             size: how many were read.
             whole: the size of the file.
+
+        Returns:
+            The first of them, and the end; both the same where there are none.
         """
         end = min(start + size, whole)
-        for run in reversed(self._runs):
-            if run.start <= start <= run.end + SLACK:
-                run.end = max(run.end, end)
-                return self._further(run, end, whole)
-        run = _Run(start, end, self._expected())
-        self._runs.append(run)
-        return self._further(run, end, whole)
+        run = next((one for one in reversed(self._runs) if one.start <= start <= one.end + SLACK), None)
+        if run is None:
+            run = _Run(start, end, self._expected())
+            self._runs.append(run)
+        else:
+            run.end = max(run.end, end)
+        far = min(run.end + self._further(run), whole)
+        begin = max(end, run.asked)
+        if far - begin < min(STEP, (far - run.end + 1) // 2) and far < whole:  # soon, and then more at once
+            return end, end
+        run.asked = max(run.asked, far)
+        return begin, max(begin, far)
 
     def _expected(self) -> int:
         """How long a new run will be, at least; 0 where nothing is known."""
@@ -56,12 +66,12 @@ class Habits:
         return min(MOST_EXPECTED, *(run.length for run in list(self._runs)[-4:]))
 
     @staticmethod
-    def _further(run: _Run, end: int, whole: int) -> int:
-        left = whole - end
+    def _further(run: _Run) -> int:
         if run.expected and run.length <= run.expected:
-            return max(0, min(run.start + run.expected - end, left))
-        if run.expected:  # it has proved longer
-            return min(max(FIRST, run.length - run.expected), MOST, left)
+            return run.expected - run.length
+        if run.expected:  # not much longer is no sign: the kernel itself reads ahead now more, now less
+            further = run.length - run.expected
+            return min(further, MOST) if further > run.expected // 2 else 0
         if run.start and run.length <= FIRST:
-            return min(FIRST // 2, left)
-        return min(max(FIRST, run.length // 2), MOST, left)
+            return FIRST // 2
+        return min(max(FIRST, run.length // 2), MOST)

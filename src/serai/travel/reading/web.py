@@ -25,7 +25,9 @@ from .sources import Source, Stat, unknown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any, BinaryIO
+    from typing import Any
+
+    from .sources import Content
 
 CONNECT_S = 5.0
 SILENT_S = 30.0
@@ -323,7 +325,7 @@ class Store(Source):
         headers = {"Range": "bytes=%d-%d" % (start, start + length - 1), "If-Match": '"%s"' % stamp}
         return _ranged(self._server.ask("GET", self._target(path), headers), start, length)
 
-    def write(self, path: str, content: BinaryIO, size: int, mode: int | None) -> None:
+    def write(self, path: str, content: Content, size: int, mode: int | None) -> None:
         """See `Source`; the appliance puts it in its place when all of it has come."""
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         self._server.ask("PUT", self._target(path), headers, content if size else b"", again=False).rest()

@@ -1,0 +1,240 @@
+"""Larger inputs of commands on nodes that are not this machine: catalogued, brought once, kept, and never wrong."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+import serai
+from serai.apps.frontends.pool import Options
+from serai.describe.poolfile import site_from_url
+from serai.describe.task import Cause
+from serai.dispatch.carrier import Timing
+from serai.dispatch.engines.local import LocalEngine
+from serai.dispatch.history.archive import Archive
+from serai.dispatch.run import Settings
+from serai.dispatch.schedule import events as ev
+from serai.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from serai.dispatch.ports import NodeSpec
+
+SIZE = 400_000
+COUNT = "sh -c 'cat \"$1\" | wc -c' sh {in}"
+SUM = "sh -c 'cksum < \"$1\"' sh {in}"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Executors of this machine are taken for such of others, which do not see its files."""
+    nodes = LocalEngine.nodes
+
+    def elsewhere(self: LocalEngine, site: Any) -> list[NodeSpec]:
+        return [replace(spec, in_place=False, by_reference=False) for spec in nodes(self, site)]
+
+    monkeypatch.setattr(LocalEngine, "nodes", elsewhere)
+    monkeypatch.setenv("SERAI_STATE", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Callable[..., serai.Pool]]:
+    settings = Settings(timing=Timing(beat_s=0.2, silence_s=5.0))
+    pools: list[serai.Pool] = []
+
+    def make(*names: str, slots: int = 2, **options: Any) -> serai.Pool:
+        sites = [f"local://{name}?slots={slots}&scratch={tmp_path / name}" for name in names or ("one",)]
+        pools.append(serai.Pool(*sites, options=Options(runs=tmp_path / "runs", settings=settings, **options)))
+        return pools[-1]
+
+    yield make
+    for one in pools:
+        one.shutdown()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    (tmp_path / "d").mkdir()
+    paths = [tmp_path / "d" / f"f{n}" for n in range(3)]
+    for path in paths:
+        path.write_bytes(os.urandom(SIZE))
+        os.utime(path, (1e9, 1e9 + 0.5))
+    return [str(path) for path in paths]
+
+
+def notes(tmp_path: Path, name: str, task: int) -> list[str]:
+    with Archive(tmp_path / "runs").open(name, time.time()) as history:
+        return [note.text for note in history.task(task).notes]
+
+
+def asked(pool: serai.Pool, node: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The files that a node asks the front end for from now on."""
+    found: list[int] = []
+    carrier = pool._core.run.roster.carrier(node)
+    assert carrier is not None
+    ask = carrier._filler.ask
+
+    def noted(number: int, attempt: int) -> None:
+        found.append(number)
+        ask(number, attempt)
+
+    monkeypatch.setattr(carrier._filler, "ask", noted)
+    return found
+
+
+def test_each_file_is_asked_for_once_and_the_journal_says_how_it_came(
+    pool: Callable[..., serai.Pool], files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pool()
+    list(one.run("true", [1]))
+    numbers = asked(one, "one", monkeypatch)
+    done = list(one.run(COUNT, files * 4))
+    assert {outcome.stdout.strip() for outcome in done} == {b"%d" % SIZE}
+    assert sorted(numbers) == [1, 2, 3]
+    again = list(one.run(COUNT, files))
+    assert sorted(numbers) == [1, 2, 3]
+    for outcome in again:
+        assert notes(tmp_path, one.name, outcome.task) == [f"inputs by URL: {outcome.item.inputs[0]} cached"]
+    small, program = tmp_path / "small", tmp_path / "program"
+    small.write_bytes(b"x" * 1000)
+    program.write_bytes(b"#!/bin/sh\necho ran\n" + b"#" * SIZE)
+    program.chmod(0o755)
+    (outcome,) = one.run('sh -c \'wc -c < "$1"; "./$2"\' sh {in}', [serai.Item((str(small), str(program)))])
+    assert outcome.stdout.split() == [b"1000", b"ran"], outcome.error
+    assert sorted(numbers) == [1, 2, 3]
+
+
+def test_a_later_run_finds_what_the_cache_has(
+    pool: Callable[..., serai.Pool], files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pool()
+    sums = [outcome.stdout for outcome in first.run(SUM, files)]
+    first.shutdown()
+    second = pool()
+    list(second.run("true", [1]))
+    numbers = asked(second, "one", monkeypatch)
+    assert sorted(outcome.stdout for outcome in second.run(SUM, files)) == sorted(sums)
+    assert numbers == []
+    Path(files[0]).write_bytes(b"y" * SIZE)  # it is another file now, and nobody takes the old one for it
+    assert {outcome.stdout for outcome in second.run(SUM, files)} != set(sums)
+    assert len(numbers) == 1
+
+
+def test_a_file_that_cannot_be_read_fails_its_tasks_at_once_and_no_others(
+    pool: Callable[..., serai.Pool], files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = pool("one", "two")
+    run = two._core.run
+    pieces = "serai.dispatch.filling._read"
+    read: list[str] = []
+
+    def broken(path: str) -> Iterator[bytes]:
+        read.append(path)
+        if path == files[0]:
+            raise PermissionError(13, "Permission denied", path)
+        with open(path, "rb") as stream:
+            yield stream.read()
+
+    monkeypatch.setattr(pieces, broken)
+    done = {outcome.item.inputs[0]: outcome for outcome in two.run(COUNT, files)}
+    bad = done.pop(files[0])
+    assert bad.cause is Cause.INPUT
+    assert f"cannot read its input {files[0]}: Permission denied" in bad.detail
+    assert all(outcome.ok for outcome in done.values())
+    assert read.count(files[0]) == 1  # another node would not help
+    assert run.dispatcher.failure is None
+
+
+def test_a_file_that_changes_while_it_is_sent_is_not_half_the_one_and_half_the_other(
+    pool: Callable[..., serai.Pool], files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = pool("one", "two")
+
+    def changing(path: str) -> Iterator[bytes]:
+        data = Path(path).read_bytes()
+        Path(path).write_bytes(data[:-1])
+        yield data[:1000]
+        yield data[1000:]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("serai.dispatch.filling._read", changing)
+        (outcome,) = two.run(COUNT, [files[0]])
+    assert outcome.cause is Cause.INPUT
+    assert "it has changed since the run looked at it" in outcome.detail
+
+
+def test_nodes_give_each_other_what_the_front_end_has_lost(
+    pool: Callable[..., serai.Pool], files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = pool("one", "two")
+    (first,) = two.run(SUM, [files[0]])
+    run = two._core.run
+    other = "two" if first.node == "one" else "one"
+    until(lambda: run.catalogue._peers[first.node].port, "it listens for its peers")
+    number = run.catalogue.number(files[0])
+    assert number is not None
+
+    def gone(path: str) -> Iterator[bytes]:
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr("serai.dispatch.filling._read", gone)
+    run.roster.copy(ev.Copy(number, other, ""))
+    until(lambda: run.catalogue.file(number).holders == {"one", "two"}, "it has come to the other")
+
+
+def test_inputs_by_url_are_read_once(
+    pool: Callable[..., serai.Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = MemoryFileSystem()
+    memory.pipe_file("/big", os.urandom(SIZE))
+    opened: list[str] = []
+    open_ = MemoryFileSystem._open
+
+    def counted(self: MemoryFileSystem, path: str, *more: Any, **others: Any) -> Any:
+        opened.append(path)
+        return open_(self, path, *more, **others)
+
+    monkeypatch.setattr(MemoryFileSystem, "_open", counted)
+    one = pool()
+    done = list(one.run(COUNT, ["memory://big"] * 6))
+    assert {outcome.stdout.strip() for outcome in done} == {b"%d" % SIZE}
+    assert opened == ["/big"]
+    assert notes(tmp_path, one.name, done[0].task)[0].startswith("inputs by URL: memory://big ")
+    memory.store.clear()
+
+
+def test_a_cache_may_hold_so_much_and_no_more(
+    pool: Callable[..., serai.Pool], files: list[str], tmp_path: Path
+) -> None:
+    one = pool(cache="1MB")
+    done = list(one.run(COUNT, files * 3))
+    assert all(outcome.ok for outcome in done), [outcome.error for outcome in done]
+    there = list((tmp_path / "one" / f"serai-{os.getuid()}-cache").glob("objects/*/*"))
+    assert len(there) == 2
+    assert site_from_url("ssh://lab1?cache=20GB").cache_bytes == 20_000_000_000
+
+
+@pytest.mark.parametrize("options", [{"policy": "nearest"}, {"access": "walk"}, {"cache": "much"}])
+def test_mistakes_are_said(pool: Callable[..., serai.Pool], options: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        pool(**options)
+
+
+@pytest.mark.parametrize("policy", ["first-available", "max-cache-hit", "good-cache-compute", "auto"])
+def test_all_policies_end(pool: Callable[..., serai.Pool], files: list[str], policy: str) -> None:
+    done = list(pool("one", "two", policy=policy).run(COUNT, files * 3))
+    assert [outcome.error for outcome in done] == [None] * 9
+
+
+def until(holds: Callable[[], object], what: str, within_s: float = 10.0) -> None:
+    end = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end, f"not within {within_s:g} s: {what}"
+        time.sleep(0.01)

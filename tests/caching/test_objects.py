@@ -1,0 +1,238 @@
+"""The objects of a cache: shared, limited, whole."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serai.travel.caching import objects
+from serai.travel.caching.objects import Altered, Cache, NoRoom, digest_of, directory_beside
+from serai.travel.caching.replacement import FIFO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KB = 1024
+
+
+def name_of(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
+def put(cache: Cache, data: bytes, digest: str = "", pin: str = "", size: int | None = None) -> str:
+    filling = cache.begin(len(data) if size is None else size)
+    try:
+        filling.write(data)
+        return cache.keep(filling, digest, pin)
+    finally:
+        filling.abandon()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Cache]:
+    """Caches of one directory, as several executors have them."""
+    ticks = itertools.count(1)
+
+    def one(limit: int = 100 * KB, kind: str = "lru") -> Cache:
+        return Cache(str(tmp_path / "cache"), limit, kind, now=lambda: float(next(ticks)))
+
+    return one
+
+
+def test_what_came_is_pinned_under_a_second_name_and_cannot_be_written(
+    make: Callable[..., Cache], tmp_path: Path
+) -> None:
+    cache, data = make(), os.urandom(5000)
+    digest = put(cache, data)
+    assert digest == name_of(data) == digest_of(cache.path(digest))
+    stamp = cache.pin(digest, str(tmp_path / "pin"))
+    info = (tmp_path / "pin").stat()
+    assert stamp == (5000, info.st_mtime_ns)
+    assert (info.st_mode & 0o777, info.st_nlink) == (0o444, 2)
+    assert cache.pin(name_of(b"other"), str(tmp_path / "none")) is None
+    assert cache.changes() == ([digest], [])
+    assert cache.changes() == ([], [])
+
+
+def test_what_is_not_what_was_announced_is_not_taken_in(make: Callable[..., Cache]) -> None:
+    cache = make()
+    for data, digest, says in (
+        (b"x" * 10, name_of(b"y" * 10), "its digest is another"),
+        (b"x" * 9, "", "9 of 10 bytes came"),
+        (b"x" * 11, "", "longer than the 10 bytes"),
+    ):
+        with pytest.raises(Altered, match=says):
+            put(cache, data, digest, size=10)
+    assert cache.digests() == []
+    assert os.listdir(Path(cache.directory) / "coming") == []
+
+
+def test_a_filling_may_begin_again(make: Callable[..., Cache]) -> None:
+    cache, data = make(), os.urandom(3000)
+    filling = cache.begin(len(data))
+    filling.write(b"z" * 2999)
+    filling.seek(0)
+    filling.truncate()
+    for at in range(0, 3000, 1000):
+        filling.write(data[at : at + 1000])
+    assert cache.keep(filling) == name_of(data)
+
+
+def test_the_least_used_leave_and_what_is_in_use_stays(make: Callable[..., Cache], tmp_path: Path) -> None:
+    cache = make(limit=40 * KB)
+    first, second, third, fourth = (put(cache, bytes([n]) * 10 * KB) for n in range(4))
+    assert cache.pin(first, str(tmp_path / "a")) is not None
+    assert cache.pin(second, str(tmp_path / "b")) is not None
+    os.unlink(tmp_path / "b")  # used, and not in use: older than nobody but the first
+    fifth = put(cache, b"\5" * 15 * KB)
+    assert set(cache.digests()) == {first, second, fifth}, (third, fourth)
+    assert cache.used_bytes() == 35 * KB
+
+
+def test_no_room_where_all_is_in_use_or_it_is_too_large(make: Callable[..., Cache], tmp_path: Path) -> None:
+    cache = make(limit=30 * KB)
+    for n in range(3):
+        put(cache, bytes([n]) * 10 * KB, pin=str(tmp_path / f"p{n}"))
+    with pytest.raises(NoRoom, match="in use"):
+        cache.begin(1)
+    with pytest.raises(NoRoom, match="more than the cache may hold"):
+        cache.begin(31 * KB)
+    os.unlink(tmp_path / "p1")
+    put(cache, b"\4" * KB)
+    assert len(cache.digests()) == 3
+
+
+def test_room_is_spoken_for_while_objects_come(make: Callable[..., Cache]) -> None:
+    cache = make(limit=30 * KB)
+    coming = cache.begin(20 * KB)
+    with pytest.raises(NoRoom):
+        make(limit=30 * KB).begin(11 * KB)
+    coming.abandon()
+    make(limit=30 * KB).begin(11 * KB).abandon()
+
+
+def test_the_disk_is_never_filled(make: Callable[..., Cache], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make()
+    disk = os.statvfs(cache.directory)
+    monkeypatch.setattr(objects, "FLOOR_SHARE", 1.0)
+    monkeypatch.setattr(objects, "FLOOR_BYTES", disk.f_bavail * disk.f_frsize - 20 * KB)
+    with pytest.raises(NoRoom):
+        cache.begin(60 * KB)
+
+
+def test_executors_share_what_each_of_them_brings(make: Callable[..., Cache], tmp_path: Path) -> None:
+    one, other = make(limit=20 * KB, kind=FIFO), make(limit=20 * KB, kind=FIFO)
+    mine = put(one, b"a" * 8 * KB)
+    assert other.pin(mine, str(tmp_path / "o")) is not None
+    theirs = put(other, b"b" * 8 * KB)
+    assert one.changes() == ([mine, theirs], [])
+    os.unlink(tmp_path / "o")
+    third = put(other, b"c" * 8 * KB)
+    assert one.changes() == ([third], [mine])
+    assert not one.has(mine)
+
+
+def test_what_an_earlier_executor_left_is_read_before_it_is_used(make: Callable[..., Cache], tmp_path: Path) -> None:
+    digest = put(make(), b"a" * 5000)
+    path = Path(make().path(digest))
+    info = path.stat()
+    path.chmod(0o600)
+    path.write_bytes(b"b" * 5000)
+    os.utime(path, ns=(info.st_mtime_ns, info.st_mtime_ns))  # nothing tells that it was altered
+    again = make()
+    assert again.digests() == [digest]
+    assert again.pin(digest, str(tmp_path / "q"), quickly=True) is None
+    assert again.pin(digest, str(tmp_path / "q")) is None
+    assert not path.exists()
+    assert not (tmp_path / "q").exists()
+    assert again.digests() == []
+
+
+def test_an_object_that_was_written_to_is_read_again(make: Callable[..., Cache]) -> None:
+    cache = make()
+    well, bad = put(cache, b"a" * 5000), put(cache, b"b" * 5000)
+    os.utime(cache.path(well))
+    Path(cache.path(bad)).chmod(0o600)
+    Path(cache.path(bad)).write_bytes(b"c" * 5000)
+    assert cache.is_whole(well)
+    assert not cache.is_whole(bad)
+    assert cache.digests() == [well]
+    assert not cache.is_whole("../../etc/passwd")
+
+
+def test_what_was_killed_half_way_is_cleared_away_and_what_is_there_is_found(make: Callable[..., Cache]) -> None:
+    cache = make()
+    gone, lost, kept = (put(cache, bytes([n]) * KB) for n in range(3))
+    coming = cache.begin(KB)
+    script = (
+        f"import os; open({str(Path(cache.directory) / 'coming' / 'dead')!r}, 'wb').write(b'x' * 1000); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    os.unlink(cache.path(gone))
+    log = Path(cache.directory) / "log"
+    lines = [line for line in log.read_bytes().splitlines(keepends=True) if lost.encode() not in line]
+    log.write_bytes(b"".join(lines) + b"+ ab")
+    for _ in range(2):  # the second reads what the first has set right
+        assert set(make().digests()) == {lost, kept}
+    assert os.listdir(Path(cache.directory) / "coming") == [os.path.basename(coming.path)]
+    coming.abandon()
+
+
+def test_the_log_is_written_anew_and_others_read_on(
+    make: Callable[..., Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "LONGEST_LOG", 2000)
+    one, other = make(), make()
+    first = put(one, b"a" * KB)
+    for n in range(40):
+        assert one.pin(first, str(tmp_path / f"{n}")) is not None
+    second = put(one, b"b" * KB)
+    assert (Path(one.directory) / "log").stat().st_size < 2000
+    assert other.changes() == ([first, second], [])
+    third = put(other, b"c" * KB)
+    assert set(one.digests()) == {first, second, third}
+
+
+def test_many_threads_and_processes_keep_the_limit(make: Callable[..., Cache]) -> None:
+    caches = [make(limit=50 * KB) for _ in range(3)]
+    wrong: list[BaseException] = []
+
+    def fill(n: int) -> None:
+        try:
+            for turn in range(20):
+                put(caches[n % 3], bytes([n, turn]) * 2 * KB)
+        except BaseException as error:  # noqa: BLE001 - the test fails with it
+            wrong.append(error)
+
+    threads = [threading.Thread(target=fill, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not wrong
+    there = {path.name: path.stat().st_size for path in Path(caches[0].directory).glob("objects/*/*")}
+    assert sum(there.values()) <= 50 * KB
+    assert all(set(cache.digests()) == set(there) for cache in caches)
+
+
+def test_another_users_directory_and_a_link_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(OSError, match="not a directory of this user"):
+        Cache(str(tmp_path / "link"))
+    if os.getuid() == 0:
+        os.chown(tmp_path / "real", 12345, 12345)
+        with pytest.raises(OSError, match="not a directory of this user"):
+            Cache(str(tmp_path / "real"))
+
+
+def test_it_lies_beside_the_executors() -> None:
+    assert directory_beside("/x/serai-0-run-abc") == f"/x/serai-{os.getuid()}-cache"

@@ -1,0 +1,194 @@
+"""Who has which file, and where a node is sent for it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serai.dispatch.catalogue import SMALLEST, Catalogue, Found, look
+from serai.dispatch.digests import Digests
+from serai.dispatch.schedule import events as ev
+from serai.match.movement import Move, Way
+from serai.travel.executor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+A, B = "a" * 64, "b" * 64
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+
+    def is_of(self, ad: Mapping[str, Any]) -> bool:
+        return bool(ad.get("host") == self.name)
+
+
+class Told:
+    """A catalogue and what it told."""
+
+    def __init__(self, **more: Any) -> None:
+        self.events: list[Any] = []
+        self.frames: list[tuple[str, dict[str, Any]]] = []
+        self.catalogue = Catalogue(self.events.append, **more)
+        self.catalogue.to_node = lambda node, frame: self.frames.append((node, wire.unpack(frame)[3]))
+
+    def came(self, node: str, *has: str, port: int = 0) -> list[int]:
+        found: list[list[int]] = []
+        self.catalogue.came(node, {"host": node}, has, found.append)
+        if port:
+            self.catalogue.serves(node, ["10.0.0.1"], port)
+        return found[0]
+
+    def take(self) -> list[Any]:
+        events, self.events[:] = list(self.events), []
+        return events
+
+    def sources(self, node: str, number: int, *moves: Move) -> list[Any]:
+        ((_, _, _, front_first, sources),) = self.catalogue.needs(node, [number], moves)["files"]
+        return ["front" if front_first else ""] + [[name, path] for name, _, _, path in sources]
+
+
+def test_an_origin_with_one_stamp_has_one_number() -> None:
+    told = Told()
+    one = Found("/x", 10, ("10", "1"))
+    assert told.catalogue.add([one, one, Found("/y", 20, ("20", "1"))]) == [1, 1, 2]
+    assert told.catalogue.add([one]) == [1]
+    assert told.take() == [ev.FilesAdded([1, 2], [10, 20])]
+    assert told.catalogue.add([Found("/x", 10, ("10", "2"))]) == [3]
+    assert told.catalogue.number("/x") == 3
+    assert len(told.catalogue) == 3
+
+
+def test_caches_are_known_by_digests_learnt_before_or_after() -> None:
+    told = Told(remembered=lambda origin, _stamp: A if origin == "/a" else "")
+    assert told.came("n1", A) == []
+    assert told.catalogue.add([Found("/a", 1, ("1",)), Found("/b", 2, ("2",))]) == [1, 2]
+    assert told.take() == [ev.FilesAdded([1, 2], [1, 2]), ev.Cached("n1", [1])]
+    assert told.came("n2", A, B) == [1]
+    told.catalogue.learn(2, B)
+    assert told.take() == [ev.Cached("n2", [2])]
+    told.catalogue.holds("n2", [], [A, B])
+    told.catalogue.holds("n1", [B], [])
+    assert told.take() == [ev.Evicted("n2", [1, 2]), ev.Cached("n1", [2])]
+    told.catalogue.lost("n1")
+    assert told.catalogue.file(2).holders == set()
+
+
+def test_what_moved_is_told_with_its_pair_and_what_was_not_kept_is_gone_again() -> None:
+    learnt: list[tuple[str, tuple[str, ...], str]] = []
+    told = Told(learnt=lambda *one: learnt.append(one))
+    told.came("n1")
+    told.catalogue.add([Found("/a", 5, ("5",))])
+    told.take()
+    facts = {"digest": A, "bytes": 5, "took": 0.5}
+    told.catalogue.moved("n1", 1, {**facts, "way": "from", "from": "n2", "kept": True})
+    assert told.take() == [ev.Moved("n1", 1, "n2", 5, 0.5)]
+    told.catalogue.moved("n3", 1, {**facts, "way": "sent", "from": "", "kept": False})
+    assert told.take() == [ev.Moved("n3", 1, "", 5, 0.5), ev.Evicted("n3", [1])]
+    told.catalogue.moved("n3", 1, {"why": "nobody has it"})
+    assert told.take() == []
+    assert told.catalogue.file(1).holders == {"n1"}
+    assert learnt == [("/a", ("5",), A)]
+
+
+def test_sources_are_the_one_that_is_advised_then_other_holders_then_the_front_end() -> None:
+    told = Told(remembered=lambda _origin, _stamp: A)
+    told.catalogue.add([Found("/a", 1, ("1",))])
+    for n, has in (("n1", [A]), ("n2", [A]), ("n3", []), ("silent", [A])):
+        told.came(n, *has, port=0 if n == "silent" else 7)
+    mine = f"objects/{A}"
+    assert told.sources("n3", 1, Move(1, Way.STAGE, "n2")) == ["", ["n2", mine], ["n1", mine]]
+    assert told.sources("n3", 1, Move(1, Way.STAGE)) == ["front", ["n1", mine], ["n2", mine]]
+    assert told.sources("n1", 1, Move(1, Way.HERE)) == ["", ["n2", mine]]
+    told.catalogue.lost("n2")
+    assert told.sources("n3", 1, Move(1, Way.STAGE, "n2")) == ["", ["n1", mine]]
+
+
+def test_what_lies_on_a_host_is_held_there_and_shared_with_peers() -> None:
+    told = Told()
+    told.came("lab1")
+    told.catalogue.add([Found("any://lab1/x", 1, ("1",), Named("lab1"), "/x")])
+    assert told.take()[1:] == [ev.Cached("lab1", [1])]
+    assert told.frames == [("lab1", {"files": {"1": "/x"}})]
+    assert told.sources("lab2", 1, Move(1, Way.STAGE, "lab1")) == [""]  # nobody knows its address yet
+    told.catalogue.serves("lab1", ["10.0.0.1"], 9)
+    assert told.sources("lab2", 1, Move(1, Way.STAGE, "lab1")) == ["", ["lab1", "files/1"]]
+    told.catalogue.lost("lab1")
+    assert told.came("lab1") == [1]
+    assert told.frames[1:] == [("lab1", {"files": {"1": "/x"}})]
+    assert told.came("lab2") == []
+
+
+def test_what_lies_here_is_held_by_nodes_that_are_this_machine() -> None:
+    told = Told()
+    told.catalogue.here("local")
+    told.catalogue.add([Found("/a", 1, ("1",)), Found("memory://b", 1, ("1",))])
+    assert told.take()[1:] == [ev.Cached("local", [1])]
+    assert told.came("local", port=9) == [1]
+    assert told.sources("n", 1, Move(1, Way.STAGE, "local")) == [""]  # the front end gives what lies here
+
+
+def test_only_files_that_are_large_and_no_programs_are_catalogued(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(SMALLEST - 1))
+    assert look(str(path)) is None
+    path.write_bytes(bytes(SMALLEST))
+    found = look(str(path))
+    assert found is not None
+    assert found[0] == SMALLEST
+    path.chmod(0o755)
+    assert look(str(path)) is None
+    assert look(str(tmp_path)) is None
+
+
+def test_a_path_that_has_changed_has_another_number(tmp_path: Path) -> None:
+    told = Told()
+    path = str(tmp_path / "x")
+    (tmp_path / "x").write_bytes(bytes(SMALLEST))
+    found = look(path)
+    assert found is not None
+    assert told.catalogue.number_now(path) is None
+    told.catalogue.add([Found(path, *found)])
+    assert told.catalogue.number_now(path) == 1
+    os.utime(path, (5, 5))
+    assert told.catalogue.number_now(path) == 2
+    os.unlink(path)
+    assert told.catalogue.number_now(path) is None
+
+
+def test_no_digest_is_refused() -> None:
+    with pytest.raises(ValueError, match="hex"):
+        Told().catalogue.holds("n", ["zz"], [])
+
+
+def test_digests_are_remembered_while_the_stamp_says_so(tmp_path: Path) -> None:
+    now = 2e9
+    one = Digests(tmp_path, lambda: now)
+    stamp, young, coarse = ("10", "1500000000123456789"), ("10", "1999999999990000001"), ("10", "1999999998000000000")
+    one.put("/a", stamp, A)
+    one.put("/young", young, A)
+    one.put("/coarse", coarse, A)
+    one.put("memory://x", ("10", "None", "None"), A)
+    one.put("https://x", ("10", "None", "etag"), B)
+    one.close()
+    other = Digests(tmp_path, lambda: now)
+    assert other.get("/a", stamp) == A
+    assert other.get("/a", ("10", "2")) == ""
+    assert [other.get(*what) for what in (("/young", young), ("/coarse", coarse))] == ["", ""]
+    assert other.get("memory://x", ("10", "None", "None")) == ""
+    assert other.get("https://x", ("10", "None", "etag")) == B
+    other.close()
+
+
+def test_where_nothing_can_be_remembered_nothing_is(tmp_path: Path) -> None:
+    (tmp_path / "digests.db").write_text("this is no database", encoding="ascii")
+    one = Digests(tmp_path, lambda: 2e9)
+    one.put("/a", ("10", "1"), A)
+    assert one.get("/a", ("10", "1")) == ""
+    one.close()
