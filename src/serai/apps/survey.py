@@ -78,7 +78,9 @@ def survey(sites: Sequence[SiteSpec], look: Look, clock: Clock) -> Survey:
     asked = sorted({*well_known(), *(program for one in look.software for program in evidence(one))})
     hello = {"run": look.name, "beat": timing.beat_s, "silence": timing.silence_s, "keep": 0, "software": asked}
     told: queue.Queue[tuple[Any, Any]] = queue.Queue()
-    roster = Roster(expand(sites), hello, Landing(look.name, look.scratch), clock, timing, Patience(tries=0), Catalogue(_unheard))
+    roster = Roster(
+        expand(sites), hello, Landing(look.name, look.scratch), clock, timing, Patience(tries=0), Catalogue(_unheard)
+    )
     found, until = Survey(), clock.now() + DEADLINE_S
     waits = set(roster.specs)  # nodes that have not told all
     try:
