@@ -13,7 +13,9 @@ from serai.describe.places import path_here
 from serai.describe.task import Cause
 from serai.describe.template import Values
 from serai.dispatch.ports import CargoRefused
+from serai.dispatch.reading.telling import joined
 from serai.errors import TransferFailed, UsageError
+from serai.match.movement import Way
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
     from serai.dispatch.catalogue import Catalogue
     from serai.dispatch.ports import Place
     from serai.dispatch.schedule.events import Assign
+    from serai.match.movement import Move
 
-MOST_TOLD = 5  # inputs by URL of one task, of which a note says how they came
+MOST_LOOKS = 100_000  # tasks of one node that read from afar and have not ended
 
 
 @dataclass(slots=True)
@@ -40,6 +43,9 @@ class _Load:
     outputs: list[list[str]] = field(default_factory=list)
     landing: list[list[list[str]]] = field(default_factory=list)
     files: dict[int, None] = field(default_factory=dict)  # catalogued ones, each once
+    afar: dict[int, Move] = field(default_factory=dict)  # those that are read from afar, where they may be
+    reads: list[list[list[Any]]] = field(default_factory=list)
+    sources: dict[int, dict[str, Any]] = field(default_factory=dict)
     ahead: Ahead | None = None  # inputs by URL that are opened before their turn
 
 
@@ -95,6 +101,8 @@ class Packer:
             yield from self._work_frames(place)
             place.holds.add(self._work)
         load = _Load()
+        if place.way_back:
+            load.afar = {move.file: move for move in assign.moves if move.way == Way.READ}
         refused: dict[int, tuple[int, str]] = {}
         try:
             for task in assign.tasks:
@@ -135,6 +143,9 @@ class Packer:
 
     def _head(self, load: _Load) -> dict[str, Any]:
         lists = {"argv": load.argv, "in": load.inputs, "out": load.outputs, "land": load.landing}
+        if any(load.reads):
+            lists["reads"] = load.reads
+            lists["sources"] = load.sources
         found = {name: values for name, values in lists.items() if values}
         if not any(load.inputs):
             found.pop("in", None)
@@ -187,11 +198,15 @@ class Packer:
         laid: list[list[Any]] = []
         elsewhere: dict[str, str] = {}
         files: dict[int, str] = {}
+        reads: dict[int, str] = {}
         for path, name in names.items():
             here = path_here(path)
             if self._is_shared(name):
                 continue  # it is there already, as a file that every task needs
             number = self._number(path, here, place)
+            if number is not None and number in load.afar:
+                reads[number] = path
+                continue
             if number is not None:
                 files[number] = path
                 laid.append([{"file": number}, name])
@@ -222,9 +237,23 @@ class Packer:
         load.argv.append(argv)
         load.inputs.append(laid)
         load.outputs.append(there)
+        load.reads.append(self._reads(load, task, reads, names, place))
         if files:
             load.files |= dict.fromkeys(files)
             place.reads.setdefault(assign.bundle, []).append((task, files))
+
+    def _reads(
+        self, load: _Load, task: int, reads: Mapping[int, str], names: Mapping[str, str], place: Place
+    ) -> list[list[Any]]:
+        """What a task reads from afar, as its lane wants it: [name, number] of each."""
+        gate = self._catalogue.gate
+        if not reads or gate is None:
+            return []
+        load.sources |= gate.sources(reads.keys() - load.sources.keys(), load.afar, place)
+        if len(place.looks) >= MOST_LOOKS:
+            place.looks.clear()  # of tasks that were lost
+        place.looks[task] = {number: (path, load.afar[number].source) for number, path in reads.items()}
+        return [[names[path], number] for number, path in reads.items()]
 
     def _number(self, path: str, here: str | None, place: Place) -> int | None:
         """The number of an input that comes by the cache of a node; None for one that does not."""
@@ -267,8 +296,7 @@ class Packer:
         except TransferFailed:
             yield wire.pack(wire.DROP, head={"keys": keys})
             raise
-        more = f" and {len(ways) - MOST_TOLD} more" if len(ways) > MOST_TOLD else ""
-        place.ways.append((task, "; ".join(ways[:MOST_TOLD]) + more))
+        place.ways.append((task, joined(ways)))
 
     def _urls_of(self, tasks: Iterable[int]) -> Iterator[str]:
         """The inputs by URL of tasks, in their order."""

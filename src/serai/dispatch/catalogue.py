@@ -21,6 +21,7 @@ from serai.travel.executor import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from serai.dispatch.reading.gate import Gate
     from serai.match.movement import Move
 
 SMALLEST = 256 * 1024  # bytes; smaller files travel with the bundles that read them
@@ -124,6 +125,7 @@ class Catalogue:
         self._here: set[str] = set()  # nodes that are this machine
         self._secrets: dict[str, str] | None = None
         self._make_secrets: Callable[[], dict[str, str]] | None = None
+        self.gate: Gate | None = None  # by which tasks read from afar; the run sets it
         self.reader: Callable[[str], Iterator[bytes | None]] | None = None
         self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
 
@@ -281,6 +283,12 @@ class Catalogue:
         with self._lock:
             peer = self._peers.setdefault(node, Peer({}))
             peer.addresses, peer.port = tuple(addresses), port
+
+    def server(self, node: str) -> tuple[Sequence[str], int] | None:
+        """The addresses and the port where a node serves its peers; None while it does not."""
+        with self._lock:
+            peer = self._peers.get(node)
+            return (peer.addresses, peer.port) if peer is not None and peer.port else None
 
     def holds(self, node: str, has: Iterable[str], gone: Iterable[str]) -> None:
         """A node's cache has changed.

@@ -83,6 +83,7 @@ class Schedule:
             ev.Cached: self._cached,
             ev.Evicted: self._evicted,
             ev.Moved: self._moved,
+            ev.NoMount: self._no_mount,
             ev.Leaving: self._leaving.begin,
         }
 
@@ -195,6 +196,11 @@ class Schedule:
         if work is not None and size:
             seen = min(1.0, event.read_bytes / size)
             work.fraction = seen if work.fraction is None else work.fraction + 0.3 * (seen - work.fraction)
+
+    def _no_mount(self, event: ev.NoMount, now: float) -> None:
+        node = self._nodes.get(event.node)
+        if node is not None:
+            node.ad["mount"] = False
 
     # ---- works and tasks
 

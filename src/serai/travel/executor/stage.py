@@ -39,6 +39,10 @@ class NotHere(Exception):
         self.why = why
 
 
+class NoMount(NotHere):
+    """A task cannot read from afar here."""
+
+
 class Spoiled(NotHere):
     """A file of the cache is not what it was.
 
@@ -184,6 +188,10 @@ class Stage:
         trouble = _unreadable(there)
         if trouble:
             raise NotHere(there, trouble)
+        self.see(there, path)
+
+    def see(self, there: str, path: str) -> None:
+        """Let a file be seen that is, or will be, somewhere else."""
         try:
             target = self._place(path)
             if os.path.lexists(target):

@@ -27,6 +27,7 @@ NEEDS = 13  # identifier: bundle, 0 for none. {"files"}: catalogued files that m
 PIECE = 14  # lane: attempt, identifier: number of a catalogued file. {"end"} or {"bad"} in the last of its pieces
 PEERS = 15  # {"cert", "key"}: speak with the run's other nodes directly
 SHARE = 16  # {"files"}: {number: path} of files on this node that peers may read
+AFAR = 17  # {"token", "limit"}, body: the program that tasks which read from afar are started by
 
 # From the agent to the front end.
 AD = 32  # the check-in: what this node has
@@ -43,6 +44,8 @@ HOLDS = 43  # {"has", "gone"}: digests of what came into the cache and what left
 CAME = 44  # identifier: number of a catalogued file. {"digest", "way", "from", "bytes", "took", "kept"}, or {"why"}
 READY = 45  # identifier: bundle: all that it needs is there. {"ways"}: {number: how it came}
 SERVES = 46  # {"addresses", "port"}: where peers find this node; empty when it cannot listen
+SEEN = 47  # lane, identifier: task. {"w", "ok", "files"}: [number, read, moved, took] of what it read from afar
+NO_MOUNT = 48  # lane. {"why"}: a task that was to read from afar comes back, as none will here
 LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was not through with
 
 # Between the agent and a lane.
