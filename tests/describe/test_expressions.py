@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import classad2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serai.describe.ads.expressions import (
     parse_expression,
@@ -82,3 +85,38 @@ def test_needs_say_which_of_their_expressions_is_none() -> None:
     Needs(requirements="a && b", rank="c").check()
     with pytest.raises(UsageError, match=r"^rank: not a ClassAd expression"):
         Needs(rank="a b").check()
+
+
+NAMES = st.sampled_from(["Mine", "Theirs", "Both", "Sub.Deep"])
+OWN = {"mine", "both"}
+
+
+def scoped(name: str) -> str:
+    return name if name.partition(".")[0].lower() in OWN else f"TARGET.{name}"
+
+
+PAIRS = st.recursive(
+    st.one_of(
+        NAMES.map(lambda name: (name, scoped(name))),
+        st.sampled_from(["1", "true", "undefined", '"Theirs"', "TARGET.Both", "MY.Mine"]).map(lambda one: (one, one)),
+    ),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["&&", "||", "==", "=?=", "<", "+", "is"]), inner).map(
+            lambda three: tuple(f"({three[0][n]} {three[1]} {three[2][n]})" for n in (0, 1))
+        ),
+        st.tuples(inner, inner, inner).map(lambda three: tuple(f"({a} ? {b} : {c})" for a, b, c in zip(*three))),  # noqa: B905 - each has two
+        inner.map(lambda one: (f"isUndefined({one[0]})", f"isUndefined({one[1]})")),
+        inner.map(lambda one: (f"{{{one[0]}, Theirs}}[0]", f"{{{one[1]}, TARGET.Theirs}}[0]")),
+    ),
+    max_leaves=8,
+)
+
+
+@given(PAIRS)
+@settings(max_examples=300, deadline=None)
+def test_names_without_a_scope_mean_to_the_library_what_they_mean_to_people(pair: tuple[str, str]) -> None:
+    mine = classad2.ClassAd({"Mine": 1, "Both": 2})
+    theirs = classad2.ClassAd({"Theirs": 3, "Both": 4, "Sub": classad2.ClassAd({"Deep": 5})})
+    plain, explicit = pair
+    made = parse_expression(plain, own=OWN)
+    assert made.eval(mine, theirs) == classad2.ExprTree(explicit).eval(mine, theirs)
