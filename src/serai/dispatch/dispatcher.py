@@ -237,10 +237,7 @@ class Dispatcher:
                 self._beats[name] = self.last_beats[name] = event.head
             self._schedule.tell(ev.Heard(name, lanes, event.rtt_s), now)
         elif type(event) is Came:
-            self._schedule.tell(self._roster.came(carrier, event, now), now)
-            if event.files:
-                self._schedule.tell(ev.Cached(name, event.files), now)
-            self._record(name, event.ad)
+            self._checked_in(carrier, event, now)
         elif type(event) is Gone:
             self._lost(carrier, event, now)
         elif type(event) is NothingLeft:
@@ -253,6 +250,12 @@ class Dispatcher:
             if type(event) is ev.LaneDown:
                 self._settling.note(event.why, name, 0)
             self._schedule.tell(event, now)
+
+    def _checked_in(self, carrier: Carrier, event: Came, now: float) -> None:
+        self._schedule.tell(self._roster.came(carrier, event, now), now)
+        if event.files:
+            self._schedule.tell(ev.Cached(carrier.spec.name, event.files), now)
+        self._record(carrier.spec.name, event.ad)
 
     def _lost(self, carrier: Carrier, event: Gone, now: float) -> None:
         name = carrier.spec.name

@@ -10,6 +10,7 @@ import os
 
 from ..executor import wire
 from ..peers import Peers, Server, listening_sockets, own_addresses
+from . import web
 from .fetches import FROM, Fetched, Fetches, Source, Wanted
 from .objects import Cache, directory_beside
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MOST_TOLD = 1000  # digests in one frame
 SERVED_AT_ONCE = 4  # transfers to peers at a time
 CANCELLED = 4
+TOKEN = "peer-token"  # noqa: S105 - the name of a file below the executor's directory: what mounts of this node show to servers of others
 
 
 class _Bundle:
@@ -170,7 +172,17 @@ class Needs:
             try:
                 self._fetches.peers = Peers(head["cert"], head["key"], self._base)
                 sockets = listening_sockets()
-                self._server = Server(sockets, head["cert"], head["key"], self._base, self._find, SERVED_AT_ONCE)
+                token = str(head["token"])
+                keep_secret(os.path.join(self._base, TOKEN), token)
+                self._server = Server(
+                    sockets,
+                    head["cert"],
+                    head["key"],
+                    self._base,
+                    self._find,
+                    SERVED_AT_ONCE,
+                    lambda connection, stream: web.answer(connection, stream, token, self._find),
+                )
                 where = {"addresses": own_addresses(), "port": self._server.port}
             except OSError:
                 pass  # others come to the front end for what is here
@@ -285,6 +297,13 @@ class Needs:
         self._fetches.close()
         if self._server is not None:
             self._server.close()
+
+
+def keep_secret(path: str, text: str) -> None:
+    """Write what nobody else may read."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
 
 
 def _wanted(one: list[Any]) -> Wanted:

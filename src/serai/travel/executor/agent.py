@@ -32,7 +32,7 @@ STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread 
 LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
-CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.needs")
+CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.web", "caching.needs")
 LANE_SETUP = ("node", "run", "keep")
 
 

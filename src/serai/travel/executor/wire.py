@@ -25,7 +25,7 @@ BYE = 11  # end, now
 FORGET = 12  # {"works"}: works that will not be used again
 NEEDS = 13  # identifier: bundle, 0 for none. {"files"}: catalogued files that must be there before its RUN may start
 PIECE = 14  # lane: attempt, identifier: number of a catalogued file. {"end"} or {"bad"} in the last of its pieces
-PEERS = 15  # {"cert", "key"}: speak with the run's other nodes directly
+PEERS = 15  # {"cert", "key", "token"}: speak with the run's other nodes directly
 SHARE = 16  # {"files"}: {number: path} of files on this node that peers may read
 
 # From the agent to the front end.
