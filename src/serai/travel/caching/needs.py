@@ -7,6 +7,7 @@ as long as one of them is not through.
 from __future__ import annotations
 
 import os
+import threading
 
 from ..executor import wire
 from ..peers import Peers, Server, listening_sockets, own_addresses
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_TOLD = 1000  # digests in one frame
 SERVED_AT_ONCE = 4  # transfers to peers at a time
+MOST_GIVEN = 1 << 20  # bytes in one answer to the front end
 CANCELLED = 4
 TOKEN = "peer-token"  # noqa: S105 - the name of a file below the executor's directory: what mounts of this node show to servers of others
 
@@ -46,7 +48,7 @@ class Needs:
     Args:
         base: the executor's own directory.
         hello: what the run wants: "cache" is {"limit": bytes or None, "rule"}.
-        send: takes (operation, lane, identifier, head) to the front end.
+        send: takes (operation, lane, identifier, head, body) to the front end.
         post: has a function called on the agent's thread; any thread.
         to_lane: takes (lane, frame, bundle) to a lane.
 
@@ -65,6 +67,7 @@ class Needs:
         cache = hello.get("cache") or {}
         self._base = base
         self._send = send
+        self._post = post
         self._to_lane = to_lane
         settings = (cache.get("limit"), cache.get("rule") or "lru")
         try:
@@ -198,6 +201,23 @@ class Needs:
             digest = name[len("objects/") :]
             return self._cache.path(digest) if self._cache.is_whole(digest) else None
         return self._shared.get(name)
+
+    def give(self, request: int, head: Mapping[str, Any]) -> None:
+        """Give the front end a part of a file, for a node that cannot reach this one."""
+
+        def read() -> None:
+            answer: dict[str, Any] = {}
+            data = b""
+            try:
+                path = self._find(str(head["name"]))
+                with open(path or "", "rb", buffering=0) as file:
+                    file.seek(int(head["at"]))
+                    data = file.read(min(int(head["length"]), MOST_GIVEN))
+            except (OSError, ValueError) as error:
+                answer["why"] = "%s: %s" % (head["name"], getattr(error, "strerror", None) or error)
+            self._post(lambda: self._send(wire.GIVEN, 0, request, answer, data))
+
+        threading.Thread(target=read, name="give", daemon=True).start()
 
     # ---- from fetches and lanes
 
