@@ -76,7 +76,8 @@ def make(said: Mapping[str, Any]) -> Source:
     """A source from its description.
 
     ``{"kind": "directory", "path"}`` · ``{"kind": "store", "host", "port", "fingerprint", "token_file", "path"}`` ·
-    ``{"kind": "peer", "host", "port", "fingerprint", "token_file", "digest", "size"}`` ·
+    ``{"kind": "peer", "host", "port", "fingerprint", "token_file", "digest", "size"}``, with ``"object"``
+    where it is not ``objects/<digest>`` ·
     ``{"kind": "gateway", "url"}``, with ``"address"`` and ``"token_file"`` or those of the environment ·
     ``{"kind": "first", "of": [SOURCE, …], "digest"}``: one after the other.
 
