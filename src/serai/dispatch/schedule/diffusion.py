@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Placement", "Prices", "Queue", "Surroundings"]
 
 LOOK = 8  # groups, or files, that one decision looks at
+LOOK_FARTHER = 2  # groups whose holders are compared with a node that has nothing of its own to do
 WIDE = 64  # a file that more nodes hold is not written down for each of them
 BLIND = frozenset({Policy.FIRST_AVAILABLE, Policy.FIRST_CACHE_AVAILABLE})
 
@@ -434,7 +435,7 @@ class Queue:
                 return group
             if fetch_s != INFINITE:
                 self._homeless.move_to_end(group)
-        for _ in range(min(LOOK, len(self._order))):
+        for _ in range(min(LOOK_FARTHER, len(self._order))):
             group = next(iter(self._order))
             if group not in self._homeless and self.is_worth(node, group):
                 return group
