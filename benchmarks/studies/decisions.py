@@ -42,7 +42,7 @@ class Drive:
         self.schedule = Schedule(limits, random.Random(1))
         self.given = given
         self.now = 0.0
-        self.busy_s = 0.0  # real time inside the schedule
+        self.busy_s = 0.0  # of this processor, inside the schedule
         self.placed = 0
         self.held = 0
         self.bundles = 0
@@ -53,11 +53,11 @@ class Drive:
 
     def tell(self, *events: ev.Event) -> None:
         """Tell the schedule, let it decide, and carry out what it says."""
-        began = time.perf_counter()
+        began = time.process_time()
         for event in events:
             self.schedule.tell(event, self.now)
         actions = self.schedule.decide(self.now)
-        self.busy_s += time.perf_counter() - began
+        self.busy_s += time.process_time() - began
         for action in actions:
             if type(action) is ev.Assign:
                 self._assigned(action)

@@ -403,7 +403,7 @@ class Queue:
 
     def _oldest(self, node: str) -> Group | None:
         """The group that waits longest, but for those that another free node holds more of."""
-        for group in islice(self._order, LOOK):
+        for group in list(islice(self._order, LOOK)):
             if not self._lacks(node, group):
                 return group
             free = [name for file in group.files for name in self._some_homes(file) if self._around.is_free(name)]
@@ -411,7 +411,8 @@ class Queue:
             if all(self.holdings.missing_bytes(name, group.files) >= missing for name in free if name != node):
                 return group
             self.stirred.update(dict.fromkeys(free))
-        return next(iter(self._order))
+            self._order.move_to_end(group)
+        return None
 
     def _worth_another_copy(self) -> Group | None:
         """The group that waits longest, when its files have few copies."""
@@ -457,7 +458,9 @@ class Queue:
 
     def wait_s(self, node: str, group: Group, homes: int) -> float:
         """How long a node, one of some that hold a group's files, takes to come to the last task of the group."""
-        rounds = max(1.0, group.alive / max(1, homes))
+        rounds = group.alive / max(1, homes)
+        if self._around.is_free(node):
+            rounds = max(0.0, rounds - 1.0)  # it takes one at once
         return self._around.lane_s(node) + rounds * self.turn_s(node)
 
     def turn_s(self, node: str) -> float:

@@ -99,6 +99,9 @@ class Nearness:
     def is_free(self, node: str) -> bool:
         """See `Surroundings`."""
         there = self._schedule.nodes[node]
+        site = there.site
+        if there.held_for is not None or not site.score.is_open(self._now) or site.active >= site.score.allowed():
+            return False
         return any(not held and lane not in there.lent for lane, held in enumerate(there.lanes))
 
     def is_busy(self) -> bool:
