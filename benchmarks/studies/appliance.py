@@ -2,8 +2,9 @@
 
 All over plain TCP, from files in memory to files in memory, so that what is measured is servers and clients. The same
 curl asks the appliance ("serai curl") and nginx ("nginx curl"), one request for each file on one connection; "serai"
-is Serai's own client (fsspec's ``put`` and ``get``), which sends many small files in a request; Chirp is asked by
-chirp_put and chirp_get. The appliance digests what it takes, and Serai's client what it sends and gets; the others do
+is Serai's own client (fsspec's ``put`` and ``get``), which sends many small files in a request, and "serai paths" the
+same as it is used on the appliance's own host, where it reads files by their paths; Chirp is asked by chirp_put and
+chirp_get. The appliance digests what it takes, and Serai's client what it sends and gets; the others do
 not. CPU seconds are those of server and client together. As a program:
 ``python benchmarks/studies/appliance.py [--rounds N] [--large-mb N]``.
 """
@@ -56,7 +57,7 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         _make(room, large, small)
         peers: dict[str, tuple[str, Asking]] = {}
         for kind, start, names in (
-            ("serai", _serai, ("serai", "serai curl")),
+            ("serai", _serai, ("serai", "serai paths", "serai curl")),
             ("peer", _nginx, ("nginx curl",)),
             ("peer", _chirp, ("chirp",)),
         ):
@@ -123,7 +124,7 @@ def _timed(words: list[str], room: Path, server: int) -> tuple[float, float]:
 CLIENT = """
 import shutil, sys, time
 from serai.access.filesystems.store import StoreFileSystem
-fs = StoreFileSystem("127.0.0.1", int(sys.argv[1]))
+fs = StoreFileSystem("127.0.0.1", int(sys.argv[1]), direct=sys.argv[2] == "paths")
 for line in sys.stdin:
     shutil.rmtree("out", ignore_errors=True)
     began, used = time.perf_counter(), time.process_time()
@@ -137,8 +138,8 @@ for line in sys.stdin:
 
 
 @contextlib.contextmanager
-def _client(room: Path, port: int, server: int, environment: dict[str, str]) -> Iterator[Asking]:
-    words = [sys.executable, "-c", CLIENT, str(port)]
+def _client(room: Path, port: int, server: int, environment: dict[str, str], how: str) -> Iterator[Asking]:
+    words = [sys.executable, "-c", CLIENT, str(port), how]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, cwd=room, env=environment, stdin=pipe, stdout=pipe, text=True) as client:
         assert client.stdin is not None
@@ -226,8 +227,11 @@ def _serai(room: Path, small: int) -> Iterator[list[Asking]]:
         while not token.exists() and time.monotonic() < end:
             time.sleep(0.05)
         by_curl = _curl(room, f"http://127.0.0.1:{port}", token.read_text().strip(), small, server)
-        with _client(room, port, server, environment) as own:
-            yield [own, by_curl]
+        with (
+            _client(room, port, server, environment, "wire") as own,
+            _client(room, port, server, environment, "paths") as by_path,
+        ):
+            yield [own, by_path, by_curl]
 
 
 @contextlib.contextmanager
@@ -288,7 +292,7 @@ def main() -> None:
             mine = [one for one in figures if (one["what"], one["peer"]) == (what, peer)]
             times = [one["wall_s"] for one in mine if "wall_s" in one]
             if not times:
-                print(f"{what:10} {peer:6} {mine[0]['error']}")
+                print(f"{what:10} {peer:11} {mine[0]['error']}")
                 continue
             middle, cpu = statistics.median(times), statistics.median(one["cpu_s"] for one in mine if "cpu_s" in one)
             rate = f"{mine[0]['bytes'] / middle / 1e6:6,.0f} MB/s"
@@ -296,7 +300,7 @@ def main() -> None:
             beside = "  ".join(
                 _beside(figures, what, peer, other) for other in ("nginx curl", "chirp") if other != peer
             )
-            print(f"{what:10} {peer:10} {middle:6.2f} s {spread:16} {rate}  {cpu:5.2f} s of CPU  {beside}")
+            print(f"{what:10} {peer:11} {middle:6.2f} s {spread:16} {rate}  {cpu:5.2f} s of CPU  {beside}")
 
 
 def _beside(figures: list[dict[str, Any]], what: str, peer: str, other: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serai.data.digests import Digests
 from serai.dispatch.catalogue import SMALLEST, Catalogue, Found, look
-from serai.dispatch.digests import Digests
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Move, Way
 from serai.travel.executor import wire

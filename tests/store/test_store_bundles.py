@@ -179,3 +179,20 @@ def test_a_long_body_beyond_the_space_is_refused_and_told(start: Callable[..., S
     with pytest.raises((OSError, SeraiError), match=r"space|room|free"):
         fs.pipe_file("/big", bytes(8_000_000))
     assert not fs.exists("/big")
+
+
+def test_a_file_of_a_known_size_is_sent_in_one(fs: StoreFileSystem, store: Store, tmp_path: Path) -> None:
+    data = os.urandom(9_000_000)
+    pieces: list[bytes | memoryview] = [data[:5_000_000], memoryview(data)[5_000_000:]]
+    digest = fs.write_sized("/sized", pieces, len(data))
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert (store.room / "sized").read_bytes() == data
+    for size in (len(data) - 1, len(data) + 1):
+        with pytest.raises(OSError, match="its size changed"):
+            fs.write_sized("/other", iter([data]), size)
+    assert not fs.exists("/other")
+    (tmp_path / "large").write_bytes(data)
+    fs.put_file(f"{tmp_path}/large", "/a/b/large")
+    assert fs.cat_file("/a/b/large") == data
+    with pytest.raises(FileExistsError):
+        fs.put_file(f"{tmp_path}/large", "/a/b/large", mode="create")

@@ -41,6 +41,7 @@ COMMANDS = {
     "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
     "store": ("serai.cli.appliance.store", "store", "Serve a directory as a storage appliance; its lots and tokens."),
     "nodes": ("serai.cli.discovery.nodes", "nodes", "List nodes and stores that are there, by what they have."),
+    "communities": ("serai.cli.discovery.communities", "communities", "List stores with the nodes near them."),
     "adverts": ("serai.cli.adverts", "adverts", "List what is advertised: nodes, stores, workers."),
     "job": ("serai.cli.job", "job", "A command on one host, which goes on when nobody looks."),
     "study": ("serai.cli.study.command", "study", "Repeat the published experiments; replay traces."),

@@ -133,6 +133,10 @@ class Dispatcher:
         """Tasks that their user withdrew before they were sent: the same as `cancel`."""
         self.tell(None, ev.Cancelled(tasks))
 
+    def ask_reach(self, node: str, places: Sequence[tuple[str, int]]) -> None:
+        """Have a node measure how near (host, port) places are; it tells with its next beats. Any thread."""
+        self._control(node, wire.pack(wire.PROBE, head={"software": [], "reach": list(places)}))
+
     def when_hopeless(self, call: Callable[[str], None]) -> None:
         """Call once when tasks wait and no node is left, or expected, that could run them."""
         self._on_hopeless = call

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai.clock import SystemClock
+from serai.data.digests import Digests
 from serai.data.landing import Landing
 from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
 from serai.dispatch.catalogue import Catalogue
-from serai.dispatch.digests import Digests
 from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import classad2
 
-from serai.describe.ads.expressions import clauses_of, period_of, without_target, words
+from serai.describe.ads.expressions import clauses_of, period_of, targets_in, without_target, words
 from serai.match.bilateral import REFERENCE, holds
 
 if TYPE_CHECKING:
@@ -95,16 +95,16 @@ def facts_of(
 ) -> tuple[tuple[str, str], ...]:
     """What an expression refers to in the other ad, with what is there."""
     found: dict[str, str] = {}
-    for reference in one.externalRefs(expression):
-        name = re.sub(r"(?i)^target\.", "", reference)
-        if not re.fullmatch(r"\w+(\.\w+)*", name) or name.lower() == "software":
+    for name in targets_in(str(expression)):
+        if name.lower() == "software":
             continue  # the list of all there is would say less than the clause
         value: Any = classad2.ExprTree(f"TARGET.{name}").eval(one, other)
         first = name.partition(".")[0]
         if value is classad2.Value.Undefined and first != name:
             whole = classad2.ExprTree(f"TARGET.{first}").eval(one, other)
             if whole is classad2.Value.Undefined:
-                name = first
+                found[first] = ""
+                continue
         found[name] = "" if value is classad2.Value.Undefined else _shown(value)
     return tuple(sorted(found.items()))
 

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from .needs import Needs
+    from ..caching.needs import Needs
 
 CANCEL_GRACE_S = 8.0  # a lane that does not answer for so long after a cancellation is ended from outside
 STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread cannot see to that
 LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
-CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "executor.needs")
+CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.needs")
 LANE_SETUP = ("node", "run", "keep")
 
 

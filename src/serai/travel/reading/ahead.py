@@ -1,8 +1,8 @@
 """How far to read ahead: learnt from how a program has read so far. Pure: no time, no files.
 
 A program reads in runs: it jumps somewhere and goes on from there. A run that goes on is read ahead by half as
-far as it has come already. A run that begins is expected to be as long as the shortest of the last ones was, and is
-fetched so far at once, and no further until it proves longer. So a file that is read from its beginning to its end
+far as it has come already. A run that begins is expected to be as long as the last ones were, the shorter of them,
+and is fetched so far at once, and no further until it proves longer. So a file that is read from its beginning to its end
 comes in large pieces, and of one that is read in parts as good as nothing else comes.
 """
 
@@ -12,7 +12,7 @@ import collections
 
 FIRST = 1 << 17  # bytes ahead of a run of which nothing is known
 MOST = 8 << 20  # bytes ahead
-SLACK = 1 << 19  # the kernel's own reading ahead does not come in order
+SLACK = 1 << 18  # the kernel's own reading ahead does not come in order
 REMEMBERED = 6  # runs
 STEP = 1 << 20  # bytes that are asked for ahead at once, where there are so many
 MOST_EXPECTED = 4 << 20  # bytes of a run that has only begun
@@ -63,7 +63,8 @@ class Habits:
         """How long a new run will be, at least; 0 where nothing is known."""
         if not self._runs:
             return 0
-        return min(MOST_EXPECTED, *(run.length for run in list(self._runs)[-4:]))
+        lengths = sorted(run.length for run in self._runs)
+        return min(MOST_EXPECTED, lengths[1 if len(lengths) > 2 else 0])  # one that broke off early is no sign
 
     @staticmethod
     def _further(run: _Run) -> int:

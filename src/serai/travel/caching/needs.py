@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
-from ..caching.fetches import FROM, Fetched, Fetches, Source, Wanted
-from ..caching.objects import Cache, directory_beside
+from ..executor import wire
 from ..peers import Peers, Server, listening_sockets, own_addresses
-from . import wire
+from .fetches import FROM, Fetched, Fetches, Source, Wanted
+from .objects import Cache, directory_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from serai.dispatch.catalogue import Stamp
-
 FILE = "digests.db"
 MOST = 1_000_000  # origins; those learnt first are forgotten first
 AT_ONCE = 200  # learnt digests that wait to be written
 YOUNG_S = 0.1  # a file that was just written may be written again without another time …
 COARSE_S = 2.5  # … where times are whole seconds, for longer
 WAIT_S = 2.0
+Stamp = tuple[str, ...]
 
 
 class Digests:
