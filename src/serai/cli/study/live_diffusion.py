@@ -164,15 +164,15 @@ def _one(policy: Policy, work: Work, scratch: str) -> LiveRun:
     return LiveRun(str(policy), took_s, after - before, least, len(inputs))
 
 
-def carried(lab: Lab) -> int:
-    """The bytes that all hosts' cables have carried so far, both ways."""
+def carried(lab: Lab, only: int | None = None) -> int:
+    """The bytes that all hosts' cables have carried so far, both ways; or that of one host, counted from 1."""
     links = json.loads(lab.run(["ip", "-j", "-s", "link"], check=True).stdout)
     ends = {link["ifname"]: link["stats64"] for link in links}
-    counts = [ends[f"v{number}"] for number in range(1, len(lab.hosts) + 1)]
+    counts = [ends[f"v{number}"] for number in ([only] if only else range(1, len(lab.hosts) + 1))]
     return sum(int(count["rx"]["bytes"]) + int(count["tx"]["bytes"]) for count in counts)
 
 
-def run_serai(words: Sequence[str], state: str, within_s: float = MOST_S) -> str:
+def run_serai(words: Sequence[str], state: str, within_s: float = MOST_S, inside: str | None = None) -> str:
     """Run `serai run` with state of its own; returns what its tasks printed.
 
     Raises:
@@ -185,6 +185,7 @@ def run_serai(words: Sequence[str], state: str, within_s: float = MOST_S) -> str
         done = subprocess.run(
             command,
             env=environment,
+            cwd=inside,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
