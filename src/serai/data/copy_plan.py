@@ -320,10 +320,10 @@ class _Planner:
             self._kept += 1
         elif self._is_same(job, there):
             self._refuse(f"{quoted(shown)} and {quoted(self._shown(job.target))} are the same file")
-        elif there.kind == "directory" or (kind == "file" and there.followed == "directory"):
-            self._refuse(f"cannot overwrite directory {quoted(self._shown(job.target))} with non-directory")
         elif self._wishes.update and _is_not_older(there, job.fact):
             self._kept += 1
+        elif there.kind == "directory" or (kind == "file" and there.followed == "directory"):
+            self._refuse(f"cannot overwrite directory {quoted(self._shown(job.target))} with non-directory")
         else:
             self._put(replace(job, over=True))
 
