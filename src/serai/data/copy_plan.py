@@ -346,14 +346,14 @@ class _Planner:
                 return True  # they are merged
             self._refuse(f"cannot overwrite non-directory {target} with directory {quoted(shown)}")
             return False
-        if before.fact.kind == "directory":
-            self._refuse(f"cannot overwrite directory {target} with non-directory")
-        elif job.target in self._named and "/./" not in shown:  # cp compares names, and those with a dot are others
-            self._refuse(f"will not overwrite just-created {target} with {quoted(shown)}")
-        elif self._wishes.keep or (
+        if self._wishes.keep or (
             self._wishes.update and (not self._wishes.times or _is_not_older(before.fact, job.fact))
         ):
             self._kept += 1
+        elif before.fact.kind == "directory":
+            self._refuse(f"cannot overwrite directory {target} with non-directory")
+        elif job.target in self._named and "/./" not in shown:  # cp compares names, and those with a dot are others
+            self._refuse(f"will not overwrite just-created {target} with {quoted(shown)}")
         else:
             self._put(replace(job, over=before.over))  # of directories that are merged, the last one's file is there
         return True
