@@ -151,7 +151,11 @@ class Session:
             os.writev(self._device, pieces)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EBADF):  # nobody waits, or the mount is gone
-                raise
+                sys.stderr.write("mount: the kernel does not take an answer: %s\n" % error)
+
+    def tell(self, notice: bytes) -> None:
+        """Tell the kernel what it did not ask for."""
+        self._send(notice)
 
     def _end(self) -> None:
         self.ended.set()
