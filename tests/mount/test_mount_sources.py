@@ -75,6 +75,13 @@ except OSError as error: print(error.errno)
     assert (room.source / "kept").read_text() == "kept"
 
 
+def test_a_large_directory_comes_through_the_gateway(room: Room, gateway: tuple[Gateway, Path]) -> None:
+    for number in range(12_000):
+        (room.source / f"a-rather-long-name-of-one-file-of-many-{number:05}").touch()
+    done = room.run("sh", "-c", "ls mount | wc -l", source=far(gateway, f"local:{room.source}"))
+    assert done.stdout == "12000\n", done.stderr
+
+
 class Peer:
     """An executor's objects, over TLS, with a token and ranges."""
 

@@ -147,6 +147,7 @@ class Mount:
     def serve(self, device: int) -> Session:
         """Begin to serve at a descriptor of the device."""
         self.session = Session(device, self.files, self._deadline_s)
+        self.files.tell = self.session.tell
         self.session.start()
         return self.session
 
