@@ -350,6 +350,19 @@ class Catalogue:
         with self._lock:
             return {"files": [self._need(node, self._files[number], advice.get(number)) for number in numbers]}
 
+    def afar(self, node: str, number: int) -> dict[str, Any]:
+        """A file that a node reads from afar: what a mount there must know of it.
+
+        Returns:
+            ``file`` (its number), ``origin``, ``size``, ``digest`` (empty where nobody has read it), ``sources``: peers
+            as [name, addresses, port, path on its server].
+        """
+        with self._lock:
+            file = self._files[number]
+            sources = self._need(node, file, None)[-1]
+            facts = {"file": number, "origin": file.origin, "size": file.size, "digest": file.digest}
+            return facts | {"sources": sources}
+
     def _need(self, node: str, file: File, move: Move | None) -> list[Any]:
         first = move.source if move is not None and move.way != Way.HERE else ""
         names = [first] if first else []
