@@ -43,13 +43,17 @@ def table(study: str, figures: Figures) -> list[str]:
 
 
 def middle(figures: Figures, peer: str, name: str, what: str = "") -> float | None:
-    """Return the median of a number of one peer (by the beginning of its name) in one part; None without a figure."""
+    """Return the median of a number of one peer (by its name, or what stands before a comma) in one part, if any."""
     values = [
         figure[name]
         for figure in figures
-        if figure["peer"].startswith(peer) and figure.get("what", "").startswith(what) and name in figure
+        if _is(figure["peer"], peer) and figure.get("what", "").startswith(what) and name in figure
     ]
     return median(values) if values else None
+
+
+def _is(peer: str, asked: str) -> bool:
+    return peer == asked or ("," not in asked and peer.startswith(f"{asked},")) or peer.split(maxsplit=1)[0] == asked
 
 
 def _ratio(one: float | None, other: float | None) -> float | None:
@@ -91,12 +95,12 @@ def _appliance(peer: str, least: float) -> Callable[[Figures], tuple[str, bool] 
 
 
 def _placements(figures: Figures) -> tuple[str, bool] | None:
-    rate = middle(figures, "serai", "placements_s")
+    rate = middle(figures, "serai, auto", "placements_s")
     return None if rate is None else (f"{rate:,.0f}/s", rate > 10_000)
 
 
 def _flat(figures: Figures) -> tuple[str, bool] | None:
-    first, last = middle(figures, "serai", "first_tenth_s"), middle(figures, "serai", "last_tenth_s")
+    first, last = middle(figures, "serai, auto", "first_tenth_s"), middle(figures, "serai, auto", "last_tenth_s")
     ratio = _ratio(last, first)
     if ratio is None:
         return None

@@ -23,7 +23,19 @@ import report
 from catalogue import LEFT_OUT, RATES
 from peers.proctree import adopt_orphans
 from processes import end_descendants
-from studies import appliance, cold, copying, diffusion, hosts16, jobstarts, queued, rates, wordcount, workers10
+from studies import (
+    appliance,
+    cold,
+    copying,
+    diffusion,
+    hosts16,
+    jobstarts,
+    placements,
+    queued,
+    rates,
+    wordcount,
+    workers10,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +68,7 @@ OTHERS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "workers10": workers10.study,
     "diffusion": diffusion.study,
     "appliance": appliance.study,
-    "decisions": _named("decisions"),
+    "decisions": placements.study,
     "mount": _named("mount"),
 }
 

@@ -75,7 +75,7 @@ WAYS = (
     Way(
         "serai, blind",
         "serai",
-        options=("--policy", "first-available"),
+        options=("--policy", "first-available", "--cache", "0"),
         once=True,
         note="the oldest task to the first free slot; no caches",
     ),

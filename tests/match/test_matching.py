@@ -46,7 +46,11 @@ def test_the_policies_of_the_source_run_as_written_through_the_store_a_node_name
     assert matching.judge(needs, "uw", 0.0).why == ""
     answer = matching.judge(needs, "none", 0.0)
     assert answer.why.endswith("and this node says no NearestStorage")
-    assert not answer.for_now
+    assert answer.for_now, "the one nearest to it may be found"
+    assert matching.tick(15.0)
+    assert not matching.judge(needs, "none", 15.0).for_now
+    assert matching.put_stores({}, {"none": "wisc"})
+    assert matching.judge(needs, "none", 16.0).why == ""
 
 
 def test_a_store_whose_ad_is_not_there_is_waited_for_and_not_for_ever() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.mount.mounting import Room
 
-DATA = random.Random(1).randbytes(5_000_000)
+DATA = random.Random(1).randbytes(5_000_000)  # noqa: S311 - the same each time
 C_PROGRAM = r"""
 #include <fcntl.h>
 #include <stdio.h>

@@ -86,6 +86,29 @@ def test_copies_of_directories_go_in_bundles(fs: StoreFileSystem, store: Store, 
     assert {path: (tmp_path / "back" / path).read_bytes() for path in files} == files
 
 
+def test_copies_keep_permissions_and_times_and_links(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/program").write_bytes(b"#!/bin/sh\n")
+    (tmp_path / "here/large").write_bytes(bytes(9_000_000))
+    for name, mode in (("program", 0o755), ("large", 0o600)):
+        (tmp_path / "here" / name).chmod(mode)
+        os.utime(tmp_path / "here" / name, (1_600_000_000, 1_600_000_000))
+    (tmp_path / "here/link").symlink_to("program")
+    url = f"store://{store.host}:{store.port}"
+    outcome = copy([f"{tmp_path}/here"], f"{url}/plain", Wishes(recursive=True))
+    assert outcome.ok, outcome.complaints
+    assert (store.room / "plain/program").stat().st_mode & 0o777 == 0o755
+    assert (store.room / "plain/link").readlink().name == "program"
+    assert copy([f"{tmp_path}/here"], f"{url}/kept", Wishes(recursive=True, times=True)).ok
+    found = {name: (store.room / "kept" / name).stat() for name in ("program", "large")}
+    assert {name: (one.st_mode & 0o777, int(one.st_mtime)) for name, one in found.items()} == {
+        "program": (0o755, 1_600_000_000),
+        "large": (0o600, 1_600_000_000),
+    }
+    assert copy([f"{url}/kept"], f"{tmp_path}/back", Wishes(recursive=True, times=True)).ok
+    assert (tmp_path / "back/program").stat().st_mode & 0o777 == 0o755
+
+
 def test_one_that_cannot_be_written_keeps_no_other_from_it(fs: StoreFileSystem) -> None:
     fs.pipe({"/one": b"1", "/two": b"2"})
     told = dict(fs.pipe_many([("/three", b"3"), ("/no/such/place", b"x"), ("/../up", b"y"), ("/four", b"4")]))
@@ -156,3 +179,20 @@ def test_a_long_body_beyond_the_space_is_refused_and_told(start: Callable[..., S
     with pytest.raises((OSError, SeraiError), match=r"space|room|free"):
         fs.pipe_file("/big", bytes(8_000_000))
     assert not fs.exists("/big")
+
+
+def test_a_file_of_a_known_size_is_sent_in_one(fs: StoreFileSystem, store: Store, tmp_path: Path) -> None:
+    data = os.urandom(9_000_000)
+    pieces: list[bytes | memoryview] = [data[:5_000_000], memoryview(data)[5_000_000:]]
+    digest = fs.write_sized("/sized", pieces, len(data))
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert (store.room / "sized").read_bytes() == data
+    for size in (len(data) - 1, len(data) + 1):
+        with pytest.raises(OSError, match="its size changed"):
+            fs.write_sized("/other", iter([data]), size)
+    assert not fs.exists("/other")
+    (tmp_path / "large").write_bytes(data)
+    fs.put_file(f"{tmp_path}/large", "/a/b/large")
+    assert fs.cat_file("/a/b/large") == data
+    with pytest.raises(FileExistsError):
+        fs.put_file(f"{tmp_path}/large", "/a/b/large", mode="create")

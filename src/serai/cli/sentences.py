@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import textwrap
 import time
+from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause, State
+from serai.dispatch.front_end import NEAREST, STORES, TASK
 from serai.dispatch.history.moment import RunState, cause_words, gist
 from serai.errors import SeraiError
-from serai.match.explaining import Candidate, needs_in, what_fits, who_can
+from serai.match.explaining import Candidate, needs_in, what_fits, who_can, wishes, would_fit
+from serai.match.matching import Matching
 from serai.pool.members import Standing
 from serai.quantity import format_bytes, format_seconds
 
@@ -19,8 +23,10 @@ if TYPE_CHECKING:
 
     from serai.dispatch.history import History
     from serai.dispatch.history.moment import Attempt, Held, NodeSeen, Result, RunNow, TaskNow
+    from serai.match.explaining import Fit
 
 MOST_NAMES = 4
+MOST_RELAXED = 3
 MOST_SENTENCES = 8  # about nodes of one kind
 STANDINGS = {
     Standing.CONNECTING: "is being connected to",
@@ -108,7 +114,7 @@ def explain(history: History, task: TaskNow) -> list[str]:
     told = [named + (f": {clean(task.what)}" if task.what else "") + (f", with {own}" if own else "") + "."]
     told += [attempt_words(number, attempt, now) for number, attempt in enumerate(task.attempts, 1)]
     if task.result is not None:
-        told += _ended(task, task.result, run, now)
+        told += _ended(history, task, task.result)
     elif not run.alive:
         told.append(_left_over(run, now))
     elif task.places:
@@ -139,7 +145,8 @@ def failed_header(task: TaskNow) -> str:
     return f"task {task.number}{where}, after {format_seconds(task.result.took_s)}: {why}"
 
 
-def _ended(task: TaskNow, result: Result, run: RunNow, now: float) -> list[str]:
+def _ended(history: History, task: TaskNow, result: Result) -> list[str]:
+    run, now = history.run, history.now
     where = f" on {result.node}" if result.node else ""
     where += f", lane {result.lane}" if result.node and result.lane >= 0 else ""
     began, took = at_time(result.started, now), format_seconds(result.took_s)
@@ -152,10 +159,14 @@ def _ended(task: TaskNow, result: Result, run: RunNow, now: float) -> list[str]:
     if result.state is State.FAILED:
         tail = next((stream.tail() for stream in task.streams if stream.which == 1), b"")
         why = clean(gist(result.cause, result.exit_code, task.detail, tail))
+        if result.cause == Cause.NEEDS:  # which node, and why, follows
+            why = why.partition(":")[0]
         kind = "" if result.cause == Cause.EXIT else f" ({cause_words(result.cause)})"
         told.append(f"It failed{where}{kind}: {why}." + (f" {ran}." if result.lane >= 0 else f" That was at {began}."))
     if task.attempts:
         told.append(f"That was attempt {len(task.attempts) + 1}.")
+    if result.cause == Cause.NEEDS:
+        told += _who_runs_it(history, task)
     if result.state is State.FAILED and "\n" in task.detail.strip():
         told.append("What was said about it:\n" + textwrap.indent(clean(task.detail.strip()), "    "))
     outputs = _outputs(task) if result.state is State.DONE else []
@@ -254,7 +265,10 @@ def _next_attempt(attempts: Sequence[Attempt], description: Mapping[str, Any], n
 def _who_runs_it(history: History, task: TaskNow) -> list[str]:
     needs = needs_in(task.description)
     there = [node for node in history.nodes if node.up]
-    fit = who_can(needs, (Candidate(node.name, node.ad, node.slots, node.memory_bytes) for node in there))
+    matching = _matching(history)
+    fit = who_can(
+        needs, [Candidate(node.name, node.ad, node.slots, node.memory_bytes) for node in there], matching, history.now
+    )
     told = []
     if fit.able:
         able = [node for node in there if node.name in fit.able]
@@ -268,6 +282,7 @@ def _who_runs_it(history: History, task: TaskNow) -> list[str]:
         for programs, nodes in _grouped((node, names(programs)) for node, programs in fit.unsure)
     ]
     told += [f"{names(nodes)} cannot run it: {reason}." for reason, nodes in _grouped(fit.unable)]
+    told += _apart(fit, matching, history.now)
     if not fit.able and not fit.unsure:
         least = what_fits(needs)
         told.append("No node that is there can run it" + (f". One with {least} would." if least and there else "."))
@@ -275,6 +290,46 @@ def _who_runs_it(history: History, task: TaskNow) -> list[str]:
     by_name = {node.name: node for node in gone}
     reasons = _grouped((node.name, f"{node.state} {node.why.removeprefix(f'{node.name}: ')}") for node in gone)
     return told + [_absent(nodes, by_name[nodes[0]], history.now) for _, nodes in reasons]
+
+
+def _matching(history: History) -> Matching:
+    """What answers for expressions, with what this run knew."""
+    known = history.discovered
+    matching = Matching(
+        known[TASK], known[STORES], moment=lambda now: datetime.fromtimestamp(now, UTC).astimezone(), patience_s=inf
+    )
+    matching.put_stores({}, known[NEAREST])
+    return matching
+
+
+def _apart(fit: Fit, matching: Matching, now: float) -> list[str]:
+    """Which clauses keep a task and nodes apart, and what would fit."""
+    if not fit.refused:
+        return []
+    told = []
+    for wish in wishes(fit, matching.ads(now))[:MOST_SENTENCES]:
+        rejected = [f"is false on {names(wish.false)}"] if wish.false else []
+        if wish.lacking:
+            rejected.append(f"{names(wish.lacking)} {'does' if len(wish.lacking) == 1 else 'do'} not say what that is")
+        if wish.of == "node":
+            who = names([*wish.false, *wish.lacking])
+            verb = "requires of its" if len(wish.false) + len(wish.lacking) == 1 else "require of their"
+            told.append(
+                clean(f"{who} {verb} tasks {wish.clause}" + (f", and {wish.instead}." if wish.instead else "."))
+            )
+        else:
+            words = f"It requires {wish.clause}, which {' and '.join(rejected)}" if wish.false else (
+                f"It requires {wish.clause}, and {rejected[0]}"
+            )  # fmt: skip
+            told.append(clean(words + (f"; {wish.instead}." if wish.instead else ".")))
+        if wish.by_clock:
+            told.append("That goes by the clock: it is looked at again when the hour changes.")
+    stores = sorted({store for node, _ in fit.refused if (store := matching.awaited(node, now))})
+    if stores:
+        told.append(f"No ad of the store {names(stores)} is there: serai nodes --stores lists those that are.")
+    for clauses, nodes in would_fit(fit)[:MOST_RELAXED]:
+        told.append(clean(f"Without {' and '.join(clauses)}, {names(nodes)} would run it."))
+    return told
 
 
 def _absent(nodes: Sequence[str], node: NodeSeen, now: float) -> str:

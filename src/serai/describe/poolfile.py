@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _POOL_KEYS = ("name", "scratch", "retries", "heartbeat", "home_calling")
 _SITE_KEYS = (
-    "slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling", "requirements", "nearest_storage",
-    "community", "cache",
+    "slots", "python", "scratch", "ssh_config", "memory", "linger", "home_calling", "cache",
+    "requirements", "nearest_storage", "community",
 )  # fmt: skip
 HOME_CALLING = ("files", "shell")  # what tasks may do at the front end's machine, where they may do anything there
 _QUERY_KEYS = frozenset(_SITE_KEYS)
@@ -44,12 +44,12 @@ class SiteSpec:
         memory_bytes: memory that tasks may use on a node.
         linger_s: how long its executors outlive the front end's last sign of life.
         home_calling: what its tasks may do at the front end's machine: ``files`` or ``shell``.
-        cache_bytes: what inputs that are kept on a node may take.
         requirements: what its nodes require of tasks (a ClassAd expression; ``TARGET`` is the task).
         nearest_storage: the name of its nodes' store, or ``=`` and an expression that holds for that store.
         community: what its nodes and their store are called together.
         attributes: further ones of its nodes' ads; a text that begins with ``=`` is an expression.
         stores: those that the pool file describes.
+        cache_bytes: what inputs that are kept on a node may take.
     """
 
     url: Url
@@ -60,12 +60,12 @@ class SiteSpec:
     memory_bytes: int | None = None
     linger_s: float | None = None
     home_calling: str | None = None
-    cache_bytes: int | None = None
     requirements: str | None = None
     nearest_storage: str | None = None
     community: str | None = None
     attributes: Mapping[str, Any] | None = None
     stores: tuple[StoreSpec, ...] = ()
+    cache_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +226,10 @@ _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "memory": ("memory_bytes", _size),
     "linger": ("linger_s", _duration),
     "home_calling": ("home_calling", _home_calling),
-    "cache": ("cache_bytes", _size),
     "requirements": ("requirements", expression),
     "nearest_storage": ("nearest_storage", reference),
     "community": ("community", one_name),
+    "cache": ("cache_bytes", _size),
 }
 _TABLES: Mapping[str, tuple[str, Callable[[object], object]]] = {"attributes": ("attributes", attributes_of)}
 _POOL: Mapping[str, tuple[str, Callable[[object], object]]] = {

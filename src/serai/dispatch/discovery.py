@@ -7,10 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serai.adverts.service import open_adverts
+from serai.dispatch.front_end import NEAREST, STORES, TASK
 from serai.dispatch.journal import Batch
 from serai.dispatch.schedule import events as ev
+from serai.match.communities import Grouping, group
 from serai.pool.members import Standing
+from serai.pool.nearness import closeness, loads, places
 from serai.pool.publishing import Publisher, attributes
+from serai.pool.tasks import task_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +22,9 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.dispatch.dispatcher import Dispatcher
     from serai.dispatch.journal import Journal
+    from serai.match.communities import Closeness
 
-STORES = "stores"  # the fact of a run: the ads of stores, by name
+MEASURE_S = 60.0  # between two measurements of a node
 
 
 class Discovery:
@@ -49,8 +54,10 @@ class Discovery:
         self._clock = clock
         self._declared = declared
         self._stores: dict[str, Mapping[str, Any]] = dict(declared)
-        if declared:
-            journal.set_run({STORES: self._stores})
+        journal.set_run({STORES: self._stores, TASK: task_facts(run)})
+        self._grouping = Grouping()
+        self._closest: dict[str, float] = {}
+        self._asked: dict[str, tuple[dict[str, tuple[str, int]], float]] = {}
         self._publisher: Publisher | None = None
         if adverts != "":
             service = partial(open_adverts, adverts, os.environ)
@@ -69,11 +76,12 @@ class Discovery:
 
     def look(self) -> dict[str, dict[str, Any]]:
         """The attributes of the nodes that are up, by name."""
+        self._find_nearest()
         found = {}
         dispatcher = self._dispatcher
         for node in dispatcher.nodes_now:
             if node.standing == Standing.UP:
-                state = {
+                state: dict[str, Any] = {
                     "Run": self._run,
                     "State": "Busy" if node.slots and node.busy >= node.slots else "Claimed" if node.busy else "Idle",
                     "Slots": node.slots,
@@ -81,8 +89,33 @@ class Discovery:
                     "Tasks": node.held,
                 }
                 beat = dispatcher.last_beats.get(node.name, {})
-                found[node.name] = attributes(node.name, dispatcher.roster.ad(node.name), beat, state)
+                if node.name in self._closest:
+                    state["StorageRtt"] = self._closest[node.name]
+                nearest = self._grouping.at.get(node.name, "")
+                found[node.name] = attributes(node.name, dispatcher.roster.ad(node.name), beat, state, nearest)
         return found
+
+    def _find_nearest(self) -> None:
+        """Have nodes that name no store measure how near stores are, and group them by what they told."""
+        dispatcher, now = self._dispatcher, self._clock.now()
+        measured: dict[tuple[str, str], Closeness] = {}
+        for node in dispatcher.nodes_now if self._stores else ():
+            ad = dispatcher.roster.ad(node.name)
+            if node.standing != Standing.UP or ad.get("nearest_storage"):
+                continue
+            wanted = places(self._stores, str(ad.get("host", "")))
+            reached = dispatcher.last_beats.get(node.name, {}).get("reach") or {}
+            measured |= {(node.name, store): one for store, one in closeness(wanted, reached).items()}
+            asked, at = self._asked.get(node.name, ({}, 0.0))
+            if wanted and (asked != wanted or now - at >= MEASURE_S):
+                self._asked[node.name] = (wanted, now)
+                dispatcher.ask_reach(node.name, list(wanted.values()))
+        before, self._grouping = self._grouping, group(self._grouping, measured, loads(self._stores), now)
+        self._closest = {node: measured[node, store].rtt_s for node, store in self._grouping.at.items()}
+        if self._grouping.at != before.at:
+            nearest = dict(self._grouping.at)
+            self._journal.set_run({NEAREST: nearest})
+            dispatcher.tell(None, ev.Advertised({}, nearest))
 
     def _stores_told(self, news: Mapping[str, Mapping[str, Any] | None]) -> None:
         told: dict[str, Mapping[str, Any] | None] = {}

@@ -133,6 +133,10 @@ class Dispatcher:
         """Tasks that their user withdrew before they were sent: the same as `cancel`."""
         self.tell(None, ev.Cancelled(tasks))
 
+    def ask_reach(self, node: str, places: Sequence[tuple[str, int]]) -> None:
+        """Have a node measure how near (host, port) places are; it tells with its next beats. Any thread."""
+        self._control(node, wire.pack(wire.PROBE, head={"software": [], "reach": list(places)}))
+
     def when_hopeless(self, call: Callable[[str], None]) -> None:
         """Call once when tasks wait and no node is left, or expected, that could run them."""
         self._on_hopeless = call
@@ -237,7 +241,7 @@ class Dispatcher:
                 self._beats[name] = self.last_beats[name] = event.head
             self._schedule.tell(ev.Heard(name, lanes, event.rtt_s), now)
         elif type(event) is Came:
-            self._checked_in(carrier, event, now)
+            self._came(carrier, event, now)
         elif type(event) is Gone:
             self._lost(carrier, event, now)
         elif type(event) is NothingLeft:
@@ -251,11 +255,12 @@ class Dispatcher:
                 self._settling.note(event.why, name, 0)
             self._schedule.tell(event, now)
 
-    def _checked_in(self, carrier: Carrier, event: Came, now: float) -> None:
+    def _came(self, carrier: Carrier, event: Came, now: float) -> None:
+        name = carrier.spec.name
         self._schedule.tell(self._roster.came(carrier, event, now), now)
         if event.files:
-            self._schedule.tell(ev.Cached(carrier.spec.name, event.files), now)
-        self._record(carrier.spec.name, event.ad)
+            self._schedule.tell(ev.Cached(name, event.files), now)
+        self._record(name, event.ad)
 
     def _lost(self, carrier: Carrier, event: Gone, now: float) -> None:
         name = carrier.spec.name

@@ -19,6 +19,9 @@ PID_STARTED = "pid_started"  # field 22 of /proc/PID/stat: no other process has 
 HOST = "host"  # where that process is
 TOTAL = "total"  # tasks there will be; null or absent where the front end does not know before it has noted them all
 COMPLETE = "complete"  # false until all are noted
+STORES = "stores"  # the ads of stores, by name
+NEAREST = "nearest"  # the store that was found nearest to each node, by node
+TASK = "task"  # what the ad of every task says, such as Owner
 
 
 def front_end_facts() -> dict[str, Any]:

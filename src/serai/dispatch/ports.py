@@ -27,8 +27,8 @@ class NodeSpec:
         by_reference: functions find their modules where this process does.
         linger_s: how long its executor goes on with what it has when the front end is gone.
         home_calling: what its tasks may do at the front end's machine: ``files``, ``shell``, or None for nothing.
-        cache_bytes: what its cache may hold; None where the run says it, or nobody.
         declared: what its site says of it, for its ad; see `serai.describe.ads.stores.declared`.
+        cache_bytes: what its cache may hold; None where the run says it, or nobody.
     """
 
     name: str
@@ -43,8 +43,8 @@ class NodeSpec:
     by_reference: bool = False
     linger_s: float = 0.0
     home_calling: str | None = None
-    cache_bytes: int | None = None
     declared: Mapping[str, Any] = field(default_factory=dict)
+    cache_bytes: int | None = None
 
 
 class Link(Protocol):

@@ -85,11 +85,18 @@ class Appliance:
         host: whose files it serves.
         root: which of them: this directory and what is below.
         url: under which URL that directory is.
+        name: its own, by which it may be asked for in place of a host.
     """
 
     host: str
     root: str
     url: str
+    name: str = ""
+
+    def is_meant(self, asked: Url) -> bool:
+        """Whether a URL names it itself, and paths in it."""
+        place = asked.host if asked.port is None else f"{asked.host}:{asked.port}"
+        return bool(self.name) and place == self.name != self.host and asked.user is None
 
 
 def candidates(
@@ -119,11 +126,9 @@ def candidates(
         found.append(Candidate(f"local:{path}", reason, proof=Proof.SAME_INODE))
     found += _shared(path, here, there)
     found += _named(host, path, here, there)
-    found += [
-        Candidate(one.url.rstrip("/") + path[len(one.root.rstrip("/")) :], "an appliance near by serves it")
-        for one in appliances
-        if one.host == host and _is_below(path, one.root)
-    ]
+    found += _served(asked, there, appliances)
+    if any(one.is_meant(asked) for one in appliances):
+        schemes = ()  # no host has that name
     if host:
         user = "" if asked.user is None else f"{asked.user}@"
         place = f"[{host}]" if ":" in host else host
@@ -133,6 +138,22 @@ def candidates(
     for one in found:
         once.setdefault(one.url, one)
     return tuple(once.values())
+
+
+def _served(asked: Url, there: HostFacts | None, appliances: Sequence[Appliance]) -> list[Candidate]:
+    """Appliances that serve the path, whether the URL names one of them or the host that they are on."""
+    path = asked.path or "/"
+    names = {(asked.host or "").lower(), "" if there is None else there.host.lower()} - {""}
+    found = []
+    for one in appliances:
+        url = one.url.rstrip("/")
+        if one.is_meant(asked):
+            found.append(Candidate(url + path, f"it is the appliance of that name, on {one.host}"))
+        elif one.host.lower() in names and _is_below(path, one.root):
+            root = one.root.rstrip("/")
+            name = f"the appliance {one.name}" if one.name else "an appliance near by"
+            found.append(Candidate(url + path[len(root) :], f"{name} serves {one.root}", there=root))
+    return found
 
 
 def _is_this_machine(asked: Url, here: HostFacts) -> bool:

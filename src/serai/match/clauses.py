@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import classad2
 
-from serai.describe.ads.expressions import clauses_of, period_of, without_target, words
+from serai.describe.ads.expressions import clauses_of, period_of, targets_in, without_target, words
 from serai.match.bilateral import REFERENCE, holds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
-_SHORTEST = 60  # characters of a value that is shown
+_LONGEST = 60  # characters of a value that is shown
+_MOST_VALUES = 4
 _MEMBER = re.compile(r"\bmember\(\s*(.+?)\s*,\s*TARGET\.Software\s*\)", re.IGNORECASE)
 
 
@@ -94,16 +95,16 @@ def facts_of(
 ) -> tuple[tuple[str, str], ...]:
     """What an expression refers to in the other ad, with what is there."""
     found: dict[str, str] = {}
-    for reference in one.externalRefs(expression):
-        name = re.sub(r"(?i)^target\.", "", reference)
-        if not re.fullmatch(r"\w+(\.\w+)*", name):
-            continue
+    for name in targets_in(str(expression)):
+        if name.lower() == "software":
+            continue  # the list of all there is would say less than the clause
         value: Any = classad2.ExprTree(f"TARGET.{name}").eval(one, other)
         first = name.partition(".")[0]
         if value is classad2.Value.Undefined and first != name:
             whole = classad2.ExprTree(f"TARGET.{first}").eval(one, other)
             if whole is classad2.Value.Undefined:
-                name = first
+                found[first] = ""
+                continue
         found[name] = "" if value is classad2.Value.Undefined else _shown(value)
     return tuple(sorted(found.items()))
 
@@ -117,4 +118,43 @@ def _shown(value: Any) -> str:
         text = "{" + ", ".join(map(_shown, value)) + "}"
     else:
         text = str(value)
-    return text if len(text) <= _SHORTEST else text[: _SHORTEST - 1] + "…"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def relaxations(found: Mapping[str, Sequence[Refusal]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What would fit if clauses were dropped: (clauses, nodes) pairs, those of fewest clauses only.
+
+    Args:
+        found: what refuses each node; nodes that refuse by requirements of their own are passed over.
+    """
+    by_clauses: dict[tuple[str, ...], list[str]] = {}
+    for node, refused in found.items():
+        if refused and all(one.of == "task" for one in refused):
+            by_clauses.setdefault(tuple(dict.fromkeys(as_written(one.clause) for one in refused)), []).append(node)
+    fewest = min(map(len, by_clauses), default=0)
+    pairs = [(clauses, tuple(nodes)) for clauses, nodes in by_clauses.items() if len(clauses) == fewest]
+    return sorted(pairs, key=lambda pair: -len(pair[1]))
+
+
+_SIMPLE = re.compile(
+    r"(?:TARGET\.)?(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*(?P<sign>>=|<=|==|=\?=|>|<)\s*[^&|?:]+", re.IGNORECASE
+)
+
+
+def nearest_value(clause: str, nodes: Iterable[classad2.ClassAd]) -> str:
+    """What there is instead of what a plain comparison wants: ``the largest Memory here is 2048``; "" for others."""
+    match = _SIMPLE.fullmatch(clause.strip())
+    if match is None:
+        return ""
+    name, sign = match["name"], match["sign"]
+    expression = classad2.ExprTree(name)
+    values = [value for value in (expression.eval(node) for node in nodes) if not isinstance(value, classad2.Value)]
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if sign[0] in "<>" and len(set(numbers)) > 1:
+        word, most = ("largest", max(numbers)) if sign[0] == ">" else ("smallest", min(numbers))
+        return f"the {word} {name} here is {most}"
+    some = sorted({_shown(value) for value in values})
+    if some:
+        more = f" and {len(some) - _MOST_VALUES} more" if len(some) > _MOST_VALUES else ""
+        return f"{name} here is {', '.join(some[:_MOST_VALUES])}{more}"
+    return "" if values else f"no node here says {name}"

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Needs
 from serai.match.feasible import unknown_software, why_not
+from serai.match.matching import Matching
 from serai.quantity import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from serai.match.clauses import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +40,96 @@ class Fit:
         able: nodes that can.
         unable: (node, why not) pairs.
         unsure: (node, programs that nobody noted whether it has) pairs.
+        refused: (node, clauses of expressions that keep it and the task apart) pairs.
     """
 
     able: tuple[str, ...]
     unable: tuple[tuple[str, str], ...]
     unsure: tuple[tuple[str, tuple[str, ...]], ...]
+    refused: tuple[tuple[str, tuple[Refusal, ...]], ...] = ()
 
 
-def who_can(needs: Needs, candidates: Iterable[Candidate]) -> Fit:
-    """Say of each node whether it can ever run a task."""
-    able, unable, unsure = [], [], []
+def who_can(needs: Needs, candidates: Iterable[Candidate], matching: Matching | None = None, now: float = 0.0) -> Fit:
+    """Say of each node whether it can ever run a task.
+
+    Args:
+        needs: of the task.
+        candidates: the nodes.
+        matching: answers for expressions; it is told of the nodes.
+        now: for policies by the hour, as `matching` knows it.
+    """
+    matching = matching or Matching()
+    able, unable, unsure, refused = [], [], [], []
     for node in candidates:
+        matching.put_node(node.name, node.ad)
         slots = node.slots or needs.cores
         reason = why_not(needs, node.ad, slots=slots, memory_bytes=node.memory_bytes)
-        unknown = unknown_software(needs, node.ad)
+        known = node.ad.get("software", {})
+        unknown = (*unknown_software(needs, node.ad), *(one for one in matching.software(needs) if one not in known))
+        apart = () if reason or unknown else tuple(matching.refusals(needs, node.name, now))
         if reason:
             unable.append((node.name, reason))
         elif unknown:
             unsure.append((node.name, unknown))
+        elif apart:
+            refused.append((node.name, apart))
         else:
             able.append(node.name)
-    return Fit(tuple(able), tuple(unable), tuple(unsure))
+    return Fit(tuple(able), tuple(unable), tuple(unsure), tuple(refused))
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A clause that keeps a task and nodes apart.
+
+    Attributes:
+        clause: as people write it.
+        of: ``task``: of the task's requirements; ``node``: of the nodes' own.
+        false: nodes for which it does not hold.
+        lacking: nodes that do not say what it refers to.
+        instead: what there is instead: ``the largest Memory here is 2048``.
+        by_clock: it may hold later.
+    """
+
+    clause: str
+    of: str
+    false: tuple[str, ...]
+    lacking: tuple[str, ...]
+    instead: str
+    by_clock: bool
+
+
+def wishes(fit: Fit, ads: Sequence[Any]) -> list[Wish]:
+    """The clauses that keep a task and nodes apart, each once.
+
+    Args:
+        fit: see `who_can`.
+        ads: of all nodes that are there.
+    """
+    from serai.match.clauses import as_written, nearest_value  # noqa: PLC0415 - most tasks have no expressions
+
+    by_clause: dict[tuple[str, str], list[tuple[str, Refusal]]] = {}
+    for node, refused in fit.refused:
+        for one in refused:
+            by_clause.setdefault((one.of, one.clause), []).append((node, one))
+    return [
+        Wish(
+            as_written(clause),
+            of,
+            tuple(node for node, one in found if not one.undefined),
+            tuple(node for node, one in found if one.undefined),
+            nearest_value(clause, ads) if of == "task" else ", ".join(f"{n} is {v}" for n, v in found[0][1].found if v),
+            any(one.period_s for _, one in found),
+        )
+        for (of, clause), found in by_clause.items()
+    ]
+
+
+def would_fit(fit: Fit) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(clauses that would have to be dropped, nodes that would fit then), for the fewest clauses."""
+    from serai.match.clauses import relaxations  # noqa: PLC0415 - most tasks have no expressions
+
+    return relaxations(dict(fit.refused))
 
 
 def what_fits(needs: Needs) -> str:

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from serai.describe.task import Needs
+    from serai.match.clauses import Refusal
 
 __all__ = ["Answer", "Matching"]
 
 PATIENCE_S = 180.0  # a store's ad lives so long: one that was absent for longer is not coming
+FIND_S = 15.0  # so long the store nearest to a node may take to be found
+_FINDING = "the one nearest to "
 _MOST_ANSWERS = 1_000_000  # remembered; when there are more, all are forgotten and found again as needed
 
 
@@ -93,6 +96,7 @@ class Matching:
     def drop_node(self, name: str) -> None:
         """Forget a node."""
         self._facts.pop(name, None)
+        self._missing.pop(f"{_FINDING}{name}", None)
         self._forget(name)
 
     def put_stores(self, stores: Mapping[str, Mapping[str, Any] | None], nearest: Mapping[str, str] = {}) -> bool:
@@ -112,6 +116,7 @@ class Matching:
             for node in self._facts:
                 self._forget(node)
         for node in moved:
+            self._missing.pop(f"{_FINDING}{node}", None)
             self._forget(node)
         return bool(changed or moved)
 
@@ -143,6 +148,24 @@ class Matching:
                 self._forget_all()
         return answer
 
+    def refusals(self, needs: Needs, node: str, now: float) -> list[Refusal]:
+        """What of the expressions keeps a task and a node apart; none when they may come together."""
+        if self.judge(needs, node, now).why == "":
+            return []
+        from serai.match.clauses import refusals  # noqa: PLC0415 - the library is loaded for expressions only
+
+        return refusals(self._task(needs), self._ad(node))
+
+    def ads(self, now: float) -> list[Any]:
+        """The ads of all nodes."""
+        self._look_at_the_clock(now)
+        return [self._ad(node) for node in self._facts]
+
+    def awaited(self, node: str, now: float) -> str:
+        """The store that a node refers to and whose ad is not there; "" when it is, or is waited for no longer."""
+        name = self._store_awaited(node, now)
+        return "" if name.startswith(_FINDING) else name
+
     def tick(self, now: float) -> bool:
         """Time has passed; returns whether answers may be others for that."""
         changed = self._look_at_the_clock(now)
@@ -168,8 +191,9 @@ class Matching:
         if matches(task, ad):
             return Answer(rank=rank(task, ad))
         found = refusals(task, ad)
-        missing = self._store_awaited(node, now)
+        missing = self._store_awaited(node, now) if any(one.three_way for one in found) else ""
         for_now = any(one.period_s or (missing and one.three_way) for one in found)
+        missing = "" if missing.startswith(_FINDING) else missing
         return Answer(why(found, missing), for_now=for_now)
 
     def _task(self, needs: Needs) -> Any:
@@ -199,9 +223,12 @@ class Matching:
     def _store_awaited(self, node: str, now: float) -> str:
         """The store that a node refers to and whose ad is not there, as long as it is waited for."""
         name = str(self._facts[node].get("nearest_storage") or self._nearest.get(node, ""))
-        if not name or name.startswith("=") or name in self._stores:
+        if name.startswith("=") or name in self._stores:
             self._missing.pop(name, None)
             return ""
+        if not name:  # it may be found by measuring: not waited for as long
+            name = f"{_FINDING}{node}"
+            self._missing.setdefault(name, now - max(0.0, self._patience_s - FIND_S))
         return name if self._missing.setdefault(name, now) < inf else ""
 
     # ---- the clock

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import classad2
 
-from serai.match.ads import clauses_of
+from serai.describe.ads.expressions import clauses_of, words
 from serai.match.bilateral import holds, matches, rank, with_storage
 
 if TYPE_CHECKING:
@@ -139,20 +139,25 @@ class Matchmaker:
 
     @staticmethod
     def _referred(task: classad2.ClassAd) -> tuple[str, ...]:
-        """The task's own attributes that its expressions refer to."""
+        """The task's own attributes that its expressions may refer to, also through one another."""
+        left = [name for name in _OWN if name in task]
+        own = {name.lower(): name for name in task}
         found: set[str] = set()
-        for name in _OWN:
-            expression = task.lookup(name) if name in task else None
-            if isinstance(expression, classad2.ExprTree):
-                found.update(task.internalRefs(expression))
-        return tuple(sorted(one for one in found if one and one not in _OWN))
+        while left:
+            for word in _names_in(task.lookup(left.pop())):
+                if word in own and own[word] not in found and own[word] not in _OWN:
+                    found.add(own[word])
+                    left.append(own[word])
+        return tuple(sorted(found))
 
 
 def _targets(ad: classad2.ClassAd) -> Iterable[str]:
-    """The attributes of the other ad that an ad's expressions refer to."""
+    """The attributes of the other ad that an ad's expressions may refer to, in small letters."""
     for name in _OWN:
-        expression = ad.lookup(name) if name in ad else None
-        if isinstance(expression, classad2.ExprTree):
-            for reference in ad.externalRefs(expression):
-                head, _, rest = reference.partition(".")
-                yield (rest if head.upper() == "TARGET" else reference).partition(".")[0]
+        if name in ad:
+            yield from _names_in(ad.lookup(name))
+
+
+def _names_in(value: object) -> set[str]:
+    """The names in an expression. The library's own list of references depends on what it was asked before."""
+    return {word.lower() for word in words(str(value)) if word.isidentifier()}

@@ -13,7 +13,7 @@ from serai.access.filesystems.naming import url_of
 from serai.access.filesystems.ssh import SshFileSystem
 from serai.clock import SystemClock
 from serai.errors import HostUnreachable, SeraiError
-from serai.match.any_candidates import Candidate, Decision, Proof, candidates, mount_of
+from serai.match.any_candidates import Appliance, Candidate, Decision, Proof, candidates, mount_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,10 +101,13 @@ class Chooser:
     def decide(self, path: str) -> Decision:
         """Try the ways to a path in their order, and remember the first that holds for its mount."""
         here = LocalFiles().host_facts()
-        first = candidates(self._asked(path, None), here, None)
+        near = _appliances(here.host)
+        first = candidates(self._asked(path, None), here, None, near)
         there: HostFacts | None = None
-        silent = ""
-        if not first[0].url.startswith("local:") or first[0].proof is not Proof.ANSWER:
+        silent = "it is not asked"
+        meant = any(one.is_meant(self._url) for one in near)
+        if not meant and (not first[0].url.startswith("local:") or first[0].proof is not Proof.ANSWER):
+            silent = ""
             try:
                 there = _within(LOGIN_S, self._ssh().host_facts)
             except (SeraiError, OSError) as error:
@@ -112,7 +115,7 @@ class Chooser:
         tried: list[Candidate] = []
         chosen: Candidate | None = None
         asked = self._asked(path, there)
-        for one in candidates(asked, here, there):
+        for one in candidates(asked, here, there, near):
             if chosen is not None:
                 tried.append(dataclasses.replace(one, outcome="not needed"))
                 continue
@@ -123,6 +126,8 @@ class Chooser:
         decision = Decision(self._url_of(path), tuple(tried), chosen)
         if chosen is not None:
             point = "" if there is None or (mount := mount_of(asked.path, there.mounts)) is None else mount.point
+            if _is_store(chosen):  # it may serve a part of a mount
+                point = f"store:{chosen.there}"
             with _lock:
                 _ways[self._key(point)] = _Known(chosen, _clock.now() + REMEMBERED_S, _device(chosen.here))
                 _known[self._key("")] = there
@@ -144,27 +149,50 @@ class Chooser:
 
     def _try(self, one: Candidate, path: str, there: HostFacts | None, silent: str) -> str:
         """Why a way cannot be taken; empty if it can."""
+        known = there is not None
         if one.url.startswith("ssh:"):
             return silent
+        if _is_store(one):
+            return self._looked(lambda: self._compare_store(one, path, known=known))
         if not one.url.startswith("local:"):
             return "nothing here goes this way"
         if one.proof is Proof.ANSWER:
             return ""
         local = one.url.removeprefix("local:")
-        if there is None and one.proof is not Proof.NAMED:
+        if not known and one.proof is not Proof.NAMED:
             return f"whether it holds the same files cannot be seen: {silent}"
+        return self._looked(lambda: self._compare(self._local(), local, path, one.proof, known=known))
+
+    @staticmethod
+    def _looked(look: Callable[[], str]) -> str:
+        """What a look finds wrong, within its deadline."""
         try:
-            trouble: str = _within(PROBE_S, lambda: self._compare(local, path, one.proof, known=there is not None))
-        except (SeraiError, OSError) as error:
+            found: str = _within(PROBE_S, look)
+        except (SeraiError, OSError, ImportError) as error:
             return _shown(error)
-        return trouble
+        return found
 
     def _url_of(self, path: str) -> str:
         return f"any://{path}" if self._url.host is None else url_of(self._url, path)
 
-    def _compare(self, local: str, path: str, proof: Proof, *, known: bool) -> str:
+    def _store(self, one: Candidate) -> tuple[Any, str]:
+        """The file system of an appliance, and the path in it."""
+        from serai.access.filesystems.store import StoreFileSystem  # noqa: PLC0415 - an extra
+
+        where = StoreFileSystem._get_kwargs_from_urls(one.url)  # noqa: SLF001 - fsspec's own
+        made = StoreFileSystem(**where, auto_mkdir=self._options["auto_mkdir"])
+        return made, made._strip_protocol(one.url)  # noqa: SLF001 - the same
+
+    def _compare_store(self, one: Candidate, path: str, *, known: bool) -> str:
+        """Whether an appliance has the file that the host has; where the host is not asked, whether it answers."""
+        ours, inside = self._store(one)
+        if known:
+            return self._compare(ours, inside, path, Proof.SAME_FILE, known=True)
+        ours.info("/")
+        return ""
+
+    def _compare(self, ours: Any, local: str, path: str, proof: Proof, *, known: bool) -> str:
         """Whether a path, or the deepest directory above it that is there, is the same file on both sides."""
-        ours = self._local()
         if not known:
             return "" if ours.exists(local) else f"{local} is not there, and the host cannot be asked"
         ssh = self._ssh()
@@ -199,8 +227,11 @@ class Chooser:
             return Way(self._ssh())  # paths on different mounts: only the host has both
         with _lock:
             facts = _known.get(self._key(""))
+        at_home = paths[0].startswith("~")
+        if _is_store(one):
+            return Way(self._store(one)[0], one.there, one.here, "/" if facts is None else facts.home, at_home)
         home = os.path.expanduser("~") if facts is None else facts.home
-        return Way(self._local(), one.there, one.here, home, at_home=paths[0].startswith("~"))
+        return Way(self._local(), one.there, one.here, home, at_home)
 
     def _chosen(self, path: str) -> Candidate:
         key = self._key("")
@@ -208,6 +239,9 @@ class Chooser:
             facts = _known.get(key)
             mount = None if facts is None else mount_of(self._asked(path, facts).path, facts.mounts)
             known = _ways.get(self._key("" if mount is None else mount.point))
+            for one in (found for key, found in _ways.items() if key[:-1] == self._key("")[:-1]):
+                if _is_store(one.chosen) and f"{path}/".startswith(f"{one.chosen.there}/"):
+                    known = one
         if known is not None and known.until > _clock.now():
             if _device(known.chosen.here) == known.device:
                 return known.chosen
@@ -227,6 +261,21 @@ class Chooser:
         with _lock:
             for key in [one for one in _ways if one[:-1] == self._key("")[:-1]]:
                 del _ways[key]
+
+
+def _is_store(one: Candidate) -> bool:
+    return one.url.startswith("store:")
+
+
+def _appliances(here: str) -> list[Appliance]:
+    """What the adverts tell of; nothing where they cannot be asked, since there are other ways."""
+    from serai.access.stores.nearby import known_appliances  # noqa: PLC0415 - adverts need a database
+
+    try:
+        found: list[Appliance] = _within(PROBE_S, lambda: known_appliances(here))
+    except (SeraiError, OSError):
+        return []
+    return found
 
 
 def _device(path: str) -> int | None:

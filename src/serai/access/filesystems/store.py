@@ -15,13 +15,15 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 
 from serai.access.filesystems.hosted import HostedFileSystem
 from serai.access.stores.certificates import normal_fingerprint
-from serai.access.stores.remote import SMALL, StoreFiles
+from serai.access.stores.remote import StoreFiles
 from serai.access.stores.wire import DEFAULT_PORT, Server, server_of
+from serai.access.stores.writing import SMALL
 from serai.errors import UsageError
 from serai.travel.porter.drafts import Draft, native
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from io import FileIO
 
 __all__ = ["StoreFileSystem"]
 
@@ -39,6 +41,7 @@ class StoreFileSystem(HostedFileSystem):
         fingerprint: of its certificate; None: the one that is remembered, or the authorities that this host trusts.
         token_file: a file (mode 0600) with the token; None: the user's own place for it.
         lot: the lot that written files are charged to; None: one of the user's with room, or none.
+        direct: whether files are read by their paths where the appliance is the user's own and on this host.
         auto_mkdir: whether writing makes missing directories, as fsspec's local files can.
         listings_expiry_time: seconds for which a listing is used again; `ls` alone does so.
         storage_options: those that every file system of fsspec has.
@@ -55,6 +58,7 @@ class StoreFileSystem(HostedFileSystem):
         fingerprint: str | None = None,
         token_file: str | None = None,
         lot: str | None = None,
+        direct: bool = True,
         auto_mkdir: bool = False,
         listings_expiry_time: float | None = EXPIRY_S,
         **storage_options: Any,
@@ -70,7 +74,7 @@ class StoreFileSystem(HostedFileSystem):
             **storage_options,
         )
         self._url = f"{_PREFIX}{server.where}"
-        self._store = StoreFiles(server, lot)
+        self._store = StoreFiles(server, lot, direct=direct)
 
     @property
     def far(self) -> Any:
@@ -90,6 +94,26 @@ class StoreFileSystem(HostedFileSystem):
         for path, error in self._store.put_many(named, parents=self.auto_mkdir):
             self.invalidate_cache(path)
             yield path, error
+
+    def write_sized(self, path: str, pieces: Iterable[bytes | memoryview], size: int) -> str:
+        """Write a whole file whose size is known, in one request; returns its SHA-256 in hexadecimal."""
+        path = self._strip_protocol(path)
+        with self._changing(path):
+            return self._store.send(path, pieces, size, "w", parents=self.auto_mkdir).hex()
+
+    def put_file(
+        self, lpath: str, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **kwargs: Any
+    ) -> None:
+        """Send a file, which is seen there when it is whole; see fsspec."""
+        if os.path.isdir(lpath) or os.stat(lpath).st_size <= SMALL:
+            super().put_file(lpath, rpath, callback=callback, mode=mode, **kwargs)
+            return
+        path = self._strip_protocol(rpath)
+        with open(lpath, "rb", buffering=0) as file, self._changing(path):
+            size = os.fstat(file.fileno()).st_size
+            callback.set_size(size)
+            how = "x" if mode == "create" else "w"
+            self._store.send(path, _read_through(file, callback), size, how, parents=True)
 
     def pipe(self, path: Any, value: Any = None, **kwargs: Any) -> None:
         """Write one whole file, or many; see fsspec."""
@@ -213,3 +237,10 @@ class _Pairs:
 def _content(path: str) -> bytes:
     with open(path, "rb", buffering=0) as file:
         return file.read()
+
+
+def _read_through(file: FileIO, callback: Any) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(SMALL))
+    while count := file.readinto(buffer):
+        yield buffer[:count]
+        callback.relative_update(count)

@@ -9,18 +9,16 @@ import errno
 import hashlib
 import json
 import os
-import posixpath
-import queue
-import secrets
-import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from serai.access.stores.beside import Beside, pieces
 from serai.access.stores.bundles import MOST_BYTES, MOST_FILES, bundle, unbundle
-from serai.access.stores.wire import BLOCK, Wire, quoted, shared_wire
+from serai.access.stores.wire import Wire, quoted, shared_wire
+from serai.access.stores.writing import LONG_S, Ahead, Appending, Writing
 from serai.describe.host import HostFacts
-from serai.errors import DeadlineExceeded
+from serai.errors import HostUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -30,15 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreFiles"]
 
-SMALL = 1 << 20  # bytes that are sent in one, with their digest before them
 PART = 8 << 20  # bytes of a file that is sent in parts
 AT_ONCE = 8  # requests of one call at a time
 BATCH = 1000  # paths in a request
-AHEAD = 4  # pieces that wait to be sent
-BUNDLE = 4 << 20  # bytes of small files in a request
+BUNDLE = 8 << 20  # bytes of small files in a request
 FIRST_FILES = 32  # in the first request, before sizes are known
 BUNDLES = 2  # requests with many files at a time
-LONG_S = 600.0
 _NOT_SATISFIABLE = 416
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="store")
 
@@ -49,10 +44,13 @@ class StoreFiles:
     Args:
         server: which.
         lot: the lot that files are charged to; None leaves it to the appliance.
+        direct: whether files are read by their paths where that is possible; see `beside`.
     """
 
-    def __init__(self, server: Server, lot: str | None = None) -> None:
+    def __init__(self, server: Server, lot: str | None = None, *, direct: bool = True) -> None:
         self.server, self._lot = server, lot
+        local = server.host in {"localhost", "::1"} or server.host.startswith("127.")
+        self._beside = Beside(lambda: self.wire.json("GET", "/.serai/status")) if direct and local else None
 
     @property
     def wire(self) -> Wire:
@@ -83,6 +81,12 @@ class StoreFiles:
 
     def read_from(self, path: str, start: int = 0, stop: int | None = None) -> Generator[bytes]:
         """See `HostFiles.read_from`; of a whole file the digest is compared where the appliance knows it."""
+        if self._beside is not None:
+            with self._beside.open(path) as found:
+                if found is not None:
+                    at, end, _ = slice(start, stop).indices(found[1])
+                    yield from pieces(found[0], at, end)
+                    return
         headers = self._span(path, start, stop)
         if headers is None:
             return
@@ -146,6 +150,10 @@ class StoreFiles:
 
     def get_small(self, paths: Sequence[str]) -> Iterator[bytes | Exception | int]:
         """The bytes of files, in order, many to a request, one being asked for ahead; of long ones the size."""
+        if self._beside is not None and self._beside.root() is not None:
+            for path in paths:
+                yield self._by_path(path)
+            return
         todo, had = deque(range(len(paths))), dict[int, bytes | Exception | int]()
         under_way: deque[tuple[list[int], Future[list[bytes | Exception | int]]]] = deque()
         at, count = 0, FIRST_FILES
@@ -171,6 +179,13 @@ class StoreFiles:
         finally:
             for _, future in under_way:
                 future.cancel()
+
+    def _by_path(self, path: str) -> bytes | Exception | int:
+        assert self._beside is not None  # noqa: S101 - for the reader of types
+        with self._beside.open(path) as found:
+            if found is not None:
+                return found[1] if found[1] > MOST_BYTES else b"".join(pieces(found[0], 0, found[1]))
+        return self._read_or_error(path)
 
     def _read_or_error(self, path: str) -> bytes | Exception:
         try:
@@ -279,6 +294,40 @@ class StoreFiles:
         response.release_conn()
         return found
 
+    def send(self, path: str, pieces: Iterable[bytes | memoryview], size: int, how: str, *, parents: bool) -> bytes:
+        """Write a whole file whose size is known, which an appliance takes quickest; returns its digest.
+
+        Args:
+            path: of the file.
+            pieces: its bytes; each is sent before the next one is asked for.
+            size: of all, in bytes.
+            how: ``w``, or ``x``: there must be none.
+            parents: whether missing directories are made.
+        """
+        made = hashlib.sha256()
+        failed: list[OSError] = []
+
+        def all_of_them() -> Iterator[bytes | memoryview]:
+            try:
+                yield from _whole(pieces, size, made, path)
+            except OSError as error:  # of the source: the connection is not to blame
+                failed.append(error)
+                raise
+
+        headers = self._headers(how, parents=parents) | {"Content-Length": str(size)}
+        try:
+            response = self.wire.request("PUT", quoted(path), headers, all_of_them())
+        except HostUnreachable:
+            if failed:
+                raise failed[0] from None
+            raise
+        found = digest_of(response.headers)
+        response.drain_conn()
+        response.release_conn()
+        if found is not None and found != made.digest():
+            raise OSError(errno.EBADMSG, "what the store has is not what was sent", path)
+        return made.digest()
+
     def write_at(self, path: str, pieces: Iterable[bytes | memoryview], start: int = 0) -> int:
         """See `HostFiles.write_at`; it is sent in parts of some MB."""
         held, at = bytearray(), start
@@ -359,6 +408,23 @@ class StoreFiles:
         return found
 
 
+def _whole(pieces: Iterable[bytes | memoryview], size: int, made: Any, path: str) -> Iterator[bytes | memoryview]:
+    """The pieces of a file, digested; no byte more than was said.
+
+    Raises:
+        OSError: they are more or fewer.
+    """
+    sent = 0
+    for piece in pieces:
+        sent += len(piece)
+        if sent > size:
+            break
+        made.update(piece)
+        yield piece
+    if sent != size:
+        raise OSError(errno.EIO, "its size changed while it was sent", path)
+
+
 def _batches(files: Iterable[tuple[str, bytes | memoryview]]) -> Iterator[list[tuple[str, bytes | memoryview]]]:
     """Files by the bundles that they travel in."""
     batch: list[tuple[str, bytes | memoryview]] = []
@@ -381,166 +447,3 @@ def digest_of(headers: Mapping[str, str]) -> bytes | None:
             with contextlib.suppress(binascii.Error):
                 return base64.b64decode(value.strip(":"), validate=True)
     return None
-
-
-class Ahead:
-    """A block that is being read, with the face of `serai.access.porter.Call`."""
-
-    def __init__(self, future: Future[bytes]) -> None:
-        self._future = future
-
-    def pieces(self) -> Iterator[bytes]:
-        """The block."""
-        yield self._future.result(LONG_S)
-
-    def result(self) -> tuple[dict[str, Any], bytes]:
-        """All has been told by `pieces`."""
-        return {}, b""
-
-    def cancel(self) -> None:
-        """It is not wanted any more."""
-        self._future.cancel()
-
-
-class Writing:
-    """A file that is being written to an appliance; as a context, it is finished, or given up after an error."""
-
-    def __init__(self, files: StoreFiles, path: str, how: str, *, parents: bool, keep: bool) -> None:
-        self._files, self._final, self._how, self._parents = files, path, how, parents
-        folder, name = posixpath.split(path)
-        self._kept = posixpath.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.serai") if keep else ""
-        self._path = self._kept or path
-        self._first = bytearray()  # what is sent in one if it stays small
-        self._pieces: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
-        self._hash = hashlib.sha256()
-        self._sender: threading.Thread | None = None
-        self._ended: bytes | BaseException | None = None
-
-    def begin(self) -> None:
-        """Ask whether it can be written.
-
-        Raises:
-            OSError: it cannot.
-        """
-        exclusive = self._how == "x"
-        self._files.wire.call("check", path=self._final, exclusive=exclusive, parents=self._parents, again=True)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Send bytes."""
-        if self._sender is None and len(self._first) + len(data) <= SMALL:
-            self._first += data
-            return
-        if self._sender is None:
-            self._sender = threading.Thread(target=self._send, name="store-put", daemon=True)
-            self._sender.start()
-            if self._first:
-                self._give(bytes(self._first))
-        view = memoryview(data)
-        for at in range(0, len(view), BLOCK):
-            self._give(bytes(view[at : at + BLOCK]))
-
-    def _give(self, piece: bytes | BaseException | None) -> None:
-        assert self._sender is not None  # noqa: S101 - for the reader of types
-        if isinstance(piece, bytes):
-            self._hash.update(piece)
-        waited = 0.0
-        while self._sender.is_alive():
-            try:
-                self._pieces.put(piece, timeout=1.0)
-            except queue.Full:
-                waited += 1.0
-                if waited >= LONG_S:
-                    raise DeadlineExceeded(f"the store took nothing for {LONG_S:.0f} s") from None
-            else:
-                return
-        if isinstance(self._ended, BaseException) and not isinstance(piece, BaseException):
-            raise self._ended
-
-    def _taken(self) -> Iterator[bytes]:
-        while True:
-            piece = self._pieces.get()
-            if isinstance(piece, BaseException):
-                raise piece
-            if piece is None:
-                return
-            yield piece
-
-    def _send(self) -> None:
-        how = "w" if self._kept else self._how
-        try:
-            self._ended = self._files.stream(self._path, self._taken(), how, parents=self._parents)
-        except BaseException as error:  # noqa: BLE001 - whoever writes is told
-            self._ended = error
-
-    def finish(self) -> None:
-        """Put it in its place, or keep it for `commit`."""
-        if self._sender is None:
-            how = "w" if self._kept else self._how
-            self._files.put(self._path, bytes(self._first), how, parents=self._parents)
-            return
-        self._give(None)
-        self._sender.join(LONG_S)
-        if isinstance(self._ended, BaseException):
-            raise self._ended
-        if self._sender.is_alive():
-            raise DeadlineExceeded(f"the store did not answer for {LONG_S:.0f} s")
-        if self._ended is not None and self._ended != self._hash.digest():
-            raise OSError(errno.EBADMSG, "what the store has is not what was sent", self._path)
-
-    def commit(self, *, exclusive: bool = False) -> None:
-        """Put in its place what was kept."""
-        if self._kept:
-            kept, self._kept = self._kept, ""
-            self._files.replace(kept, self._final, exclusive=exclusive)
-
-    def discard(self) -> None:
-        """Give it up: the appliance keeps nothing of a body that does not end."""
-        if self._sender is not None and self._sender.is_alive():
-            self._give(ConnectionAbortedError(errno.ECONNABORTED, "the writer gave it up"))
-            self._sender.join(LONG_S)
-        if self._kept:
-            kept, self._kept = self._kept, ""
-            with contextlib.suppress(FileNotFoundError):
-                self._files.remove([kept], recursive=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.discard()
-
-
-class Appending:
-    """A file that is appended to, part by part, in place."""
-
-    def __init__(self, files: StoreFiles, path: str, *, parents: bool) -> None:
-        self._files, self._path, self._parents, self._at = files, path, parents, 0
-
-    def begin(self) -> None:
-        """Find its end; make it if there is none."""
-        try:
-            self._at = int(self._files.info(self._path)["size"])
-        except FileNotFoundError:
-            self._files.put(self._path, b"", "x", parents=self._parents)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Send bytes."""
-        self._at = self._files.part(self._path, bytes(data), self._at)
-
-    def finish(self) -> None:
-        """All is written."""
-
-    def commit(self, *, exclusive: bool = False) -> None:
-        """It is in its place."""
-
-    def discard(self) -> None:
-        """What was appended stays."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return

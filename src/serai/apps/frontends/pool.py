@@ -53,10 +53,10 @@ class Options:
         settings: how nodes are treated.
         home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files`` (SFTP, scp),
             ``shell`` (commands too), or None for nothing.
+        needs: of the nodes that functions run on; their version of Python is seen to.
         policy: how the place of data counts: a name of `serai.match.movement.Policy`.
         access: whether files are copied or read from afar: ``auto``, ``stage`` or ``mount``.
         cache: what each node's cache may hold: ``20GB``; half of what is free there when None.
-        needs: of the nodes that functions run on; their version of Python is seen to.
     """
 
     retries: int = 0
@@ -65,10 +65,10 @@ class Options:
     runs: Path | None = None
     settings: Settings = field(default_factory=Settings)
     home_calling: str | None = None
+    needs: Needs = field(default_factory=Needs)
     policy: str | None = None
     access: str | None = None
     cache: str | None = None
-    needs: Needs = field(default_factory=Needs)
 
 
 class _Core:

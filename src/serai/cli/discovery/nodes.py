@@ -62,12 +62,19 @@ def advertised(url: str | None) -> Inventory:
     return Inventory(found, stores)
 
 
-def surveyed(on: Sequence[str], where: str, url: str | None) -> Inventory:
-    """What the nodes of sites say when they are asked now; what is wrong with others is said at once."""
+def surveyed(on: Sequence[str], where: str, url: str | None, *, near: bool = False) -> Inventory:
+    """What the nodes of sites say when they are asked now; what is wrong with others is said at once.
+
+    Args:
+        on: the sites.
+        where: an expression, whose software they are asked for.
+        url: the advert service, for the ads of stores.
+        near: nodes that name no store measure which one is nearest.
+    """
     import tempfile  # noqa: PLC0415 - the same
     from pathlib import Path  # noqa: PLC0415 - the same
 
-    from serai.apps.survey import survey  # noqa: PLC0415 - the same
+    from serai.apps.survey import Look, survey  # noqa: PLC0415 - the same
     from serai.clock import SystemClock  # noqa: PLC0415 - the same
     from serai.describe.ads.expressions import software_in  # noqa: PLC0415 - the same
     from serai.describe.ads.stores import stores_of  # noqa: PLC0415 - the same
@@ -78,16 +85,22 @@ def surveyed(on: Sequence[str], where: str, url: str | None) -> Inventory:
     from serai.pool.publishing import attributes  # noqa: PLC0415 - the same
 
     clock, sites = SystemClock(), sites_from(on)
-    with tempfile.TemporaryDirectory(prefix="serai-look-") as scratch:
-        found = survey(sites, new_name(clock.wall(), token()), Path(scratch), clock, software_in(where))
-    for error in found.troubles.values():
-        click.echo(f"serai: {error}", err=True)
     stores: dict[str, Mapping[str, Any]] = dict(stores_of(sites))
     try:
         stores |= {name: {**stores.get(name, {}), **ad} for name, ad in advertised(url).stores.items()}
     except (SeraiError, OSError) as error:  # only what refers to stores needs them
         click.echo(f"serai: the ads of stores are not known: {error}", err=True)
-    return Inventory({name: attributes(name, ad, {}, {"State": "Idle"}) for name, ad in found.ads.items()}, stores)
+    with tempfile.TemporaryDirectory(prefix="serai-look-") as scratch:
+        look = Look(new_name(clock.wall(), token()), Path(scratch), tuple(software_in(where)), stores if near else {})
+        found = survey(sites, look, clock)
+    for trouble in found.troubles.values():
+        click.echo(f"serai: {trouble}", err=True)
+    nodes = {}
+    for name, ad in found.ads.items():
+        store, rtt_s = found.nearest.get(name, ("", 0.0))
+        state = {"State": "Idle"} | ({"StorageRtt": rtt_s} if store else {})
+        nodes[name] = attributes(name, ad, {}, state, store)
+    return Inventory(nodes, stores)
 
 
 def _nothing(inventory: Inventory, where: str | None, *, stores: bool, on: bool) -> str:
@@ -118,7 +131,7 @@ def _table(ads: Mapping[str, Mapping[str, Any]], *, runs: bool) -> list[str]:
     head = ["NODE", "STATE", "SLOTS", "MEMORY", "DISK", "GPUS", "LOAD", "STORE", "COMMUNITY", "RUN"]
     shown = [n for n, name in enumerate(head) if any(row[n] for row in rows) and (runs or name != "RUN")]
     right = {"SLOTS", "MEMORY", "DISK", "GPUS", "LOAD"}
-    return aligned([head[n] for n in shown], [[row[n] for n in shown] for row in rows], right=right, width=_width())
+    return aligned([head[n] for n in shown], [[row[n] for n in shown] for row in rows], right=right, width=width())
 
 
 def _table_of_stores(ads: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -136,7 +149,7 @@ def _table_of_stores(ads: Mapping[str, Mapping[str, Any]]) -> list[str]:
         ]  # fmt: skip
         rows.append([clean(cell) for cell in cells])
     head = ["STORE", "FREE", "OF", "COMMUNITY", "URL", "DATASETS"]
-    return aligned(head, rows, right={"FREE", "OF"}, width=_width())
+    return aligned(head, rows, right={"FREE", "OF"}, width=width())
 
 
 def _size(ad: Mapping[str, Any], name: str, unit: int) -> str:
@@ -146,5 +159,6 @@ def _size(ad: Mapping[str, Any], name: str, unit: int) -> str:
     return format_bytes(int(value) * unit) if isinstance(value, int | float) else ""
 
 
-def _width() -> int:
+def width() -> int:
+    """Of a line on the terminal."""
     return max(40, shutil.get_terminal_size((WIDTH, 24)).columns) if os.isatty(1) else 10_000

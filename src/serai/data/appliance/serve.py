@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from serai.access.stores import trust
+from serai.access.stores.beside import proof_of
 from serai.access.stores.certificates import ensure_certificate, fingerprint_of_file, server_context
 from serai.adverts.service import open_adverts
 from serai.data.appliance.book import Book
@@ -182,7 +183,7 @@ class Appliance:
         self.book = Book(book_path, clock, settings.size, self._free, self._evict, lambda: self.keys.quotas)
         self.files = Files(self.root, self.book, self.keys)
         self.book.reconcile(self.files.everything() if settings.size is not None else self._known())
-        self.fingerprint = ""
+        self.fingerprint = self.proof = ""
         self.context = self._context()
 
     def close(self) -> None:
@@ -242,6 +243,7 @@ class Appliance:
             "fingerprint": f"sha256:{self.fingerprint}" if self.fingerprint else "",
             "datasets": list(wanted.datasets or self._top()),
             "attributes": dict(wanted.attributes),
+            "direct": {"path": where, "proof": self.proof},
         }
 
     def _top(self) -> list[str]:
@@ -257,6 +259,7 @@ class Appliance:
         now = self.clock.wall()
         text, token = self.keys.make_token(user, "/", "a", now + OWNER_S, now)
         write_secret(path, token.name)
+        self.proof = proof_of(token.name)
         hosts = {self.settings.host} if is_loopback(self.settings.host) else {platform.node(), "127.0.0.1", "localhost"}
         for host in sorted(hosts - {""}):
             trust.save_token(trust.token_path(host, port, environment), text)
@@ -297,6 +300,7 @@ async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], 
         listening = _listen(settings)
         port: int = listening.getsockname()[1]
         transfers = Transfers(appliance.files, disk, settings.idle_s)
+        token = appliance.owner_token(port, environment)
         control = Control(transfers, clock, appliance.facts(port))
         control.answers = Answers(transfers, control, clock, host_only=is_loopback(settings.host))
         server = _Server(control.answers, settings.connections, settings.head_s)
@@ -304,7 +308,6 @@ async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], 
         listener = await loop.create_server(
             server, sock=listening, ssl=appliance.context, backlog=256, ssl_handshake_timeout=handshake_s
         )
-        token = appliance.owner_token(port, environment)
         for line in _greeting(appliance, port, token):
             say(line)
         publishing = asyncio.create_task(_publish(appliance, port, say, environment))

@@ -252,6 +252,10 @@ class Transfers:
         length = request.content_length
         if length is None or length > most:
             raise ValueError(f"{most} bytes at most, and Content-Length says how many")
+        if can_be(request):
+            body = bytearray(length)
+            await take_straight(request, body, self.run, self.idle_s)
+            return body
         body = bytearray()
         while True:
             async with asyncio.timeout(self.idle_s):
@@ -279,7 +283,7 @@ class Transfers:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         if can_be(request):
-            await take_straight(request, request.content_length or 0, write, self.run, self.idle_s)
+            await take_straight(request, write, self.run, self.idle_s)
             return
         writing: asyncio.Future[None] | None = None
         pieces: list[bytes] = []

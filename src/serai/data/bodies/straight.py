@@ -34,17 +34,15 @@ def can_be(request: web.BaseRequest) -> bool:
 
 async def take_straight(
     request: web.BaseRequest,
-    length: int,
-    write: Callable[[Sequence[bytes | memoryview]], object],
+    into: Callable[[Sequence[bytes | memoryview]], object] | bytearray,
     run: Callable[..., Any],
     idle_s: float,
 ) -> None:
-    """Hand over a body of a known length as it comes; the connection ends afterwards.
+    """Take a body of a known length as it comes; the connection ends afterwards.
 
     Args:
         request: see `can_be`.
-        length: of its body, in bytes.
-        write: takes what has come, in the thread, before more is read.
+        into: takes what has come, in the thread, before more is read; or is as long as the body, and is filled.
         run: does something in a thread.
         idle_s: how long the peer may send nothing.
 
@@ -61,10 +59,10 @@ async def take_straight(
     while piece := content.read_nowait():
         early.append(piece)
     transport.pause_reading()
-    left = length - sum(map(len, early))
+    left = (request.content_length or 0) - sum(map(len, early))
     with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as own:
         own.settimeout(idle_s)
-        reading = asyncio.ensure_future(run(_read, own, left, early, write))
+        reading = asyncio.ensure_future(run(_fill if isinstance(into, bytearray) else _read, own, left, early, into))
         try:
             await asyncio.shield(reading)
         except BaseException:
@@ -86,11 +84,21 @@ def _read(
         write(early)
     buffer = memoryview(bytearray(PIECE))
     while left:
-        filled, most = 0, min(PIECE, left)
-        while filled < most:
-            count = own.recv_into(buffer[filled:most])
-            if not count:
-                raise ConnectionResetError(errno.ECONNRESET, "the peer has gone before all came")
-            filled += count
-        write([buffer[:filled]])
-        left -= filled
+        piece = buffer[: min(PIECE, left)]
+        _filled(own, piece)
+        write([piece])
+        left -= len(piece)
+
+
+def _fill(own: socket.socket, left: int, early: Sequence[bytes], buffer: bytearray) -> None:
+    view = memoryview(buffer)
+    view[: len(buffer) - left] = b"".join(early)
+    _filled(own, view[len(buffer) - left :])
+
+
+def _filled(own: socket.socket, view: memoryview) -> None:
+    while view:
+        count = own.recv_into(view)
+        if not count:
+            raise ConnectionResetError(errno.ECONNRESET, "the peer has gone before all came")
+        view = view[count:]

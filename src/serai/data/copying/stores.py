@@ -1,4 +1,7 @@
-"""Any file system that fsspec knows, as an end of a copy: no links, no resuming, sizes alone to compare at the end."""
+"""Any file system that fsspec knows, as an end of a copy: no resuming, sizes alone to compare at the end.
+
+Links, permissions and times are kept where the file system says that it has them (`HostFiles`), as appliances do.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreEnd"]
 
+NEW_UMASK, NEW_MODE = 0o022, 0o644  # of what is new in a store whose own are not known
+
 
 class StoreEnd:
     """The files of an fsspec file system.
@@ -32,6 +37,9 @@ class StoreEnd:
 
     def __init__(self, filesystem: Any) -> None:
         self._fs = filesystem
+        self._stamps = hasattr(filesystem, "stamp")
+        if self._stamps:
+            self.umask = NEW_UMASK
         protocol = filesystem.protocol
         self.shown = protocol if isinstance(protocol, str) else protocol[0]
         self.store = f"store {filesystem._fs_token}"  # noqa: SLF001 - what fsspec itself tells instances by
@@ -41,7 +49,7 @@ class StoreEnd:
         found: list[Look] = []
         for path in paths:
             try:
-                found.append(_fact(self._fs.info(path)))
+                found.append(self._fact(self._fs.info(path)))
             except FileNotFoundError:
                 found.append(None)
             except OSError as error:
@@ -51,11 +59,14 @@ class StoreEnd:
     def details(self, path: str, *, inside: bool) -> list[Detail]:
         """See `End`."""
         if not inside:
-            return [(path, _fact(self._fs.info(path)), None, "-", "-")]
+            return [(path, self._fact(self._fs.info(path)), None, "-", "-")]
         return [
-            (posixpath.basename(one["name"].rstrip("/")), _fact(one), None, "-", "-")
+            (posixpath.basename(one["name"].rstrip("/")), self._fact(one), None, "-", "-")
             for one in sorted(self._fs.ls(path, detail=True), key=lambda one: one["name"])
         ]
+
+    def _fact(self, info: Mapping[str, Any]) -> Fact:
+        return _fact(info, stamps=self._stamps)
 
     def clear(self, path: str) -> list[OSError]:
         """See `End`."""
@@ -82,7 +93,7 @@ class StoreEnd:
             # Stores of objects have no directories of their own: what is in one makes it.
             for parent in _parents(below):
                 facts.setdefault(parent, Fact("directory"))
-            facts[below] = _fact(found[name])
+            facts[below] = self._fact(found[name])
         return facts, troubles
 
     def each(self, act: str, rows: Sequence[Any]) -> list[tuple[int, OSError]]:
@@ -104,9 +115,23 @@ class StoreEnd:
             (self._fs.rmdir if self._fs.isdir(row) else self._fs.rm_file)(row)
         elif act == "rename":
             self._fs.mv(row[0], row[1], recursive=self._fs.isdir(row[0]))
+        elif act == "link" and self._stamps:
+            self._fs.symlink(row[1], row[0])
         elif act == "link":
             raise OSError(errno.EOPNOTSUPP, f"{self.shown}: holds no symbolic links")
-        # Nothing is stamped: it keeps neither permissions nor times.
+        elif act == "stamp" and self._stamps:
+            self._fs.stamp(row[0], mode=row[1], mtime_ns=row[2])
+        # Others keep neither permissions nor times.
+
+    def _dress(self, row: Sequence[Any], wishes: Mapping[str, Any]) -> None:
+        """Give a file that is whole its source's permissions and time, where that is wanted and can be."""
+        path, mode, over, mtime_ns = row
+        if not self._stamps:
+            return
+        if wishes.get("stamp"):
+            self._fs.stamp(path, mode=None if mode is None else mode & 0o777, mtime_ns=mtime_ns)
+        elif not over and mode is not None and mode & 0o777 & ~self.umask != NEW_MODE:
+            self._fs.stamp(path, mode=mode & 0o777 & ~self.umask)
 
     def send(self, paths: Sequence[str], *, follow: bool, troubles: list[list[Any]]) -> Iterator[bytes]:
         """See `End`."""
@@ -144,11 +169,12 @@ class StoreEnd:
         many = getattr(self._fs, "pipe_many", self._one_by_one)  # appliances take many at once
         for at, (_, error) in enumerate(many(files())):
             number, length = sizes[at]
-            if error is None:
+            trouble = error or self._undressed(rows[number], wishes)
+            if trouble is None:
                 done.append(number)
                 size += length
             else:
-                troubles.append([number, error.errno or 0, error.strerror or str(error)])
+                troubles.append([number, trouble.errno or 0, trouble.strerror or str(trouble)])
         return {"bytes": size, "done": done, "troubles": troubles}
 
     def _one_by_one(self, files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, OSError | None]]:
@@ -159,6 +185,13 @@ class StoreEnd:
                 yield path, error
             else:
                 yield path, None
+
+    def _undressed(self, row: Sequence[Any], wishes: Mapping[str, Any]) -> OSError | None:
+        try:
+            self._dress(row, wishes)
+        except OSError as error:
+            return error
+        return None
 
     def offer(self, path: str) -> tuple[int, str]:
         """See `End`."""
@@ -203,6 +236,9 @@ class StoreEnd:
         self, path: str, start: int, pieces: Iterable[bytes | memoryview], *, size: int | None = None
     ) -> dict[str, Any]:
         """See `End`; under its own name, where such stores show nothing before it is whole."""
+        sized = getattr(self._fs, "write_sized", None)  # of appliances: in one request
+        if sized is not None and size is not None and not start:
+            return {"digest": sized(path, pieces, size), "size": size}
         digest, count = hashlib.sha256(), 0
         file = self._fs.open(path, "wb")
         try:
@@ -222,9 +258,10 @@ class StoreEnd:
         found = self._fs.info(row[0])["size"]
         if found is not None and found != size:
             raise OSError(errno.EIO, f"has {found} bytes instead of {size}")
+        self._dress(row, wishes)
 
 
-def _fact(info: Mapping[str, Any]) -> Fact:
+def _fact(info: Mapping[str, Any], *, stamps: bool) -> Fact:
     kind = info.get("type")
     mtime = next((info[key] for key in ("mtime", "LastModified", "last_modified", "created") if info.get(key)), None)
     if isinstance(mtime, dt.datetime):
@@ -232,7 +269,7 @@ def _fact(info: Mapping[str, Any]) -> Fact:
     return Fact(
         "directory" if kind == "directory" else "file" if kind == "file" else "other",
         info.get("size"),
-        None,
+        info.get("mode") if stamps else None,
         int(mtime * 1e9) if isinstance(mtime, int | float) else None,
     )
 

@@ -151,6 +151,20 @@ def with_target(text: str, own: Collection[str]) -> str:
     return "".join(made)
 
 
+def targets_in(text: str) -> tuple[str, ...]:
+    """What an expression refers to in the other ad by ``TARGET.``: names, with dots where it goes on into them."""
+    found: dict[str, None] = {}
+    name = ""  # as far as it was read; a dot at its end wants more
+    for word in [*words(text), ""]:
+        if (name and word == ".") or (name.endswith(".") and (word[:1].isalpha() or word[:1] == "_")):
+            name += word
+        else:
+            if name.partition(".")[2]:
+                found[name.partition(".")[2].removesuffix(".")] = None
+            name = "TARGET" if word.upper() == "TARGET" else ""
+    return tuple(found)
+
+
 def without_target(text: str) -> str:
     """An expression without ``TARGET.``: about one ad alone, or as people write it."""
     every = list(words(text))

@@ -17,7 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.describe.task import State
-from serai.dispatch.front_end import ARGV, BEGAN, COMPLETE, ENDED, HOST, KIND, ON, PID, SITES, TOTAL, process_started
+from serai.dispatch.front_end import (
+    ARGV,
+    BEGAN,
+    COMPLETE,
+    ENDED,
+    HOST,
+    KIND,
+    NEAREST,
+    ON,
+    PID,
+    SITES,
+    STORES,
+    TASK,
+    TOTAL,
+    process_started,
+)
 from serai.dispatch.history.liveness import state_of
 from serai.dispatch.history.moment import (
     Attempt,
@@ -147,6 +162,13 @@ class History:
     def works(self) -> dict[int, tuple[str, dict[str, Any]]]:
         """(kind, description) of what many tasks share, by number."""
         return {work: (kind, json.loads(text)) for work, kind, text in self._read("SELECT * FROM work")}
+
+    @cached_property
+    def discovered(self) -> dict[str, Any]:
+        """What matching went by beside nodes' ads; see `serai.dispatch.discovery`."""
+        found: dict[str, Any] = {STORES: {}, NEAREST: {}, TASK: {}}
+        rows = self._read("SELECT key, value FROM run WHERE key IN (?, ?, ?)", tuple(found))
+        return found | {key: json.loads(value) for key, value in rows}
 
     @cached_property
     def counts(self) -> Counts:

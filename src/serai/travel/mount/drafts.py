@@ -5,18 +5,46 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import time
 
 from ..reading.blocks import BLOCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from ..reading.contents import Content
     from ..reading.patience import Patience
 
 STEP = 1 << 20
+SENT = 1 << 18  # bytes that are handed over at once
 MOST_KEPT = 64 << 20  # bytes of a file whose blocks are known without being fetched again
+
+
+class Reading:
+    """A draft that is being sent.
+
+    Args:
+        draft: which.
+
+    Attributes:
+        progress: when a part of it was taken at last.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft, self._at = draft, 0
+        self.progress = time.monotonic()
+
+    def __enter__(self) -> Reading:  # noqa: PYI034 - Self is younger than the Pythons of nodes
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; none at the end."""
+        self.progress = time.monotonic()
+        data = self._draft.read(self._at, SENT if size < 0 else min(size, SENT))
+        self._at += len(data)
+        return data
 
 
 class Draft:
@@ -76,11 +104,9 @@ class Draft:
         os.ftruncate(self._file.fileno(), size)
         self.dirty, self.mtime_ns = True, None
 
-    def beginning(self) -> BinaryIO:
-        """The file, at its beginning; the caller closes it."""
-        file = os.fdopen(os.dup(self._file.fileno()), "rb")
-        file.seek(0)
-        return file
+    def beginning(self) -> Reading:
+        """The file, at its beginning, as a context."""
+        return Reading(self)
 
     def keep(self, content: Content) -> None:
         """Let its blocks be known as those of the version that the source has now."""
@@ -89,6 +115,6 @@ class Draft:
         for block in range((content.size + BLOCK - 1) // BLOCK):
             content.keep(block, self.read(block * BLOCK, min(BLOCK, content.size - block * BLOCK)))
 
-    def close(self) -> None:
-        """Throw it away."""
+    def __del__(self) -> None:
+        """It goes when nobody reads from it any more; who drops it does not wait for that."""
         self._file.close()

@@ -137,7 +137,7 @@ def _received(channel: socket.socket) -> tuple[bytes, int]:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
     if not descriptors:
         return said, -1
-    os.set_inheritable(descriptors[0], False)
+    os.set_inheritable(descriptors[0], False)  # noqa: FBT003 - it takes no name
     return said, descriptors[0]
 
 

@@ -13,7 +13,7 @@ from ..reading.contents import Content
 from ..reading.sources import Stat, unknown
 from . import protocol
 from .tree import ABSENT_S, FRESH_S, Tree
-from .writing import Writing
+from .writing import Writing, drafted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ class Files:
         found = node.stat
         if found is None:
             raise unknown(errno.ENOENT, os.fsdecode(node.name))
-        if node.draft is not None:
-            found = found._replace(size=node.draft.size, mtime_ns=node.draft.written_ns)
-        return found
+        return drafted(node) or found
 
     def facts(self, node: Node, found: Stat) -> bytes:
         """A node's facts as the kernel wants them."""
@@ -179,44 +177,54 @@ class Files:
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         found = self.known(node, request.patience, SEEN_S)
         self.tree.need(node, "file")
-        if writes:
-            self.writing.begin(node, request.patience, empty=bool(flags & os.O_TRUNC))
-        how = 0
-        if node.draft is None:
-            self.content(node)
-            how = protocol.KEEP_CACHE if node.shown == found.stamp else 0
-            node.shown = found.stamp
-        return protocol.OPEN_OUT.pack(self.handle(node, writes=writes), how, 0)
+        number, how = self.handle(node, writes=writes), 0
+        try:
+            if writes:
+                self.writing.begin(node, request.patience, empty=bool(flags & os.O_TRUNC))
+            if node.draft is None:
+                self.content(node)
+                how = protocol.KEEP_CACHE if node.shown == found.stamp else 0
+                node.shown = found.stamp
+        except BaseException:
+            self._drop(number)
+            raise
+        return protocol.OPEN_OUT.pack(number, how, 0)
 
     def _read(self, request: Request) -> bytes:
         number, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(request.data)
         handle = self._handle(number)
         node = handle.node
-        with node.lock:  # while it is being sent it is not thrown away
-            if node.draft is not None:
-                return node.draft.read(offset, size)
+        draft = node.draft
+        if draft is not None:
+            return draft.read(offset, size)
         content = node.content if node.content is not None else self.content(node)
         return content.read(offset, size, request.patience, handle.habits)
 
     def _release(self, request: Request) -> bytes:
         (number,) = protocol.HANDLE.unpack_from(request.data)
         with self._lock:
-            handle = self._handles.pop(number, None)
+            handle = self._handles.get(number)
         if handle is None:
             return b""
         node = handle.node
-        try:
-            if handle.writes:
-                self.writing.released(node, request.patience)
-        except OSError as error:  # whoever closed it has been told, or wrote by a map and did not ask
-            sys.stderr.write("mount: %s was not written: %s\n" % (os.fsdecode(node.name), error))
-        with self._lock:
-            node.handles -= 1
-            last = not node.handles
-        if last:
+        with node.lock:  # of several handles one is the last
+            try:
+                if handle.writes:
+                    self.writing.released(node, request.patience)
+            except OSError as error:  # whoever closed it has been told, or wrote by a map and did not ask
+                sys.stderr.write("mount: %s was not written: %s\n" % (os.fsdecode(node.name), error))
+            others = self._drop(number)
+        if not others:
             self._note(node)
             self.tree.tidy(node)
         return b""
+
+    def _drop(self, number: int) -> int:
+        """End a handle; how many others its node has."""
+        with self._lock:
+            node = self._handles.pop(number).node
+            node.handles -= 1
+            return node.handles
 
     def _note(self, node: Node) -> None:
         try:
@@ -276,9 +284,7 @@ class Files:
         if found is None or name in (b".", b".."):
             return protocol.entry(0, b"", 0.0)
         node = self.tree.adopt(parent, name, found, lookup=True)
-        if node.draft is not None and node.stat is not None:
-            found = node.stat._replace(size=node.draft.size, mtime_ns=node.draft.written_ns)
-        return self.entry(node, found)
+        return self.entry(node, drafted(node) or found)
 
     def close(self) -> None:
         """The mount is gone: send what was written and not closed, and end the record."""

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from .tree import Node
 
 LAST_S = 10.0  # for what was never closed, when the mount is gone
-SEND_BYTES_S = 1 << 17  # a source that takes less than that is as good as silent
+
+
+def drafted(node: Node) -> Stat | None:
+    """What is known of a file that is being written; None where it is not."""
+    draft, found = node.draft, node.stat
+    if draft is None or found is None:
+        return None
+    return found._replace(size=draft.size, mtime_ns=draft.written_ns)
 
 
 class Writing:
@@ -45,11 +52,9 @@ class Writing:
     def names(self, parent: Node) -> dict[bytes, Stat]:
         """What is in a directory and not at the source yet."""
         with self._tree.lock:
-            return {
-                name: node.stat._replace(size=node.draft.size)
-                for name, node in parent.children.items()
-                if node.draft is not None and node.stat is not None
-            }
+            children = list(parent.children.items())
+        found = {name: drafted(node) for name, node in children}
+        return {name: facts for name, facts in found.items() if facts is not None}
 
     def begin(self, node: Node, patience: Patience, *, empty: bool) -> None:
         """A file is opened for writing; what it holds is fetched when a part of it is written."""
@@ -64,11 +69,7 @@ class Writing:
             if node.draft is None:
                 draft = Draft(self._scratch or "/tmp", None)  # noqa: S108 - it has no name
                 if size != 0:
-                    try:
-                        draft.fill(self._files.content(node), patience)
-                    except BaseException:
-                        draft.close()
-                        raise
+                    draft.fill(self._files.content(node), patience)
                 node.draft = draft
             if size is not None and (node.draft.size != size or size == 0):
                 node.draft.cut(size)
@@ -83,10 +84,9 @@ class Writing:
         draft = Draft(self._scratch or "", found.mode)
         with self._tree.lock:
             node = self._tree.adopt(parent, name, found, lookup=True)
-            if node.draft is not None:
-                node.draft.close()
+            number = self._files.handle(node, writes=True)
+        with node.lock:
             node.draft = draft
-        number = self._files.handle(node, writes=True)
         return self._files.entry(node, found) + protocol.OPEN_OUT.pack(number, 0, 0)
 
     def _write(self, request: Request) -> bytes:
@@ -116,9 +116,7 @@ class Writing:
             path = self._tree.path(node)
             careful, there = self._files.origin.at(path)
             size, mtime_ns = draft.size, draft.mtime_ns
-            # The whole file goes in one call, so the call may take as long as its size does.
-            longer = Patience(patience.limit_s + size / SEND_BYTES_S)
-            with draft.beginning() as content:
+            with draft.beginning() as content:  # all of it goes in one call, which may take as long as it goes on
 
                 def put() -> Stat:
                     careful.source.write(there, content, size, draft.mode)
@@ -126,7 +124,7 @@ class Writing:
                         careful.source.stamp(there, mode=None, mtime_ns=mtime_ns)
                     return careful.source.stat(there)
 
-                found = self._files.calls.ask(careful, longer, put)
+                found = self._files.calls.ask(careful, patience, put, lambda: content.progress)
             draft.dirty = False
             node.learn(found)
             node.content, node.shown = None, found.stamp
@@ -139,14 +137,10 @@ class Writing:
             try:
                 self.send(node, patience)
             finally:
-                with self._tree.lock:
-                    alone = node.handles <= 1
-                if alone and node.draft is not None:
-                    lost = node.draft.dirty
-                    node.draft.close()
-                    node.draft = None
-                    if lost:
+                if node.handles <= 1 and node.draft is not None:  # whoever opens it now is counted already
+                    if node.draft.dirty:
                         node.known_at = 0.0  # the source has what it had before
+                    node.draft = None
 
     def close(self) -> None:
         """The mount is gone."""

@@ -19,8 +19,8 @@ import stat
 import threading
 import time
 
-BLOCK = 1 << 16  # bytes
-PER_SEGMENT = 64
+BLOCK = 1 << 15  # bytes
+PER_SEGMENT = 128
 SEGMENT = BLOCK * PER_SEGMENT
 MOST_OPEN = 48  # segments
 MOST_HELD = 24 << 20  # bytes in memory
@@ -67,7 +67,7 @@ class Blocks:
     def __init__(self, directory: str | None, limit: int) -> None:
         self._directory, self._limit = directory, limit
         self._lock = threading.Lock()
-        self._held: collections.OrderedDict[tuple[str, int], bytes] = collections.OrderedDict()
+        self._held: collections.OrderedDict[tuple[str, int], memoryview] = collections.OrderedDict()
         self._held_bytes = 0
         self._open: collections.OrderedDict[tuple[str, int], _Segment] = collections.OrderedDict()
         self._written = 0  # bytes since it was looked how many there are
@@ -88,7 +88,7 @@ class Blocks:
         with self._segment(key, block // PER_SEGMENT, make=False) as segment:
             return segment is not None and _has(segment, block % PER_SEGMENT)
 
-    def get(self, key: str, block: int, length: int) -> bytes | None:
+    def get(self, key: str, block: int, length: int) -> bytes | memoryview | None:
         """A block of so many bytes; None where it is not there."""
         with self._lock:
             data = self._held.get((key, block))
@@ -101,34 +101,42 @@ class Blocks:
         with self._segment(key, block // PER_SEGMENT, make=False) as segment:
             if segment is None or not _has(segment, block % PER_SEGMENT):
                 return None
-            data = os.pread(segment.fd, length, block % PER_SEGMENT * BLOCK)
-        return data if len(data) == length else None
+            kept = os.pread(segment.fd, length, block % PER_SEGMENT * BLOCK)
+        return kept if len(kept) == length else None
 
-    def put(self, key: str, block: int, data: bytes) -> None:
-        """Keep a block, at least for a moment."""
+    def put(self, key: str, first: int, data: bytes | memoryview) -> None:
+        """Keep blocks that follow one another, at least for a moment; the last may be a file's, and shorter."""
+        view = memoryview(data)
         with self._lock:
-            former = self._held.pop((key, block), None)
-            self._held[key, block] = data
-            self._held_bytes += len(data) - (len(former) if former is not None else 0)
+            for at in range(0, len(view), BLOCK):
+                block = view[at : at + BLOCK]
+                former = self._held.pop((key, first + at // BLOCK), None)
+                self._held[key, first + at // BLOCK] = block
+                self._held_bytes += len(block) - (len(former) if former is not None else 0)
             while self._held_bytes > MOST_HELD:
                 self._held_bytes -= len(self._held.popitem(last=False)[1])
         if self._directory is None or time.monotonic() < self._full_until:
             return
         try:
-            self._put(key, block, data)
+            while view:
+                size = SEGMENT - first % PER_SEGMENT * BLOCK  # up to the end of a segment
+                self._put(key, first, view[:size])
+                first, view = first + size // BLOCK, view[size:]
         except OSError as error:  # the disk is full, or the directory was taken away: then it is not kept
             self._full_until = time.monotonic() + (5.0 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1.0)
 
-    def _put(self, key: str, block: int, data: bytes) -> None:
-        with self._segment(key, block // PER_SEGMENT, make=True) as segment:
-            if segment is None or _has(segment, block % PER_SEGMENT):
+    def _put(self, key: str, first: int, data: memoryview) -> None:
+        count = (len(data) + BLOCK - 1) // BLOCK
+        at = first % PER_SEGMENT
+        with self._segment(key, first // PER_SEGMENT, make=True) as segment:
+            if segment is None:
                 return
-            at, view = block % PER_SEGMENT * BLOCK, memoryview(data)
+            place, view = at * BLOCK, data
             while view:
-                count = os.pwrite(segment.fd, view, at)
-                at, view = at + count, view[count:]
-            os.pwrite(segment.fd, b"\1", SEGMENT + block % PER_SEGMENT)
-            segment.there[block % PER_SEGMENT] = 1
+                written = os.pwrite(segment.fd, view, place)
+                place, view = place + written, view[written:]
+            os.pwrite(segment.fd, b"\1" * count, SEGMENT + at)
+            segment.there[at : at + count] = b"\1" * count
         with self._lock:
             self._written += len(data)
             due = self._written * 16 > self._limit

@@ -96,8 +96,20 @@ class Calls:
         self._queue: deque[_Call] = deque()
         self._threads = self._free = 0
 
-    def ask(self, careful: Careful, patience: Patience, do: Callable[[], Any]) -> Any:
+    def ask(
+        self,
+        careful: Careful,
+        patience: Patience,
+        do: Callable[[], Any],
+        progress: Callable[[], float] = lambda: 0.0,
+    ) -> Any:
         """Ask, and wait for the answer.
+
+        Args:
+            careful: the source.
+            patience: of who asked.
+            do: asks.
+            progress: when something went on at last, on the clock of ``time.monotonic``.
 
         Raises:
             OSError: as the source says, or EIO where it says nothing.
@@ -114,7 +126,7 @@ class Calls:
                 self._condition.notify()
         try:
             while not call.over:
-                patience.wait()
+                patience.wait(progress())
         except TimeoutError as error:
             careful.lost()
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from error

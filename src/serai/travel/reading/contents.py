@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PIECE = 1 << 20  # bytes of one request, about
 AT_ONCE = 8  # requests under way
 MOST_STUCK = 32  # threads whose source does not answer
+MOST_COMING = 2 * AT_ONCE * PIECE // BLOCK  # blocks, of one file
+GROUP = 1 << 18  # bytes that are kept in one go
 MOST_AHEAD_WAITING = 32  # requests for what nobody waits for yet
 
 
@@ -191,29 +193,31 @@ class Content:
         stop = min(start + length, self.size)
         if start >= stop:
             return b""
+        ahead = (stop, stop)
         with self._use.lock:
             self._use.read.add(start, stop)
-            ahead = habits.ahead(start, stop - start, self.size) if habits is not None else 0
+            if habits is not None:
+                ahead = habits.ahead(start, stop - start, self.size)
+        also = range(ahead[0] // BLOCK, (ahead[1] + BLOCK - 1) // BLOCK) if ahead[0] < ahead[1] else range(0)
         first, last = start // BLOCK, (stop - 1) // BLOCK
-        found: dict[int, bytes] = {}
+        found: dict[int, bytes | memoryview] = {}
         for _ in range(8):  # a block may be taken away between its coming and its reading
             missing = [at for at in range(first, last + 1) if at not in found and not self._find(found, at)]
             if not missing:
                 break
             began = time.monotonic()
             self._careful.check()
-            self._await(self._ask(missing, (stop + ahead + BLOCK - 1) // BLOCK), patience)
+            fetches, also = self._ask(missing, also), range(0)
+            self._await(fetches, patience)
             with self._use.lock:
                 self._use.took_s += time.monotonic() - began
         else:
             raise OSError(errno.EIO, "its blocks do not stay", self._path)
-        if ahead and not missing:
-            self._ask([], (stop + ahead + BLOCK - 1) // BLOCK, from_block=last + 1)
-        if first == last:
-            return found[first][start - first * BLOCK : stop - first * BLOCK]
+        if also:
+            self._ask([], also)
         pieces = [found[at] for at in range(first, last + 1)]
-        pieces[-1] = memoryview(pieces[-1])[: stop - last * BLOCK]  # type: ignore[call-overload]
-        pieces[0] = memoryview(pieces[0])[start - first * BLOCK :]  # type: ignore[call-overload]
+        pieces[-1] = memoryview(pieces[-1])[: stop - last * BLOCK]
+        pieces[0] = memoryview(pieces[0])[start - first * BLOCK :]
         return b"".join(pieces)
 
     def keep(self, block: int, data: bytes) -> None:
@@ -223,14 +227,14 @@ class Content:
     def _length(self, block: int) -> int:
         return min(BLOCK, self.size - block * BLOCK)
 
-    def _find(self, found: dict[int, bytes], block: int) -> bool:
+    def _find(self, found: dict[int, bytes | memoryview], block: int) -> bool:
         data = self._fetcher.blocks.get(self.key, block, self._length(block))
         if data is None:
             return False
         found[block] = data
         return True
 
-    def _ask(self, missing: list[int], until: int, from_block: int = 0) -> dict[Fetch, int]:
+    def _ask(self, missing: list[int], ahead: range) -> dict[Fetch, int]:
         """Ask for missing blocks, and for those ahead; returns the last missing one that each request brings."""
         waited: dict[Fetch, int] = {}
         fresh: list[tuple[Fetch, bool]] = []
@@ -243,16 +247,8 @@ class Content:
                     wanted.add(at)
                 else:
                     waited[fetch] = at
-            end = missing[-1] + 1 if missing else from_block
-            before = len(self._coming)
-            also = {
-                at
-                for at in range(end, min(until, (self.size + BLOCK - 1) // BLOCK))
-                if before < 2 * AT_ONCE * (PIECE // BLOCK) and at not in self._coming and not blocks.has(self.key, at)
-            }
-            # Ahead is asked for in whole pieces, unless it goes along with what is wanted.
-            if not wanted and len(also) * BLOCK < PIECE // 2 and until * BLOCK < self.size and self._coming:
-                also = set()
+            room = len(self._coming) < MOST_COMING
+            also = {at for at in ahead if room and at not in self._coming and not blocks.has(self.key, at)}
             for first, stop in _ranges(sorted(wanted | also)):
                 fetch = Fetch(self, first, stop)
                 self._coming.update(dict.fromkeys(range(first, stop), fetch))
@@ -307,17 +303,24 @@ class Content:
 
     def _pour(self, fetch: Fetch) -> None:
         start, stop = fetch.first * BLOCK, min(fetch.stop * BLOCK, self.size)
-        held = bytearray()
+        pieces: list[bytes] = []
+        held = 0
         for data in self._careful.source.read(self._path, self.stamp, start, stop - start):
             fetch.progress = time.monotonic()
             with self._use.lock:
                 self._use.moved += len(data)
-            held += data
-            while fetch.next < fetch.stop and len(held) >= self._length(fetch.next):
-                length = self._length(fetch.next)
-                self._fetcher.blocks.put(self.key, fetch.next, bytes(memoryview(held)[:length]))
-                del held[:length]
-                fetch.next += 1
+            pieces.append(data)
+            held += len(data)
+            left = stop - fetch.next * BLOCK
+            if held >= min(GROUP, left):
+                # Of the last block of a file there is less than one; of what is too much, nothing is known.
+                whole = min(left, held)
+                whole -= 0 if whole == left else whole % BLOCK
+                joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                self._fetcher.blocks.put(self.key, fetch.next, memoryview(joined)[:whole])
+                fetch.next += (whole + BLOCK - 1) // BLOCK
+                pieces = [joined[whole:]] if whole < len(joined) else []
+                held = len(joined) - whole
                 fetch.wake()
         if fetch.next < fetch.stop:
             raise OSError(errno.EIO, "the file is shorter than it was", self._path)

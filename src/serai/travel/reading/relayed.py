@@ -20,7 +20,9 @@ from .web import token_from
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any, BinaryIO
+    from typing import Any
+
+    from .sources import Content
 
 SILENT_S = 30.0
 STEP = 1 << 20  # bytes of one answer
@@ -128,7 +130,7 @@ class Relayed(Source):
                 return
             start, length = start + len(data), length - len(data)
 
-    def write(self, path: str, content: BinaryIO, size: int, mode: int | None) -> None:
+    def write(self, path: str, content: Content, size: int, mode: int | None) -> None:
         """See `Source`; the parts are gathered beside the file, and renamed at the end."""
         draft = secrets.token_hex(8)
         sent = 0

@@ -16,7 +16,15 @@ import stat as modes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import BinaryIO
+    from typing import Protocol
+
+    class Content(Protocol):
+        """Bytes to be written."""
+
+        def read(self, size: int = -1, /) -> bytes:
+            """The next ones; none at the end."""
+            ...
+
 
 CHUNK = 1 << 18
 
@@ -60,7 +68,7 @@ class Source:
         """
         raise unknown(errno.ENOSYS, path)
 
-    def write(self, path: str, content: BinaryIO, size: int, mode: int | None) -> None:
+    def write(self, path: str, content: Content, size: int, mode: int | None) -> None:
         """Put a whole file in its place at once; it is the former one, or none, until then.
 
         Args:
@@ -139,7 +147,7 @@ class Directory(Source):
         finally:
             os.close(fd)
 
-    def write(self, path: str, content: BinaryIO, size: int, mode: int | None) -> None:
+    def write(self, path: str, content: Content, size: int, mode: int | None) -> None:
         """See `Source`."""
         final = self._at(path)
         with contextlib.suppress(OSError):

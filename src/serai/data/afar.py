@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from serai.access.files import filesystem_for
 from serai.errors import DeadlineExceeded, SeraiError, UsageError
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from serai.adverts.gateway import Handler
+    from serai.travel.reading.sources import Content
 
 __all__ = ["FarSource", "Reach"]
 
+SENT = 1 << 20
 MOST_READ = 4 << 20  # bytes of one answer
 MOST_ROWS = 200_000
 MOST_DRAFTS = 256
@@ -90,18 +92,17 @@ class FarSource(Source):
                 data = self._files.cat_file(there, start=start, end=start + length)
                 yield data if isinstance(data, bytes) else bytes(data)
 
-    def write(self, path: str, content: BinaryIO, size: int, mode: int | None) -> None:
+    def write(self, path: str, content: Content, size: int, mode: int | None) -> None:
         """See `Source`."""
         with _plain(path):
             final = self._at(path)
-            local = f"/proc/self/fd/{content.fileno()}"
             if self._whole:
-                self._files.put_file(local, final)
+                self._send(content, final)
             else:
                 folder, _, name = final.rpartition("/")
                 draft = f"{folder}/.{name[:100]}.{secrets.token_hex(6)}.serai"
                 try:
-                    self._files.put_file(local, draft)
+                    self._send(content, draft)
                     self._files.mv(draft, final)
                 except BaseException:
                     with contextlib.suppress(Exception):
@@ -110,6 +111,11 @@ class FarSource(Source):
             if mode is not None and hasattr(self._files, "chmod"):
                 with contextlib.suppress(OSError, NotImplementedError, SeraiError):
                     self._files.chmod(final, mode)
+
+    def _send(self, content: Content, there: str) -> None:
+        with self._files.open(there, "wb") as file:
+            while data := content.read(SENT):
+                file.write(data)
 
     def make_directory(self, path: str, mode: int) -> None:
         """See `Source`."""
@@ -294,8 +300,7 @@ class Reach:
                 raise SeraiError(f"{draft.size} of {head['size']} bytes came")
             draft.file.seek(0)
             mode = head.get("mode")
-            draft.file.flush()
-            source.write("/", draft.file, draft.size, None if mode is None else int(mode))  # type: ignore[arg-type]
+            source.write("/", draft.file, draft.size, None if mode is None else int(mode))
         finally:
             self._drop(head, b"")
         return {}, b""

@@ -1,0 +1,135 @@
+"""`serai mount`: for one command, for everybody, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.mount.mounting import NOBODY, as_nobody, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.mount.mounting import Room
+    from tests.store.conftest import Store
+
+
+def serai(room: Room, *words: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"SERAI_CACHE": str(room.cache)}
+    command = [sys.executable, "-m", "serai", "mount", *words]
+    return subprocess.run(command, cwd=room.base, env=env, capture_output=True, text=True, timeout=50, check=False)
+
+
+def mounts_at(path: Path) -> list[str]:
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        return [line.split()[2] for line in file if line.split()[1] == str(path)]
+
+
+def test_a_command_sees_it_and_nobody_else(room: Room) -> None:
+    (room.source / "a").write_text("hello")
+    script = room.base / "script"
+    script.write_text(f"cat mount/a; ls {room.mount}; echo new > mount/b; exit 4")
+    done = serai(room, "source", "mount", "--record", "rec", "--", "sh", str(script))
+    assert (done.stdout, done.returncode) == ("helloa\n", 4), done.stderr
+    assert (room.source / "b").read_text() == "new\n"
+    assert not mounts_at(room.mount)
+    assert '"read_bytes": 5' in (room.base / "rec").read_text()
+
+
+def test_a_store_is_mounted_by_its_url(room: Room, start_store: Callable[..., Store]) -> None:
+    store = start_store("--tls")
+    (store.room / "d").mkdir()
+    (store.room / "d/a").write_text("hello")
+    pinned = f"store://127.0.0.1:{store.port}/d?fingerprint=sha256:{store.fingerprint}"
+    done = serai(room, pinned, "mount", "--", "sh", "-c", "cat mount/a; echo x > mount/new")
+    assert done.stdout == "hello", done.stderr
+    assert (store.room / "d/new").read_text() == "x\n"
+    wrong = serai(room, pinned[:-4] + "0000", "mount", "--", "true")
+    assert wrong.returncode == 3
+    assert "certificate" in wrong.stderr
+
+
+def test_a_shell_is_the_command_of_a_terminal(room: Room) -> None:
+    (room.source / "a").write_text("hello")
+    master, slave = pty.openpty()
+    environment = os.environ | {"SERAI_CACHE": str(room.cache), "SHELL": "/bin/sh"}
+    words = [sys.executable, "-m", "serai", "mount", "source", "mount"]
+    process = subprocess.Popen(
+        words, cwd=room.base, env=environment, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    os.close(slave)
+    os.write(master, b"cat mount/a\nexit 6\n")
+    out, _ = process.communicate(timeout=40)
+    os.close(master)
+    assert (out, process.returncode) == (b"hello", 6)
+
+
+@pytest.mark.parametrize("end", ["interrupt", "unmount"])
+def test_everybody_sees_a_public_mount_until_it_is_ended(room: Room, end: str) -> None:
+    (room.source / "a").write_text("hello")
+    environment = os.environ | {"SERAI_CACHE": str(room.cache)}
+    words = [sys.executable, "-m", "serai", "mount", "source", str(room.mount), "--public"]
+    process = subprocess.Popen(words, cwd=room.base, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: mounts_at(room.mount) == ["fuse.serai"] or process.poll() is not None, "it is there")
+        assert (room.mount / "a").read_text() == "hello"
+        (room.mount / "b").write_text("written")
+        if end == "interrupt":
+            process.send_signal(signal.SIGINT)
+        else:
+            subprocess.run(["umount", str(room.mount)], check=True)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        if mounts_at(room.mount):
+            subprocess.run(["umount", "-l", str(room.mount)], check=False)
+    assert not mounts_at(room.mount)
+    assert (room.source / "b").read_text() == "written"
+
+
+def test_what_is_wrong_is_said_at_once(room: Room) -> None:
+    (room.source / "a").write_text("x")
+    for words, code, said in (
+        (("source/no", "mount", "--", "true"), 2, "there is nothing at source/no"),
+        (("source/a", "mount", "--", "true"), 2, "mount the directory that it is in"),
+        (("source", "nowhere", "--", "true"), 2, "mkdir nowhere"),
+        (("nosuch://x/y", "mount", "--", "true"), 2, "nosuch"),
+        (("source", "mount", "--deadline", "0s", "--", "true"), 2, "--deadline"),
+        (("source", "mount", "--public", "--", "true"), 2, "--public"),
+        (("source", "mount", "--", "/no/such/program"), 127, "/no/such/program"),
+    ):
+        done = serai(room, *words)
+        assert done.returncode == code, (words, done)
+        assert said in done.stderr, (words, done)
+        assert "Traceback" not in done.stderr
+
+
+def test_why_there_can_be_no_mount_is_said(room: Room) -> None:
+    """Where a user may not open the device, and where the kernel gives nobody a user namespace."""
+    shut = room.base / "shut"
+    os.mknod(shut, 0o020600, os.makedev(10, 229))
+    own = room.base / "own"
+    own.mkdir()
+    shutil.chown(own, NOBODY, NOBODY)
+    for one in (room.base, *room.base.parents):
+        if one.owner() == "root" and one.name:
+            one.chmod(one.stat().st_mode | 0o011)
+    before = as_nobody(shut)
+    done = room.run("true", python="/usr/bin/python3", before=before, record=None, cache=None, scratch=None)
+    assert done.returncode == 125
+    assert "chmod 666 /dev/fuse" in done.stderr
+    # In a user namespace of its own the limit can be set without touching the machine's.
+    drop = "exec setpriv --bounding-set -all --inh-caps -all"
+    limit = f'echo 0 > /proc/sys/user/max_user_namespaces && {drop} "$@"'
+    none = ["unshare", "-Ur", "sh", "-c", limit, "sh"]
+    done = room.run("true", python="/usr/bin/python3", before=none, record=None, cache=None, scratch=None)
+    assert done.returncode == 125
+    assert "sysctl user.max_user_namespaces" in done.stderr

@@ -1,0 +1,165 @@
+"""Sources over a network: through the front end's gateway, from a peer's cache, and one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import http.server
+import os
+import random
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.mount.test_mount_writing import SCRIPT, check_what_was_written
+
+from serai.access.stores.certificates import ensure_certificate, fingerprint_of_file
+from serai.adverts.gateway import Gateway
+from serai.data.afar import Reach
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.mount.mounting import Room
+
+DATA = random.Random(11).randbytes(3_000_000)  # noqa: S311 - the same each time
+DIGEST = hashlib.blake2b(DATA, digest_size=32).hexdigest()
+TOKEN = "a-token-of-the-run"  # noqa: S105 - a test's
+
+
+@pytest.fixture
+def gateway(room: Room) -> Iterator[tuple[Gateway, Path]]:
+    def allowed(url: str, write: bool) -> bool:
+        return url.startswith(f"local:{room.source}") and not (write and "kept" in url)
+
+    reach = Reach(allowed, str(room.base / "coming"))
+    token_file = room.base / "gateway-token"
+    with contextlib.closing(reach), Gateway(reach.handlers(), room.base) as made:
+        token_file.touch(mode=0o600)
+        token_file.write_text(made.token)
+        yield made, token_file
+
+
+def far(gateway: tuple[Gateway, Path], url: str, **changes: Any) -> dict[str, Any]:
+    return {"kind": "gateway", "url": url, "address": gateway[0].address, "token_file": str(gateway[1])} | changes
+
+
+def test_what_the_front_end_reaches_is_read_and_written_on_a_node(room: Room, gateway: tuple[Gateway, Path]) -> None:
+    done = room.python(SCRIPT, source=far(gateway, f"local:{room.source}", writable=True))
+    assert (done.returncode, done.stderr) == (0, "")
+    check_what_was_written(str(room.source), done.stdout)
+    assert not os.listdir(room.base / "coming")
+
+
+def test_only_what_is_of_the_run_is_to_be_had(room: Room, gateway: tuple[Gateway, Path]) -> None:
+    (room.source / "kept").write_text("kept")
+    files = {
+        "mine": far(gateway, f"local:{room.source}/kept"),
+        "others": far(gateway, "local:/etc/hostname"),
+        "above": far(gateway, f"local:{room.source}/../program.py"),
+    }
+    done = room.run("sh", "-c", "cat mount/mine; cat mount/others mount/above", files=files)
+    assert done.stdout == "kept"
+    assert done.stderr.count("Permission denied") == 2, done.stderr
+    code = """
+file = open("mount/kept", "w")
+file.write("x")
+try: file.close()
+except OSError as error: print(error.errno)
+"""
+    source = far(gateway, f"local:{room.source}", writable=True)
+    assert room.python(code, source=source).stdout == "13\n"
+    assert (room.source / "kept").read_text() == "kept"
+
+
+class Peer:
+    """An executor's objects, over TLS, with a token and ranges."""
+
+    def __init__(self, room: Path) -> None:
+        cert, key = ensure_certificate(str(room), ["peer"], dt.datetime.now(dt.UTC))
+        self.fingerprint, self.breaks_after = fingerprint_of_file(cert), 1 << 60
+        self.asked: list[str] = []
+        self.token_file = room / "peer-token"
+        self.token_file.touch(mode=0o600)
+        self.token_file.write_text(TOKEN)
+        peer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                peer.asked.append(self.path)
+                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                    self.send_error(401)
+                elif self.path != f"/objects/{DIGEST}":
+                    self.send_error(404)
+                else:
+                    first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+                    body = DATA[int(first) : int(last) + 1]
+                    self.send_response(206)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body[: peer.breaks_after])
+                    if len(body) > peer.breaks_after:
+                        self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def source(self, **changes: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {"kind": "peer", "host": "127.0.0.1", "port": self.server.server_address[1]}
+        found |= {"fingerprint": self.fingerprint, "token_file": str(self.token_file)}
+        return found | {"digest": DIGEST, "size": len(DATA), "silent_s": 5.0} | changes
+
+
+@pytest.fixture
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    made = Peer(tmp_path_factory.mktemp("peer"))
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_an_object_of_a_peer_is_read(room: Room, peer: Peer) -> None:
+    done = room.run("sh", "-c", "md5sum < mount/a", files={"a": peer.source(url="ssh://far/a")})
+    assert done.stdout.split()[0] == hashlib.md5(DATA, usedforsecurity=False).hexdigest(), done.stderr
+    assert room.record()["a"]["moved_bytes"] == len(DATA)
+
+
+def test_a_peer_that_is_another_is_told_nothing(room: Room, peer: Peer) -> None:
+    done = room.run("cat", "mount/a", files={"a": peer.source(fingerprint="0" * 64)})
+    assert done.returncode == 1
+    assert "Permission denied" in done.stderr
+    assert peer.asked == []
+    peer.token_file.chmod(0o644)
+    assert room.run("cat", "mount/a", files={"a": peer.source()}).returncode == 1
+    assert peer.asked == []
+
+
+def test_a_source_that_fails_is_followed_by_the_next(room: Room, peer: Peer) -> None:
+    (room.source / "a").write_bytes(DATA)
+    origin = {"kind": "directory", "path": str(room.source), "file": "/a"}
+    peer.breaks_after = 700_000
+    for broken in (peer.source(), peer.source(port=1), peer.source(digest="0" * 64)):
+        files = {"a": {"kind": "first", "of": [broken, origin], "digest": "", "url": "ssh://far/a"}}
+        done = room.run("cmp", "mount/a", str(room.source / "a"), files=files, cache=None)
+        assert (done.returncode, done.stderr) == (0, ""), broken
+
+
+def test_what_was_read_of_one_peer_is_known_of_another(room: Room, peer: Peer) -> None:
+    (room.source / "a").write_bytes(DATA)
+    origin = {"kind": "directory", "path": str(room.source), "file": "/a"}
+    for of in ([peer.source()], [origin]):
+        files = {"a": {"kind": "first", "of": of, "digest": DIGEST, "url": "ssh://far/a"}}
+        assert room.run("cmp", "mount/a", str(room.source / "a"), files=files).returncode == 0
+    assert room.record()["a"]["moved_bytes"] == 0
