@@ -14,6 +14,7 @@ from serai.describe.task import Cause
 from serai.describe.template import Values
 from serai.dispatch.ports import CargoRefused
 from serai.errors import TransferFailed, UsageError
+from serai.match.movement import Way
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class _Load:
     outputs: list[list[str]] = field(default_factory=list)
     landing: list[list[list[str]]] = field(default_factory=list)
     files: dict[int, None] = field(default_factory=dict)  # catalogued ones, each once
+    afar: frozenset[int] = frozenset()  # catalogued ones that are read from afar
+    reads: list[list[list[Any]]] = field(default_factory=list)  # of each task: [what `Catalogue.afar` says, name]
     ahead: Ahead | None = None  # inputs by URL that are opened before their turn
 
 
@@ -94,7 +97,7 @@ class Packer:
         if self._work not in place.holds:
             yield from self._work_frames(place)
             place.holds.add(self._work)
-        load = _Load()
+        load = _Load(afar=frozenset(move.file for move in assign.moves if move.way == Way.READ))
         refused: dict[int, tuple[int, str]] = {}
         try:
             for task in assign.tasks:
@@ -138,6 +141,8 @@ class Packer:
         found = {name: values for name, values in lists.items() if values}
         if not any(load.inputs):
             found.pop("in", None)
+        if any(load.reads):
+            found["reads"] = load.reads
         return {"w": self._work, "ids": load.tasks} | found
 
     # ---- on this machine
@@ -187,11 +192,15 @@ class Packer:
         laid: list[list[Any]] = []
         elsewhere: dict[str, str] = {}
         files: dict[int, str] = {}
+        reads: list[list[Any]] = []
         for path, name in names.items():
             here = path_here(path)
             if self._is_shared(name):
                 continue  # it is there already, as a file that every task needs
             number = self._number(path, here, place)
+            if number is not None and number in load.afar:
+                reads.append([self._catalogue.afar(place.spec.name, number), name])
+                continue
             if number is not None:
                 files[number] = path
                 laid.append([{"file": number}, name])
@@ -222,6 +231,7 @@ class Packer:
         load.argv.append(argv)
         load.inputs.append(laid)
         load.outputs.append(there)
+        load.reads.append(reads)
         if files:
             load.files |= dict.fromkeys(files)
             place.reads.setdefault(assign.bundle, []).append((task, files))

@@ -124,6 +124,7 @@ class Catalogue:
         self._here: set[str] = set()  # nodes that are this machine
         self._secrets: dict[str, str] | None = None
         self._make_secrets: Callable[[], dict[str, str]] | None = None
+        self.on_replica: Callable[[str, str, int | None], object] = lambda _digest, _node, _size: None
         self.reader: Callable[[str], Iterator[bytes | None]] | None = None
         self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
         self.read_from: Callable[[str, str, int, int], bytes] = lambda _node, _name, _at, _length: b""
@@ -173,7 +174,7 @@ class Catalogue:
                 raw = bytes.fromhex(file.digest)
                 for node, peer in self._peers.items():
                     if raw in peer.digests:
-                        file.holders.add(node)
+                        self._hold(node, file)
                         held.setdefault(node, []).append(file.number)
         for node, numbers in held.items():
             self._tell(ev.Cached(node, numbers))
@@ -223,7 +224,7 @@ class Catalogue:
             raw = bytes.fromhex(digest)
             for node, peer in self._peers.items():
                 if raw in peer.digests and node not in file.holders:
-                    file.holders.add(node)
+                    self._hold(node, file)
                     self._tell(ev.Cached(node, [number]))
 
     # ---- nodes
@@ -262,7 +263,7 @@ class Catalogue:
             for file in self._files.values():
                 file.holders.discard(node)
                 if file.digest and bytes.fromhex(file.digest) in peer.digests:
-                    file.holders.add(node)
+                    self._hold(node, file)
                 if file.host in own:
                     file.lies[node] = file.path
                 if node in file.holders or node in file.lies:
@@ -301,12 +302,17 @@ class Catalogue:
                     peer.digests.add(bytes.fromhex(digest))
                 for number in self._by_digest.get(digest, ()):
                     if node not in self._files[number].holders:
-                        self._files[number].holders.add(node)
+                        self._hold(node, self._files[number])
                         came.append(number)
             if came:
                 self._tell(ev.Cached(node, came))
             if went:
                 self._tell(ev.Evicted(node, went))
+
+    def _hold(self, node: str, file: File) -> None:
+        """A node's cache has a file. With the lock."""
+        file.holders.add(node)
+        self.on_replica(file.digest, node, file.size)
 
     def _gone(self, node: str, digest: str) -> list[int]:
         """The files that a node has not any more without an object. With the lock."""
@@ -314,6 +320,7 @@ class Catalogue:
         files = [file for file in files if node in file.holders]
         for file in files:
             file.holders.discard(node)
+            self.on_replica(digest, node, None)
         return [file.number for file in files if node not in file.lies]
 
     def moved(self, node: str, number: int, head: Mapping[str, Any]) -> None:
@@ -326,7 +333,7 @@ class Catalogue:
             kept = bool(head.get("kept"))
             if kept:
                 self._peers.setdefault(node, Peer({})).digests.add(bytes.fromhex(digest))
-                self._files[number].holders.add(node)
+                self._hold(node, self._files[number])
             if head["way"] == "cached":
                 self._tell(ev.Cached(node, [number]))
                 return
@@ -342,6 +349,19 @@ class Catalogue:
         advice = {move.file: move for move in moves}
         with self._lock:
             return {"files": [self._need(node, self._files[number], advice.get(number)) for number in numbers]}
+
+    def afar(self, node: str, number: int) -> dict[str, Any]:
+        """A file that a node reads from afar: what a mount there must know of it.
+
+        Returns:
+            ``file`` (its number), ``origin``, ``size``, ``digest`` (empty where nobody has read it), ``sources``: peers
+            as [name, addresses, port, path on its server].
+        """
+        with self._lock:
+            file = self._files[number]
+            sources = self._need(node, file, None)[-1]
+            facts = {"file": number, "origin": file.origin, "size": file.size, "digest": file.digest}
+            return facts | {"sources": sources}
 
     def _need(self, node: str, file: File, move: Move | None) -> list[Any]:
         first = move.source if move is not None and move.way != Way.HERE else ""

@@ -9,8 +9,10 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from serai.adverts.service import open_adverts
 from serai.clock import SystemClock
 from serai.data.digests import Digests
 from serai.data.landing import Landing
@@ -29,6 +31,7 @@ from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.match.movement import Access, Policy
 from serai.pool.members import Patience
+from serai.pool.replicas import Replicas
 from serai.pool.tasks import matching_of
 from serai.quantity import bytes_of
 from serai.session.home import state_directory
@@ -138,6 +141,10 @@ class Run:
         }
         self._digests = Digests(state_directory(os.environ), self.clock.wall)
         self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
+        self._replicas: Replicas | None = None
+        if settings.adverts != "":
+            self._replicas = Replicas(self.name, partial(open_adverts, settings.adverts, os.environ))
+            self.catalogue.on_replica = self._replicas.tell
         self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience, self.catalogue)
         if sum(not spec.in_place for spec, _ in nodes) > 1:
             self.catalogue.peers_with(self._secrets)
@@ -206,6 +213,8 @@ class Run:
             self.dispatcher.close(deadline_s)
         finally:
             self._digests.close()
+            if self._replicas is not None:
+                self._replicas.close()
             if self._home is not None:
                 self._home.close()
         if finished:
