@@ -189,6 +189,24 @@ def test_nodes_give_each_other_what_the_front_end_has_lost(
     until(lambda: run.catalogue.file(number).holders == {"one", "two"}, "it has come to the other")
 
 
+def test_nodes_that_cannot_reach_each_other_give_by_way_of_the_front_end(
+    pool: Callable[..., serai.Pool], files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serai.dispatch.carrier.Carrier.meet", lambda _self: None)
+    Path(files[0]).write_bytes(os.urandom(3_000_001))
+    two = pool("one", "two")
+    (first,) = two.run(SUM, [files[0]])
+    run = two._core.run
+    other = "two" if first.node == "one" else "one"
+    number = run.catalogue.number(files[0])
+    assert number is not None
+    until(lambda: run.catalogue.file(number).holders == {first.node}, "it is known who has it")
+    os.unlink(files[0])
+    run.roster.copy(ev.Copy(number, other, first.node))
+    until(lambda: run.catalogue.file(number).holders == {"one", "two"}, "it has come to the other")
+    assert not run.catalogue._peers["one"].port
+
+
 def test_inputs_by_url_are_read_once(
     pool: Callable[..., serai.Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

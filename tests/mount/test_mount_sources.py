@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.mount.test_mount_writing import SCRIPT, check_what_was_written
 
-from serai.access.afar import Reach
 from serai.access.stores.certificates import ensure_certificate, fingerprint_of_file
 from serai.adverts.gateway import Gateway
+from serai.data.afar import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -126,6 +126,7 @@ class Catalogue:
         self._make_secrets: Callable[[], dict[str, str]] | None = None
         self.reader: Callable[[str], Iterator[bytes | None]] | None = None
         self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
+        self.read_from: Callable[[str, str, int, int], bytes] = lambda _node, _name, _at, _length: b""
 
     # ---- files
 
@@ -359,6 +360,13 @@ class Catalogue:
         if node in file.lies and node not in self._here:
             return [node, list(peer.addresses), peer.port, f"files/{file.number}"]
         return None
+
+    def holders(self, number: int, but: str) -> list[tuple[str, str]]:
+        """Nodes that have a file, but one, with the name under which they give it."""
+        with self._lock:
+            file = self._files[number]
+            found = [(node, f"objects/{file.digest}") for node in sorted(file.holders - {but}) if file.digest]
+            return found + [(node, f"files/{number}") for node in file.lies if node not in {but, *self._here}]
 
     def peers_with(self, make: Callable[[], dict[str, str]]) -> None:
         """Nodes may speak with one another, with a certificate and a key that are made when the first of them does."""

@@ -177,7 +177,7 @@ class Run:
         """What nodes prove to each other that they are of this run with."""
         from serai.access.stores.certificates import pinned_certificate  # noqa: PLC0415 - slow to import
 
-        return pinned_certificate(f"serai {self.name}", self.clock.wall())
+        return pinned_certificate(f"serai {self.name}", self.clock.wall()) | {"token": secrets.token_urlsafe(32)}
 
     def reserve(self, count: int) -> int:
         """Reserve numbers for tasks; returns the first of them."""

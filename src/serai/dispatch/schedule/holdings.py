@@ -163,6 +163,10 @@ class Holdings:
         """How many nodes fetch from a source now, as far as is known."""
         return len(self._flows.get(source, ()))
 
+    def is_quiet(self, node: str) -> bool:
+        """Whether nothing is on its way to a node."""
+        return all(coming is None for coming in self._held.get(node, {}).values())
+
     # ---- prices and orders
 
     def _is_open(self, source: str, node: str) -> bool:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 CANNOT_MOUNT = 125
 DEADLINE_S = 30.0
+PEER_SILENT_S = 5.0
 LEAST_CACHE = 64 << 20
 LAST_S = 15.0  # for what is under way when the program has ended
 
@@ -76,7 +77,8 @@ def make(said: Mapping[str, Any]) -> Source:
     """A source from its description.
 
     ``{"kind": "directory", "path"}`` · ``{"kind": "store", "host", "port", "fingerprint", "token_file", "path"}`` ·
-    ``{"kind": "peer", "host", "port", "fingerprint", "token_file", "digest", "size"}`` ·
+    ``{"kind": "peer", "host", "port", "fingerprint", "token_file", "digest", "size"}``, with ``"object"``
+    where it is not ``objects/<digest>`` ·
     ``{"kind": "gateway", "url"}``, with ``"address"`` and ``"token_file"`` or those of the environment ·
     ``{"kind": "first", "of": [SOURCE, …], "digest"}``: one after the other.
 
@@ -87,7 +89,9 @@ def make(said: Mapping[str, Any]) -> Source:
     if kind == "directory":
         return Directory(str(said["path"]))
     if kind == "first":
-        return FirstOf([(make(one), str(one.get("file", "/"))) for one in said["of"]], str(said.get("digest", "")))
+        *peers, last = said["of"]
+        others = [dict({"silent_s": PEER_SILENT_S}, **one) for one in peers]  # while there is time for the next
+        return FirstOf([(make(one), str(one.get("file", "/"))) for one in [*others, last]], str(said.get("digest", "")))
     if kind in ("store", "peer"):
         from ..reading import web  # noqa: PLC0415 - ssl takes long to import
 
