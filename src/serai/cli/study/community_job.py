@@ -57,4 +57,7 @@ def read(facts_file: str, number: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    {"start": start, "read": read}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "start":
+        start(*sys.argv[2:])
+    else:
+        read(*sys.argv[2:])

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ COMPUTE_S = {"nestore.bologna": 2.4, "nestore.madison": 3.0}
 WAN_BIT_S, WAN_DELAY_MS = 25e6, 10.0
 READY_S = 30.0
 STAGE_S = 120.0
-PORT = 9094
+PORTS = {"nestore.bologna": 9094, "nestore.madison": 9095}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class _Store:
 
     @property
     def url(self) -> str:
-        return f"store://{self.address}:{PORT}/cms/db?fingerprint=sha256:{self.fingerprint}"
+        return f"store://{self.address}:{PORTS[self.name]}/cms/db?fingerprint=sha256:{self.fingerprint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class LiveCommunities:
             for one in self.runs
         ]
         return [
-            f"{JOBS} jobs that each read {format_bytes(READ_BYTES)} of {format_bytes(FILE_BYTES)} through a mount; "
+            f"{JOBS} jobs that each read {format_bytes(READ_BYTES)} of {format_bytes(FILE_BYTES)} through a mount.",
             f"{WAN_BIT_S / 1e6:.0f} Mbit/s between the communities.",
             "",
             *columns(("policy", "wall time", "CPU efficiency", "between communities", "where jobs ran"), rows),
@@ -165,7 +166,7 @@ def _served(lab: Lab, scratch: str) -> Iterator[dict[str, _Store]]:
 def _serve(name: str, host: Host, scratch: str) -> Iterator[_Store]:
     room = os.path.join(scratch, name)
     os.makedirs(os.path.join(room, "cms"))
-    listen = ["--listen", f"{host.address}:{PORT}", "--name", name, "--no-ad"]
+    listen = ["--listen", f"{host.address}:{PORTS[name]}", "--name", name, "--no-ad"]
     pid = host._pid()  # noqa: SLF001 - its network is where the store is
     words = ["nsenter", "-t", str(pid), "-n", sys.executable, "-m", "serai", "store", "serve", room, *listen]
     with open(os.path.join(scratch, f"{name}.log"), "w+", encoding="utf-8") as log:
@@ -176,7 +177,9 @@ def _serve(name: str, host: Host, scratch: str) -> Iterator[_Store]:
             pin = re.search(r"sha256:([0-9a-f]{64})", text)
             if token is None or pin is None:
                 raise SeraiError(f"{name} did not say where its token is", hint=text[-1000:])
-            yield _Store(name, host.name, host.address, pid, token[1].strip(), pin[1])
+            by_address = os.path.join(scratch, "config", "stores", f"{host.address}_{PORTS[name]}.token")
+            shutil.copy(token[1].strip(), by_address)  # where a client looks for it who knows the store by that address
+            yield _Store(name, host.name, host.address, pid, by_address, pin[1])
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -218,9 +221,9 @@ def _one(rule: Rule, lab: Lab, stores: dict[str, _Store], scratch: str, database
     near = {name: name for name in stores}
     if rule.way is Way.READ and not rule.before:
         near["nestore.madison"] = "nestore.bologna"
-    _send(where, stores, near)
+    _send(where, stores, near, staged=rule.way is Way.STAGE)
     pool = _pool(where, lab, stores, has={"nestore.bologna", *rule.before} | _staged(rule))
-    words = ["python3 job.py start facts.json {line}", "--each", f"1..{JOBS}", "--on", pool]
+    words = ["python3 job.py start facts.json {line}", "--no-auto-send", "--each", f"1..{JOBS}", "--on", pool]
     words += [word for name in ("job.py", "facts.json", "program.py") for word in ("--send", os.path.join(where, name))]
     words += ["--requirements", rule.requirements, "--rank", rule.rank]
     before, began = carried(lab, 2), time.monotonic()
@@ -245,7 +248,7 @@ def _staged(rule: Rule) -> set[str]:
     return {"nestore.madison"} if rule.way is Way.STAGE else set()
 
 
-def _send(where: str, stores: dict[str, _Store], near: dict[str, str]) -> None:
+def _send(where: str, stores: dict[str, _Store], near: dict[str, str], *, staged: bool) -> None:
     """Write down what every job needs: who reads where, the job, and the mount that travels."""
     from serai.travel import boot  # noqa: PLC0415 - only who asks for the laboratory needs it
     from serai.travel.mount import wrap  # noqa: PLC0415 - the same
@@ -253,14 +256,14 @@ def _send(where: str, stores: dict[str, _Store], near: dict[str, str]) -> None:
     def described(store: _Store) -> dict[str, object]:
         with open(store.token_file, encoding="ascii") as file:
             token = file.read().strip()
-        return {"host": store.address, "port": PORT, "fingerprint": store.fingerprint, "token": token}
+        return {"host": store.address, "port": PORTS[store.name], "fingerprint": store.fingerprint, "token": token}
 
     facts = {
         "hosts": {one.host: {"store": near[name], "compute_s": COMPUTE_S[name]} for name, one in stores.items()},
         "stores": {name: described(one) for name, one in stores.items()},
         "file_bytes": FILE_BYTES,
         "read_bytes": READ_BYTES,
-        "wait_s": STAGE_S,
+        "wait_s": STAGE_S if staged else 0.0,
     }
     job = resources.files(__package__).joinpath("community_job.py").read_text(encoding="utf-8")
     texts = {"job.py": job, "facts.json": json.dumps(facts), "program.py": wrap.program(boot.sources(wrap.MODULES))}

@@ -125,19 +125,19 @@ def live_diffusion(
     return LiveDiffusion(runs)
 
 
-def made(scratch: str, seed: int, files: int = FILES, size: int = FILE_BYTES, reads: int = READS) -> Work:
+def made(scratch: str, seed: int) -> Work:
     """Make files that nothing can make smaller, and draw the order of their readers."""
     draw = random.Random(seed)  # noqa: S311 - bytes and an order that are the same every time
     directory = os.path.join(scratch, "files")
     os.makedirs(directory, exist_ok=True)
-    names = [f"f{number:03d}" for number in range(files)]
+    names = [f"f{number:03d}" for number in range(FILES)]
     sums = {}
     for name in names:
-        data = draw.randbytes(size)
+        data = draw.randbytes(FILE_BYTES)
         sums[name] = zlib.crc32(data)
         with open(os.path.join(directory, name), "wb") as file:
             file.write(data)
-    order = names * reads
+    order = names * READS
     draw.shuffle(order)
     return Work(directory, names, order, sums)
 
