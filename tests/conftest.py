@@ -9,6 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples each time, so that a failure is of the change at hand. `--hypothesis-profile=explore` looks further.
+settings.register_profile("serai", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("serai")
 
 HERE = (sys.version_info.major, sys.version_info.minor)
 VERSIONS = sorted({(3, minor) for minor in range(8, 15)} | {HERE})

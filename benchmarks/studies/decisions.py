@@ -42,7 +42,7 @@ class Drive:
         self.schedule = Schedule(limits, random.Random(1))
         self.given = given
         self.now = 0.0
-        self.busy_s = 0.0  # real time inside the schedule
+        self.busy_s = 0.0  # of this processor, inside the schedule
         self.placed = 0
         self.held = 0
         self.bundles = 0
@@ -53,11 +53,11 @@ class Drive:
 
     def tell(self, *events: ev.Event) -> None:
         """Tell the schedule, let it decide, and carry out what it says."""
-        began = time.perf_counter()
+        began = time.process_time()
         for event in events:
             self.schedule.tell(event, self.now)
         actions = self.schedule.decide(self.now)
-        self.busy_s += time.perf_counter() - began
+        self.busy_s += time.process_time() - began
         for action in actions:
             if type(action) is ev.Assign:
                 self._assigned(action)
@@ -84,6 +84,12 @@ class Drive:
             site = f"s{number % given.sites}" if given.sites else f"n{number}"
             self._cache[f"n{number}"] = OrderedDict()
             self.tell(ev.NodeUp(f"n{number}", site, 1, 0, {"python": (3, 12)}))
+        draw = random.Random(0)
+        for file in range(given.files):
+            for node in draw.sample(range(given.nodes), min(given.copies, given.nodes)):
+                self._cache[f"n{node}"][file] = None
+        for name, cache in self._cache.items():
+            self.tell(ev.Cached(name, list(cache)))
 
     def add(self, first: int, count: int) -> None:
         """Tasks are there, each with one file, or two."""
@@ -132,6 +138,7 @@ def main() -> None:
     asks.add_argument("--files", type=int, default=10_000)
     asks.add_argument("--inputs", type=int, default=1, help="files that each task reads")
     asks.add_argument("--cache", type=int, default=100, help="files that a node's cache holds")
+    asks.add_argument("--copies", type=int, default=2, help="of each file, in caches when it begins")
     asks.add_argument("--sites", type=int, default=0, help="0: each node is its own site")
     asks.add_argument("--policy", default=Policy.AUTO.value, choices=[one.value for one in Policy])
     asks.add_argument("--bundles", action="store_true", help="let tasks travel together")

@@ -12,15 +12,21 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import serai
+from serai.apps.bag import Bag
+from serai.apps.cargo import Packer
 from serai.apps.frontends.pool import Options
+from serai.apps.plan import Plan
 from serai.describe.poolfile import site_from_url
 from serai.describe.task import Cause
 from serai.dispatch.carrier import Timing
 from serai.dispatch.engines.local import LocalEngine
 from serai.dispatch.history.archive import Archive
+from serai.dispatch.ports import Place
 from serai.dispatch.run import Settings
 from serai.dispatch.schedule import events as ev
 from serai.errors import UsageError
+from serai.match.movement import Move, Way
+from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,6 +195,24 @@ def test_nodes_give_each_other_what_the_front_end_has_lost(
     until(lambda: run.catalogue.file(number).holders == {"one", "two"}, "it has come to the other")
 
 
+def test_nodes_that_cannot_reach_each_other_give_by_way_of_the_front_end(
+    pool: Callable[..., serai.Pool], files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serai.dispatch.carrier.Carrier.meet", lambda _self: None)
+    Path(files[0]).write_bytes(os.urandom(3_000_001))
+    two = pool("one", "two")
+    (first,) = two.run(SUM, [files[0]])
+    run = two._core.run
+    other = "two" if first.node == "one" else "one"
+    number = run.catalogue.number(files[0])
+    assert number is not None
+    until(lambda: run.catalogue.file(number).holders == {first.node}, "it is known who has it")
+    os.unlink(files[0])
+    run.roster.copy(ev.Copy(number, other, first.node))
+    until(lambda: run.catalogue.file(number).holders == {"one", "two"}, "it has come to the other")
+    assert not run.catalogue._peers["one"].port
+
+
 def test_inputs_by_url_are_read_once(
     pool: Callable[..., serai.Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +243,28 @@ def test_a_cache_may_hold_so_much_and_no_more(
     there = list((tmp_path / "one" / f"serai-{os.getuid()}-cache").glob("objects/*/*"))
     assert len(there) == 2
     assert site_from_url("ssh://lab1?cache=20GB").cache_bytes == 20_000_000_000
+
+
+def test_what_is_read_from_afar_is_said_to_the_lane_and_not_brought(
+    pool: Callable[..., serai.Pool], files: list[str]
+) -> None:
+    one = pool()
+    list(one.run("true", [1]))
+    run = one._core.run
+    spec = run.roster.specs["one"]
+    bag = Bag(run, Plan(COUNT, os.getcwd()))
+    first = run.reserve(1)
+    bag._catalogue([serai.Item((files[0],))])
+    number = run.catalogue.number(files[0])
+    assert number is not None
+    packer = Packer(bag.plan, bag.work, lambda _task: serai.Item((files[0],)), run.landing, bag._fetcher, run.catalogue)
+    place = Place(spec, run.roster.ad("one"), set())
+    assign = ev.Assign(7, "one", 0, bag.work, [first], [Move(number, Way.READ)])
+    frames = [wire.unpack(frame) for frame in packer.frames(assign, place)]
+    assert [frame[0] for frame in frames] == [wire.WORK, wire.RUN]
+    ((said, name),) = frames[1][3]["reads"][0]
+    assert said == {"file": number, "origin": files[0], "size": SIZE, "digest": "", "sources": []}
+    assert frames[1][3]["argv"][0][-1].endswith(name)
 
 
 @pytest.mark.parametrize("options", [{"policy": "nearest"}, {"access": "walk"}, {"cache": "much"}])

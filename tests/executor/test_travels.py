@@ -35,7 +35,10 @@ def siblings(name: str, node: ast.ImportFrom) -> set[str]:
     """The modules that a relative import names."""
     above = name.split(".")[: -node.level]
     below = [node.module] if node.module else [one.name for one in node.names]
-    return {".".join([*above, one]) for one in below}
+    found = {".".join([*above, one]) for one in below}
+    if {one.partition(".")[0] for one in EXECUTOR.modules} >= found and not found & set(EXECUTOR.modules):  # a folder
+        return {f"{folder}.{one.name}" for folder in found for one in node.names}
+    return found
 
 
 @pytest.mark.parametrize("name", EXECUTOR.modules)

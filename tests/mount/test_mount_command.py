@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 def serai(room: Room, *words: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"SERAI_CACHE": str(room.cache)}
-    words = (*before, sys.executable, "-m", "serai", "mount", *words)
-    return subprocess.run(words, cwd=room.base, env=env, capture_output=True, text=True, timeout=50, check=False)
+    command = [sys.executable, "-m", "serai", "mount", *words]
+    return subprocess.run(command, cwd=room.base, env=env, capture_output=True, text=True, timeout=50, check=False)
 
 
 def mounts_at(path: Path) -> list[str]:

@@ -150,6 +150,42 @@ def test_a_program_that_is_killed_while_it_waits_ends_at_once(room: Room, start_
         process.communicate()
 
 
+def test_a_signal_that_is_handled_interrupts_no_reading(room: Room, start_store: Callable[..., Store]) -> None:
+    """Reading a file is not interrupted on a local disk, and few programs expect it."""
+    store = start_store()
+    (store.room / "a").write_bytes(b"x" * SIZE)
+    code = """
+import ctypes, os, signal, sys
+count = []
+signal.signal(signal.SIGALRM, lambda *_: count.append(1))
+fd = os.open("mount/a", os.O_RDONLY)
+print("open", flush=True)
+sys.stdin.readline()
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+buffer = ctypes.create_string_buffer(1000)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long)
+print("begun", flush=True)
+print(libc.pread(fd, buffer, 1000, 30_000_000), ctypes.get_errno(), buffer.raw == b"x" * 1000, flush=True)
+"""
+    process = room.start(sys.executable, "-u", "-c", code, source=source_of(store) | {"silent_s": 20.0})
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "open\n"
+        store.process.send_signal(signal.SIGSTOP)
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "begun\n"
+        for _ in range(10):  # signals come meanwhile
+            time.sleep(0.05)
+        store.process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == "1000 0 True\n"
+    finally:
+        store.process.send_signal(signal.SIGCONT)
+        process.communicate()
+
+
 def state(pid: int) -> str:
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         return file.read().rpartition(")")[2].split()[0]

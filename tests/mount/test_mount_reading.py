@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -114,7 +115,23 @@ print(open("mount/a").read())
 with open({str(room.source / "new")!r}, "w") as file: file.write("second, and longer")
 os.rename({str(room.source / "new")!r}, {str(room.source / "a")!r})
 end = time.monotonic() + 15
-while open("mount/a").read() == "first" and time.monotonic() < end: time.sleep(0.05)
-print(open("mount/a").read())
+while (found := open("mount/a").read()) == "first" and time.monotonic() < end: time.sleep(0.05)
+print(found)
 """
     assert room.python(code).stdout == "first\nsecond, and longer\n"
+
+
+def test_a_file_that_is_open_is_never_two_versions(room: Room) -> None:
+    """What was not read yet of a version that is gone is an error, and nothing of the next one."""
+    (room.source / "a").write_bytes(b"1" * 8_000_000)
+    (room.source / "b").write_bytes(b"2" * 8_000_000)
+    code = f"""
+import os
+fd = os.open("mount/a", os.O_RDONLY)
+print(os.pread(fd, 1, 0))
+os.rename({str(room.source / "b")!r}, {str(room.source / "a")!r})
+try: print(os.pread(fd, 1, 7_000_000))
+except OSError as error: print(error.errno)
+print(os.pread(fd, 1, 10))
+"""
+    assert room.python(code).stdout.split() == ["b'1'", str(errno.ESTALE), "b'1'"]

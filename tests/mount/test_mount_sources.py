@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.mount.test_mount_writing import SCRIPT, check_what_was_written
 
-from serai.access.afar import Reach
 from serai.access.stores.certificates import ensure_certificate, fingerprint_of_file
 from serai.adverts.gateway import Gateway
+from serai.data.afar import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +73,13 @@ except OSError as error: print(error.errno)
     source = far(gateway, f"local:{room.source}", writable=True)
     assert room.python(code, source=source).stdout == "13\n"
     assert (room.source / "kept").read_text() == "kept"
+
+
+def test_a_large_directory_comes_through_the_gateway(room: Room, gateway: tuple[Gateway, Path]) -> None:
+    for number in range(12_000):
+        (room.source / f"a-rather-long-name-of-one-file-of-many-{number:05}").touch()
+    done = room.run("sh", "-c", "ls mount | wc -l", source=far(gateway, f"local:{room.source}"))
+    assert done.stdout == "12000\n", done.stderr
 
 
 class Peer:

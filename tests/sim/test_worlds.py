@@ -6,13 +6,19 @@ import pytest
 
 from serai.sim.__main__ import main
 from serai.sim.checks import Broken
-from serai.sim.draw import small_world
+from serai.sim.draw import file_world, small_world
 
 
 @pytest.mark.parametrize("seed", range(0, 240, 20))
 def test_twenty_small_worlds(seed: int) -> None:
     for each in range(seed, seed + 20):
         small_world(each).run()
+
+
+@pytest.mark.parametrize("seed", range(0, 240, 20))
+def test_twenty_small_worlds_with_files(seed: int) -> None:
+    for each in range(seed, seed + 20):
+        file_world(each).run()
 
 
 # Worlds that once broke a promise.

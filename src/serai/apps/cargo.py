@@ -100,9 +100,7 @@ class Packer:
         if self._work not in place.holds:
             yield from self._work_frames(place)
             place.holds.add(self._work)
-        load = _Load()
-        if place.way_back:
-            load.afar = {move.file: move for move in assign.moves if move.way == Way.READ}
+        load = _Load(afar=_afar(assign, place))
         refused: dict[int, tuple[int, str]] = {}
         try:
             for task in assign.tasks:
@@ -149,6 +147,8 @@ class Packer:
         found = {name: values for name, values in lists.items() if values}
         if not any(load.inputs):
             found.pop("in", None)
+        if any(load.reads):
+            found["reads"] = load.reads
         return {"w": self._work, "ids": load.tasks} | found
 
     # ---- on this machine
@@ -334,6 +334,11 @@ class Packer:
         if self._same is not None:
             head["argv"] = self._same
         yield wire.pack(wire.WORK, wire.EVERY_LANE, self._work, head)
+
+
+def _afar(assign: Assign, place: Place) -> dict[int, Move]:
+    """The files that are read from afar, by number."""
+    return {move.file: move for move in assign.moves if move.way == Way.READ} if place.way_back else {}
 
 
 def _url_frames(events: Iterator[Any], lane: int, key: int) -> Generator[bytes, None, tuple[int | str, str]]:

@@ -180,7 +180,12 @@ class Fetcher:
 
     def look(self, urls: Iterable[str]) -> Iterator[Found]:
         """What there is to know of files for the catalogue; of some, nothing: it is said when they are read."""
-        for url, info in infos(urls, self._configs):
+        asked = (url for url in urls if not self._is_down(_key(url)))  # else each look would wait for it
+        for url, info in infos(asked, self._configs):
+            if isinstance(info, Exception):
+                if _is_transient(info):
+                    self._note_down(_key(url))
+                continue
             size = info.get("size")
             if info.get("type") != "file" or not isinstance(size, int) or int(info.get("mode") or 0) & 0o111:
                 continue

@@ -156,8 +156,11 @@ def _check(urls: list[str], configs: Mapping[str, str]) -> None:
                 raise _directory(url)
 
 
-def infos(urls: Iterable[str], configs: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What file systems say of files; of many in one directory by listing that. Nothing of those that do not answer."""
+def infos(urls: Iterable[str], configs: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any] | Exception]]:
+    """What file systems say of files; of many in one directory by listing that.
+
+    Where one does not answer that is said instead, and no more of that directory.
+    """
     folders: dict[tuple[str, str], list[str]] = {}
     for url in dict.fromkeys(urls):
         folders.setdefault(url_parts(url)[:2], []).append(url)
@@ -170,7 +173,10 @@ def infos(urls: Iterable[str], configs: Mapping[str, str]) -> Iterator[tuple[str
                     parent = filesystem._parent(path)  # noqa: SLF001 - fsspec's own
                     known = {str(one["name"]): one for one in filesystem.ls(parent, detail=True)}
                 yield url, known.get(path) or filesystem.info(path)
-            except Exception:  # noqa: BLE001 - whatever it is, it is said when the file is wanted
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is said when the file is wanted
+                yield url, error
                 break
 
 

@@ -37,7 +37,7 @@ COMMANDS = {
     "mkdir": ("serai.cli.filing.files", "mkdir", "Make directories."),
     "stat": ("serai.cli.filing.files", "stat", "Show what is known of files."),
     "du": ("serai.cli.filing.files", "du", "Sum up the sizes of files."),
-    "mount": ("serai.cli.mount", "mount", "Show what is anywhere as files here, to one command or to all."),
+    "mount": ("serai.cli.filing.mount", "mount", "Show what is anywhere as files here, to one command or to all."),
     "contexts": ("serai.cli.contexts", "contexts", "List your credentials, and say whether they work."),
     "store": ("serai.cli.appliance.store", "store", "Serve a directory as a storage appliance; its lots and tokens."),
     "nodes": ("serai.cli.discovery.nodes", "nodes", "List nodes and stores that are there, by what they have."),

@@ -320,17 +320,17 @@ class _Planner:
             self._kept += 1
         elif self._is_same(job, there):
             self._refuse(f"{quoted(shown)} and {quoted(self._shown(job.target))} are the same file")
-        elif there.kind == "directory" or (kind == "file" and there.followed == "directory"):
-            self._refuse(f"cannot overwrite directory {quoted(self._shown(job.target))} with non-directory")
         elif self._wishes.update and _is_not_older(there, job.fact):
             self._kept += 1
+        elif there.kind == "directory" or (kind == "file" and there.followed == "directory"):
+            self._refuse(f"cannot overwrite directory {quoted(self._shown(job.target))} with non-directory")
         else:
             self._put(replace(job, over=True))
 
     def _take_directory(self, job: Job, there: Fact | None, shown: str) -> bool:
         # A link to a directory counts as one only where the user named it as the destination.
-        named = job.target == self._destination.path
-        if there is not None and (there.followed if named and self._destination.slash else there.kind) != "directory":
+        named = job.target == self._destination.path and (self._destination.slash or not self._wishes.as_file)
+        if there is not None and (there.followed if named else there.kind) != "directory":
             self._refuse(
                 f"cannot overwrite non-directory {quoted(self._shown(job.target))} with directory {quoted(shown)}"
             )
@@ -346,14 +346,14 @@ class _Planner:
                 return True  # they are merged
             self._refuse(f"cannot overwrite non-directory {target} with directory {quoted(shown)}")
             return False
-        if before.fact.kind == "directory":
-            self._refuse(f"cannot overwrite directory {target} with non-directory")
-        elif job.target in self._named:
-            self._refuse(f"will not overwrite just-created {target} with {quoted(shown)}")
-        elif self._wishes.keep or (
+        if self._wishes.keep or (
             self._wishes.update and (not self._wishes.times or _is_not_older(before.fact, job.fact))
         ):
             self._kept += 1
+        elif before.fact.kind == "directory":
+            self._refuse(f"cannot overwrite directory {target} with non-directory")
+        elif job.target in self._named and "/./" not in shown:  # cp compares names, and those with a dot are others
+            self._refuse(f"will not overwrite just-created {target} with {quoted(shown)}")
         else:
             self._put(replace(job, over=before.over))  # of directories that are merged, the last one's file is there
         return True

@@ -5,6 +5,7 @@ Its own thread sends, so that a slow or hung node holds up nobody else; what com
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections import deque
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from serai.dispatch.catalogue import Catalogue
     from serai.dispatch.ports import Engine, Link, NodeSpec, Owner
 
+GIVE_S = 30.0  # for a part of a file that is relayed
 MOST_JOBS = 100_000  # bundles waiting to be sent to one node: far above depth x lanes of any
 
 
@@ -104,6 +106,8 @@ class Carrier:
         self._catalogue = catalogue
         self._filler = Filler(spec.name, catalogue, self._send_piece)
         self._sending = threading.Lock()  # one frame at a time, whoever sends it
+        self._requests = itertools.count(1)
+        self._answers: dict[int, queue.Queue[bytes]] = {}
         self._meets = False  # it was told to speak with its peers
         self.heard_at = self._began = clock.now()
         self._engine = engine
@@ -194,6 +198,18 @@ class Carrier:
             secrets = self._catalogue.secrets()
             if secrets is not None:
                 self.control(wire.pack(wire.PEERS, head=secrets))
+
+    def read(self, name: str, at: int, length: int) -> bytes:
+        """A part of a file that the node may give to peers; empty where it does not, in time. Any thread but it."""
+        request, answer = next(self._requests), queue.Queue[bytes](1)
+        self._answers[request] = answer
+        try:
+            self.control(wire.pack(wire.GIVE, 0, request, {"name": name, "at": at, "length": length}))
+            return answer.get(timeout=GIVE_S)
+        except queue.Empty:
+            return b""
+        finally:
+            self._answers.pop(request, None)
 
     def _gone(self, error: SeraiError) -> None:
         if not self._ended.is_set():
@@ -341,6 +357,10 @@ class Carrier:
             self._came.set()
             if self._held:
                 self.meet()
+        elif op == wire.GIVEN:
+            answer = self._answers.get(ident)
+            if answer is not None and answer.empty():
+                answer.put_nowait(body)
         elif op in _ABOUT_FILES:
             self._about_files(op, lane, ident, head)
         else:

@@ -126,8 +126,10 @@ class Catalogue:
         self._secrets: dict[str, str] | None = None
         self._make_secrets: Callable[[], dict[str, str]] | None = None
         self.gate: Gate | None = None  # by which tasks read from afar; the run sets it
+        self.on_replica: Callable[[str, str, int | None], object] = lambda _digest, _node, _size: None
         self.reader: Callable[[str], Iterator[bytes | None]] | None = None
         self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
+        self.read_from: Callable[[str, str, int, int], bytes] = lambda _node, _name, _at, _length: b""
 
     # ---- files
 
@@ -174,7 +176,7 @@ class Catalogue:
                 raw = bytes.fromhex(file.digest)
                 for node, peer in self._peers.items():
                     if raw in peer.digests:
-                        file.holders.add(node)
+                        self._hold(node, file)
                         held.setdefault(node, []).append(file.number)
         for node, numbers in held.items():
             self._tell(ev.Cached(node, numbers))
@@ -224,7 +226,7 @@ class Catalogue:
             raw = bytes.fromhex(digest)
             for node, peer in self._peers.items():
                 if raw in peer.digests and node not in file.holders:
-                    file.holders.add(node)
+                    self._hold(node, file)
                     self._tell(ev.Cached(node, [number]))
 
     # ---- nodes
@@ -263,7 +265,7 @@ class Catalogue:
             for file in self._files.values():
                 file.holders.discard(node)
                 if file.digest and bytes.fromhex(file.digest) in peer.digests:
-                    file.holders.add(node)
+                    self._hold(node, file)
                 if file.host in own:
                     file.lies[node] = file.path
                 if node in file.holders or node in file.lies:
@@ -284,12 +286,6 @@ class Catalogue:
             peer = self._peers.setdefault(node, Peer({}))
             peer.addresses, peer.port = tuple(addresses), port
 
-    def server(self, node: str) -> tuple[Sequence[str], int] | None:
-        """The addresses and the port where a node serves its peers; None while it does not."""
-        with self._lock:
-            peer = self._peers.get(node)
-            return (peer.addresses, peer.port) if peer is not None and peer.port else None
-
     def holds(self, node: str, has: Iterable[str], gone: Iterable[str]) -> None:
         """A node's cache has changed.
 
@@ -308,12 +304,17 @@ class Catalogue:
                     peer.digests.add(bytes.fromhex(digest))
                 for number in self._by_digest.get(digest, ()):
                     if node not in self._files[number].holders:
-                        self._files[number].holders.add(node)
+                        self._hold(node, self._files[number])
                         came.append(number)
             if came:
                 self._tell(ev.Cached(node, came))
             if went:
                 self._tell(ev.Evicted(node, went))
+
+    def _hold(self, node: str, file: File) -> None:
+        """A node's cache has a file. With the lock."""
+        file.holders.add(node)
+        self.on_replica(file.digest, node, file.size)
 
     def _gone(self, node: str, digest: str) -> list[int]:
         """The files that a node has not any more without an object. With the lock."""
@@ -321,6 +322,7 @@ class Catalogue:
         files = [file for file in files if node in file.holders]
         for file in files:
             file.holders.discard(node)
+            self.on_replica(digest, node, None)
         return [file.number for file in files if node not in file.lies]
 
     def moved(self, node: str, number: int, head: Mapping[str, Any]) -> None:
@@ -333,7 +335,7 @@ class Catalogue:
             kept = bool(head.get("kept"))
             if kept:
                 self._peers.setdefault(node, Peer({})).digests.add(bytes.fromhex(digest))
-                self._files[number].holders.add(node)
+                self._hold(node, self._files[number])
             if head["way"] == "cached":
                 self._tell(ev.Cached(node, [number]))
                 return
@@ -349,6 +351,19 @@ class Catalogue:
         advice = {move.file: move for move in moves}
         with self._lock:
             return {"files": [self._need(node, self._files[number], advice.get(number)) for number in numbers]}
+
+    def afar(self, node: str, number: int) -> dict[str, Any]:
+        """A file that a node reads from afar: what a mount there must know of it.
+
+        Returns:
+            ``file`` (its number), ``origin``, ``size``, ``digest`` (empty where nobody has read it), ``sources``: peers
+            as [name, addresses, port, path on its server].
+        """
+        with self._lock:
+            file = self._files[number]
+            sources = self._need(node, file, None)[-1]
+            facts = {"file": number, "origin": file.origin, "size": file.size, "digest": file.digest}
+            return facts | {"sources": sources}
 
     def _need(self, node: str, file: File, move: Move | None) -> list[Any]:
         first = move.source if move is not None and move.way != Way.HERE else ""
@@ -367,6 +382,13 @@ class Catalogue:
         if node in file.lies and node not in self._here:
             return [node, list(peer.addresses), peer.port, f"files/{file.number}"]
         return None
+
+    def holders(self, number: int, but: str) -> list[tuple[str, str]]:
+        """Nodes that have a file, but one, with the name under which they give it."""
+        with self._lock:
+            file = self._files[number]
+            found = [(node, f"objects/{file.digest}") for node in sorted(file.holders - {but}) if file.digest]
+            return found + [(node, f"files/{number}") for node in file.lies if node not in {but, *self._here}]
 
     def peers_with(self, make: Callable[[], dict[str, str]]) -> None:
         """Nodes may speak with one another, with a certificate and a key that are made when the first of them does."""

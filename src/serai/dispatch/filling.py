@@ -13,11 +13,12 @@ from serai.errors import SeraiError
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from serai.dispatch.catalogue import Catalogue, File
 
 AT_ONCE = 4  # files that one node is sent at a time: origins may answer slowly
+PART = 1 << 20  # bytes that another node is asked for at a time
 MOST_ASKED = 100_000
 CHANGED = "it has changed since the run looked at it"
 
@@ -106,6 +107,31 @@ class Filler:
             _Unreadable: they cannot be had.
             _Changed: they are not what was catalogued.
         """
+        came = False
+        try:
+            for piece in self._read_origin(file):
+                came = came or bool(piece)
+                yield piece
+        except _Unreadable:
+            if came:
+                raise
+            whole = yield from self._relayed(file)
+            if not whole:
+                raise
+
+    def _relayed(self, file: File) -> Generator[bytes, None, bool]:
+        """The bytes of a file from another node that has it; returns whether they were all to be had."""
+        for node, name in self._catalogue.holders(file.number, but=self._node):
+            at = 0
+            while at < file.size and (data := self._catalogue.read_from(node, name, at, PART)):
+                at += len(data)
+                for start in range(0, len(data), wire.CHUNK):
+                    yield data[start : start + wire.CHUNK]
+            if at:
+                return at == file.size
+        return False
+
+    def _read_origin(self, file: File) -> Iterator[bytes | None]:
         origin, reader = file.origin, self._catalogue.reader
         try:
             if os.path.isabs(origin):

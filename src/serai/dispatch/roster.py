@@ -51,6 +51,7 @@ class Roster:
     ) -> None:
         self._catalogue = catalogue
         catalogue.to_node = self._to_node
+        catalogue.read_from = self._read_from
         for spec, _ in nodes:
             if spec.in_place:
                 catalogue.here(spec.name)
@@ -101,6 +102,11 @@ class Roster:
         if carrier is not None:
             carrier.meet()
             carrier.control(frame)
+
+    def _read_from(self, name: str, file: str, at: int, length: int) -> bytes:
+        """A part of a file that a node has, for another; empty where it does not give it."""
+        carrier = self._carriers.get(name)
+        return b"" if carrier is None else carrier.read(file, at, length)
 
     def copy(self, action: ev.Copy) -> None:
         """Bring a file to a node, though nothing there waits for it."""

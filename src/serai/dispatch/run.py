@@ -9,8 +9,10 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from serai.adverts.service import open_adverts
 from serai.clock import SystemClock
 from serai.data.digests import Digests
 from serai.data.landing import Landing
@@ -30,6 +32,7 @@ from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
 from serai.match.movement import Access, Policy
 from serai.pool.members import Patience
+from serai.pool.replicas import Replicas
 from serai.pool.tasks import matching_of
 from serai.quantity import bytes_of
 from serai.session.home import state_directory
@@ -141,6 +144,10 @@ class Run:
         self._digests = Digests(state_directory(os.environ), self.clock.wall)
         self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
         self.catalogue.gate = Gate(self.catalogue, directory, settings.cache_bytes)
+        self._replicas: Replicas | None = None
+        if settings.adverts != "":
+            self._replicas = Replicas(self.name, partial(open_adverts, settings.adverts, os.environ))
+            self.catalogue.on_replica = self._replicas.tell
         self.roster = Roster(nodes, hello, self.landing, self.clock, settings.timing, settings.patience, self.catalogue)
         if sum(not spec.in_place for spec, _ in nodes) > 1:
             self.catalogue.peers_with(self._secrets)
@@ -180,7 +187,7 @@ class Run:
         """What nodes prove to each other that they are of this run with."""
         from serai.access.stores.certificates import pinned_certificate  # noqa: PLC0415 - slow to import
 
-        return pinned_certificate(f"serai {self.name}", self.clock.wall())
+        return pinned_certificate(f"serai {self.name}", self.clock.wall()) | {"token": secrets.token_urlsafe(32)}
 
     def reserve(self, count: int) -> int:
         """Reserve numbers for tasks; returns the first of them."""
@@ -211,6 +218,8 @@ class Run:
             self._digests.close()
             if self.catalogue.gate is not None:
                 self.catalogue.gate.close()
+            if self._replicas is not None:
+                self._replicas.close()
             if self._home is not None:
                 self._home.close()
         if finished:

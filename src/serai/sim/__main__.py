@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from serai.sim.checks import Broken
-from serai.sim.draw import small_world
+from serai.sim.draw import file_world, small_world
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,10 +14,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m serai.sim", description="Replay small worlds by their seeds.")
     parser.add_argument("seed", type=int)
     parser.add_argument("--many", type=int, default=1, metavar="N", help="this seed and those that follow, N in all")
+    parser.add_argument("--files", action="store_true", help="worlds whose tasks read files")
     given = parser.parse_args(arguments)
     broken = 0
     for seed in range(given.seed, given.seed + given.many):
-        world = small_world(seed)
+        world = file_world(seed) if given.files else small_world(seed)
         try:
             world.run()
         except Broken as error:

@@ -34,6 +34,7 @@ class Case:
         self.schedule = Schedule(limits or ev.Limits(), random.Random(0))  # noqa: S311 - a case is always the same
         self._work = 0
         self._last_task = 0
+        self._last_file = 0
 
     # ---- events
 
@@ -59,6 +60,18 @@ class Case:
         first = self._last_task + 1
         self._last_task += count
         return self.tell(ev.TasksAdded(self._work, range(first, first + count)))
+
+    def files(self, *sizes: int) -> Self:
+        """Files are known; their numbers go on from 1, sizes are in bytes."""
+        first = self._last_file + 1
+        self._last_file += len(sizes)
+        return self.tell(ev.FilesAdded(range(first, first + len(sizes)), sizes))
+
+    def read(self, *inputs: tuple[int, ...]) -> Self:
+        """Tasks of the last work are there that read these files each; their numbers go on from 1."""
+        first = self._last_task + 1
+        self._last_task += len(inputs)
+        return self.tell(ev.TasksAdded(self._work, range(first, first + len(inputs)), inputs=inputs))
 
     def down(self, name: str) -> Self:
         """A node is given up, or a lane (``a/0``) dies of what it ran."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from serai.dispatch.schedule import events as ev
 from serai.dispatch.schedule.placing import LOOK
 from serai.dispatch.schedule.records import Where
+from serai.sim.filebook import FileBook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +52,7 @@ class Ledger:
         self._of_task: dict[int, set[int]] = {}
         self._of_node: dict[str, dict[int, Out]] = {}
         self._up: set[str] = set()
+        self.files = FileBook(schedule.limits, models, truth)
         self.final: dict[int, str] = {}
         self.ended_at: dict[int, float] = {}
         self.done_on: Counter[str] = Counter()  # tasks that ended well, by node
@@ -66,6 +68,7 @@ class Ledger:
 
     def told(self, event: ev.Event) -> None:
         """Take in what the schedule is about to be told."""
+        self.files.told(event)
         if isinstance(event, ev.Report):
             out = self._out.get(event.bundle)
             if out is not None:
@@ -81,7 +84,7 @@ class Ledger:
                 self._drop(number)
         elif isinstance(event, ev.LaneDown):
             for number, out in list(self._of_node.get(event.node, {}).items()):
-                if out.lane == event.lane:
+                if out.lane == event.lane and (event.bundles is None or number in event.bundles):
                     self._drop(number)
 
     def _off(self, number: int, out: Out, tasks: Iterable[int]) -> None:
@@ -103,6 +106,8 @@ class Ledger:
         ended: list[int] = []
         for action in actions:
             self.counts[type(action).__name__] += 1
+            wrong = self.files.decided(action)
+            must(not wrong, wrong, action)
             if isinstance(action, ev.Assign):
                 self._assigned(action)
             elif isinstance(action, ev.Kill):
@@ -198,6 +203,7 @@ def sanity(schedule: Schedule, now: float) -> None:
         must(work.waiting == waiting, "the number that waits:", work.id, work.waiting, waiting)
         must(work.fit <= schedule.nodes.keys(), "a fit node is gone:", work.id)
         _check_progress(schedule, work, now)
+        _check_files(schedule, work, now)
 
 
 def _check_queues(schedule: Schedule) -> None:
@@ -262,8 +268,26 @@ def _check_progress(schedule: Schedule, work: Work, now: float) -> None:
                 continue
             if any(schedule.bundles[number].node is node for number in task.bundles):
                 continue
+            if task.inputs and schedule.nearness[work.id].fetch_s(name, task.inputs) == float("inf"):
+                continue  # every source serves as many as it may
             idle = [lane for lane in range(node.slots) if (name, lane) in site.idle]
             must(not idle, "a task waits and a lane that fits is idle:", ident, name, idle)
+
+
+def _check_files(schedule: Schedule, work: Work, now: float) -> None:
+    """Tasks that read files may wait for whoever has those; but not while nothing happens at all."""
+    files = work.files
+    if files is None:
+        return
+    listed = [schedule.tasks[ident] for ident in files if ident in schedule.tasks]
+    must(files.waiting == len(listed), "the number that waits for files:", work.id, files.waiting, len(listed))
+    for task in listed:
+        must(task.where == Where.FILES, "a task waits for files elsewhere:", task.id, task.where)
+    if work.needs.cores > 1 or work.needs.memory_bytes or schedule.bundles or not listed:
+        return
+    fit = [schedule.nodes[name] for name in work.fit]
+    if all(node.site.score.is_open(now) and node.held_for is None for node in fit):
+        must(not fit, "tasks wait for files, and nothing runs anywhere:", [task.id for task in listed[:10]])
 
 
 def empty(schedule: Schedule) -> None:
@@ -273,4 +297,5 @@ def empty(schedule: Schedule) -> None:
     for site in schedule.sites.values():
         must(site.active == 0, "lanes are left in use:", site.name, site.active)
     for node in schedule.nodes.values():
+        must(schedule.holdings.is_quiet(node.name), "a file is still on its way:", node.name)
         must(not node.memory_used and not node.lent and not any(node.lanes), "a node is left in use:", node.name)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import Any
 
 from serai.describe.task import Needs
 from serai.dispatch.schedule.events import Limits, Retry
+from serai.match.movement import Access, Policy
 from serai.sim.models import Faults, NodeModel, WorkModel
 from serai.sim.world import World
 
@@ -14,6 +17,47 @@ GB = 10**9
 
 def small_world(seed: int, *, check_every: int = 1) -> World:
     """Return the small world of a seed: up to 6 nodes, up to 3 works of some dozens of tasks, and faults."""
+    return World(seed, check_every=check_every, **_draw(seed))
+
+
+def file_world(seed: int, *, check_every: int = 1) -> World:
+    """Return the same small world with files that tasks read, caches that may be too small, and nodes that leave."""
+    drawn = _draw(seed)
+    rng = random.Random(f"files {seed}")  # noqa: S311 - as below
+    sizes = [rng.choice([1000, 10**6, 10**7, 10**8]) for _ in range(rng.choice([1, 5, 40]))]
+    cache = rng.choice([0, 0, 3 * 10**7, 2 * 10**8])
+    mounts = rng.choice([0.0, 0.5, 1.0])
+    nodes = [replace(node, cache_bytes=cache, mounts=rng.random() < mounts) for node in drawn["nodes"]]
+    works = [
+        replace(work, reads=_reads(rng, work.tasks, len(sizes)), fraction=rng.choice([0.01, 0.5, 1.0]))
+        if rng.random() < 0.8
+        else work
+        for work in drawn["works"]
+    ]
+    limits = replace(
+        drawn["limits"],
+        policy=rng.choice([Policy.AUTO, Policy.AUTO, *Policy]),
+        access=rng.choice(list(Access)),
+        transfers=rng.choice([1, 2, 8]),
+        replicas=rng.choice([1, 4]),
+        busy_share=rng.choice([0.1, 0.9]),
+    )
+    faults = replace(drawn["faults"], leaves=rng.choice([0, 0, 1, 3]))
+    drawn.update(nodes=nodes, works=works, limits=limits, faults=faults)
+    return World(seed, check_every=check_every, most_s=10**7, **drawn).know_files(sizes)
+
+
+def _reads(rng: random.Random, tasks: int, files: int) -> dict[int, tuple[int, ...]]:
+    most = rng.choice([1, 1, 2, 4])
+    some = rng.choice([0.5, 1.0])
+    return {
+        position: tuple(rng.randint(1, files) for _ in range(rng.randint(1, most)))
+        for position in range(tasks)
+        if rng.random() < some
+    }
+
+
+def _draw(seed: int) -> dict[str, Any]:
     rng = random.Random(f"world {seed}")  # noqa: S311 - a simulation wants a seed, not secrecy
     nodes = _nodes(rng)
     works = [_work(rng) for _ in range(rng.randint(1, 3))]
@@ -35,7 +79,7 @@ def small_world(seed: int, *, check_every: int = 1) -> World:
         replicate_after_s=rng.choice([1.0, 5.0, 60.0]),
     )
     silence_s = rng.choice([5.0, 15.0, 100.0])
-    return World(seed, nodes, works, faults, limits=limits, silence_s=silence_s, check_every=check_every)
+    return {"nodes": nodes, "works": works, "faults": faults, "limits": limits, "silence_s": silence_s}
 
 
 def _nodes(rng: random.Random) -> list[NodeModel]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
 from serai.dispatch.schedule import events as ev
+from serai.match.movement import Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,10 @@ class Held:
     ident: int
     tasks: list[int]
     next: int = 0
+    work: int = 0
+    files: tuple[int, ...] = ()  # kept in the cache for it
+    missing: set[int] = field(default_factory=set)  # of them: not yet there
+    read: tuple[int, ...] = ()  # from afar
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +62,8 @@ class Executor:
         self.heard_of = True  # False once the front end has given it up
         self.frozen = False
         self.kept: list[Callable[[], None]] = []  # what happens when it thaws
+        self._waiting: list[tuple[int, Held]] = []  # bundles whose files are not all there, with their lanes
+        self._coming: set[int] = set()  # files
         self._world = world
         self._in_at = 0.0
         self._out_at = 0.0
@@ -68,7 +75,7 @@ class Executor:
     def _travel_s(self, tasks: int) -> float:
         return self.rtt_s / 2 + (200 + 100 * tasks) / self.bandwidth_bps
 
-    def send(self, action: ev.Assign | ev.Recall | ev.Kill | ev.Probe) -> None:
+    def send(self, action: ev.Assign | ev.Recall | ev.Kill | ev.Probe | ev.Copy) -> None:
         """Carry an action to the node."""
         size = len(action.tasks) if isinstance(action, ev.Assign | ev.Kill) else 0
         self._in_at = max(self._in_at, self._world.now + self._travel_s(size))
@@ -109,11 +116,9 @@ class Executor:
 
     def _take(self, action: ev.Action) -> None:
         if isinstance(action, ev.Assign):
-            lane = self.lanes[action.lane]
-            lane.queue.append(Held(action.bundle, list(action.tasks)))
-            if len(lane.queue) == 1:
-                lane.flushed = self._world.now
-                self._next(lane)
+            self._bundle(action)
+        elif isinstance(action, ev.Copy):
+            self._fetch(action.file, action.source)
         elif isinstance(action, ev.Recall):
             self._recall(self.lanes[action.lane], action.bundle)
         elif isinstance(action, ev.Kill):
@@ -122,8 +127,68 @@ class Executor:
             has = {name: name in self.model.software for name in action.software}
             self.tell(ev.Probed(self.model.name, has))
 
+    def _bundle(self, action: ev.Assign) -> None:
+        """A bundle is here; one whose files are not does not hold up its lane."""
+        staged = tuple(move.file for move in action.moves if move.way != Way.READ)
+        there = self._world.cache(self.model.name)
+        held = Held(action.bundle, list(action.tasks), work=action.work, files=staged)
+        held.read = tuple(move.file for move in action.moves if move.way == Way.READ)
+        held.missing = {file for file in staged if file not in there.files}
+        there.pin(staged)
+        if not held.missing:
+            self._enter(self.lanes[action.lane], held)
+            return
+        self._waiting.append((action.lane, held))
+        for move in action.moves:
+            if move.file in held.missing:
+                self._fetch(move.file, move.source)
+
+    def _enter(self, lane: Lane, held: Held) -> None:
+        lane.queue.append(held)
+        if len(lane.queue) == 1:
+            lane.flushed = self._world.now
+            self._next(lane)
+
+    # ---- files
+
+    def _fetch(self, file: int, source: str) -> None:
+        """Bring a file here, once, whoever asks for it."""
+        if file in self._coming or file in self._world.cache(self.model.name).files:
+            return
+        self._coming.add(file)
+        self._try(file, source, self._world.now)
+
+    def _try(self, file: int, source: str, began: float) -> None:
+        world = self._world
+        peer = world.up.get(source)
+        rate = self.bandwidth_bps if peer is None else min(self.bandwidth_bps, peer.bandwidth_bps)
+        takes = self.rtt_s + world.sizes[file] / rate
+        if source and (peer is None or not peer.alive or file not in world.cache(source).files):
+            world.at(world.now + self.rtt_s, lambda: self._awake(lambda: self._try(file, "", began)))
+            return
+        world.at(world.now + takes, lambda: self._awake(lambda: self._came(file, source, peer, began)))
+
+    def _came(self, file: int, source: str, peer: Executor | None, began: float) -> None:
+        world, name = self._world, self.model.name
+        if peer is not None and (not peer.alive or peer.frozen):  # it died in the middle
+            self._try(file, "", began)
+            return
+        self._coming.discard(file)
+        gone = world.cache(name).put(file, world.sizes[file])
+        self.tell(ev.Moved(name, file, source, world.sizes[file], world.now - began))
+        if gone:
+            self.tell(ev.Evicted(name, gone))
+        waiting, self._waiting = self._waiting, []
+        for lane, held in waiting:
+            held.missing.discard(file)
+            if held.missing:
+                self._waiting.append((lane, held))
+            else:
+                self._enter(self.lanes[lane], held)
+
     def _recall(self, lane: Lane, bundle: int) -> None:
-        held = next((one for one in lane.queue if one.ident == bundle), None)
+        waiting = (one for _, one in self._waiting)
+        held = next((one for one in (*lane.queue, *waiting) if one.ident == bundle), None)
         if held is None:
             return
         returned = held.tasks[held.next :]
@@ -164,6 +229,7 @@ class Executor:
                     return
                 lane.ended.append((task, Cause.CANCELLED, 0))
             self._report(lane, held, last=True)
+            self._world.cache(self.model.name).free(held.files)
             lane.gone.difference_update(held.tasks)
             lane.queue.popleft()
 
@@ -174,6 +240,8 @@ class Executor:
         attempt = lane.attempt
         self._world.started(self, task)
         takes = truth.takes_s / self.model.speed
+        for file in lane.queue[0].read:
+            takes += truth.fraction * self._world.sizes[file] / self.bandwidth_bps
         cause = Cause.OK
         if self._world.chance(self.model.breaks):
             cause, takes = Cause.EXECUTOR, min(takes, 0.01)
@@ -203,6 +271,10 @@ class Executor:
             return
         self._note(lane, cause)
         held = lane.queue[0]
+        for file in held.read:
+            size = self._world.sizes[file]
+            seen = int(size * self._world.truth[held.tasks[held.next - 1]].fraction)
+            self.tell(ev.Moved(self.model.name, file, "", seen, seen / self.bandwidth_bps, seen, held.work))
         if held.next < len(held.tasks) and self._world.now - lane.flushed > FLUSH_S:
             self._report(lane, held, last=False)
         self._next(lane)
@@ -230,6 +302,8 @@ class Executor:
         fresh.attempt = lane.attempt + 1
         lane.task, lane.attempt = 0, -1
         held = tuple(one.ident for one in lane.queue)
+        for one in lane.queue:
+            self._world.cache(self.model.name).free(one.files)
         lane.queue.clear()
         self.lanes[number] = fresh
         self.tell(ev.LaneDown(self.model.name, number, "the lane ended", blame, held))

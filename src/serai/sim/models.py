@@ -24,6 +24,8 @@ class NodeModel:
         software: programs it has.
         breaks: the chance that its executor fails a task that is not to blame.
         up_at_s: when it checks in.
+        cache_bytes: what its cache may hold; 0 for any amount. Files in use stay, even beyond that.
+        mounts: whether its tasks may read from afar.
     """
 
     name: str
@@ -36,6 +38,8 @@ class NodeModel:
     software: frozenset[str] = frozenset()
     breaks: float = 0.0
     up_at_s: float = 0.0
+    cache_bytes: int = 0
+    mounts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class WorkModel:
         poison: by position, what a task kills whenever it runs: "lane" or "node".
         function: whether ending a running task ends its lane, as it does with functions.
         added_at_s: when its tasks are known.
+        reads: by position, the files that a task reads; none where there is nothing.
+        fraction: of a file that a task reads.
     """
 
     tasks: int
@@ -61,6 +67,8 @@ class WorkModel:
     poison: Mapping[int, str] = field(default_factory=dict)
     function: bool = False
     added_at_s: float = 0.0
+    reads: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    fraction: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,8 @@ class Faults:
         probe_loss: the chance that a probe is not answered.
         within_s: when they happen: between 0 and this.
         away_s: the longest time until a node is back. Every node comes back in the end, or nothing would ever end.
+        leaves: nodes that are told to go away, and go when the schedule says that they may, or after a while.
+        wiped: the chance that a cache does not survive the death of its executor.
     """
 
     deaths: int = 0
@@ -86,6 +96,8 @@ class Faults:
     probe_loss: float = 0.0
     within_s: float = 30.0
     away_s: float = 60.0
+    leaves: int = 0
+    wiped: float = 0.5
 
 
 @dataclass(slots=True)
@@ -99,3 +111,5 @@ class Truth:
     poison: str = ""
     function: bool = False
     runs: int = 0  # attempts that were started
+    reads: tuple[int, ...] = ()
+    fraction: float = 1.0

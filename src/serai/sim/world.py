@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from serai.dispatch.schedule import events as ev
 from serai.dispatch.schedule.machine import Schedule
+from serai.sim.cache import Cache
 from serai.sim.checks import Broken, Ledger, empty, must, sanity
 from serai.sim.executor import Executor
 from serai.sim.models import Faults, NodeModel, Truth, WorkModel
@@ -57,6 +58,8 @@ class World:
         self.up: dict[str, Executor] = {}
         self.truth: dict[int, Truth] = {}
         self.ledger = Ledger(self.schedule, self.models, self.truth)
+        self.sizes: dict[int, int] = {}
+        self._caches: dict[str, Cache] = {}
         self.ended_at = 0.0
         self.last: deque[tuple[float, object]] = deque(maxlen=KEPT)
         self.steps = 0
@@ -74,6 +77,12 @@ class World:
         for number, work in enumerate(works, start=1):
             self.plan(work.added_at_s, partial(self._add, number, work))
         self._draw_faults()
+
+    def know_files(self, sizes: Sequence[int]) -> World:
+        """There are files of these sizes that works may read; their numbers begin with 1."""
+        self.sizes = dict(enumerate(sizes, start=1))
+        self.schedule.tell(ev.FilesAdded(list(self.sizes), list(self.sizes.values())), 0.0)
+        return self
 
     # ---- the clock
 
@@ -141,7 +150,7 @@ class World:
         self._wake()
 
     def _carry(self, action: ev.Action) -> None:
-        if isinstance(action, ev.Assign | ev.Recall | ev.Kill | ev.Probe):
+        if isinstance(action, ev.Assign | ev.Recall | ev.Kill | ev.Probe | ev.Copy):
             executor = self.up.get(action.node)
             if executor is not None and executor.heard_of:
                 executor.send(action)
@@ -171,9 +180,13 @@ class World:
                 work.fails.get(position, 0),
                 work.poison.get(position, ""),
                 work.function,
+                reads=work.reads.get(position, ()),
+                fraction=work.fraction,
             )
         self.tell(ev.WorkAdded(number, work.needs, work.retry))
-        self.tell(ev.TasksAdded(number, range(first, first + work.tasks)))
+        idents = range(first, first + work.tasks)
+        inputs = [self.truth[ident].reads for ident in idents] if work.reads else None
+        self.tell(ev.TasksAdded(number, idents, inputs=inputs))
 
     def started(self, executor: Executor, task: int) -> None:
         """An attempt is started."""
@@ -190,9 +203,11 @@ class World:
             return
         executor = Executor(self, model)
         self.up[name] = executor
-        ad = {"python": (3, 12)}
+        ad = {"python": (3, 12), "mount": model.mounts}
         self.tell(ev.NodeUp(name, model.site, model.slots, model.memory_bytes, ad, model.rtt_s))
         executor.beat()
+        if self.cache(name).files:
+            self.tell(ev.Cached(name, list(self.cache(name).files)))
 
     def node_dies(self, name: str) -> None:
         """A node dies, with what it had on its way; it comes back some day."""
@@ -201,6 +216,7 @@ class World:
             return
         self.last.append((self.now, f"{name} dies"))
         executor.alive = False
+        self._end_cache(name)
         seen = self.now + (self._silence_s if self.chance(0.3) else executor.rtt_s)
         self.plan(seen, lambda: self.give_up(executor, "the connection is gone"))
 
@@ -219,10 +235,41 @@ class World:
     def give_up(self, executor: Executor, why: str) -> None:
         """The front end gives an executor up; its node comes back later with another one."""
         name = executor.model.name
+        if self.up.get(name) is not executor:
+            return
+        if executor.alive:
+            self._end_cache(name)
         executor.alive = executor.heard_of = executor.frozen = False
         del self.up[name]
         self.tell(ev.NodeDown(name, why))
         self.plan(self.now + self.random.uniform(0.1, self.faults.away_s), lambda: self.node_up(name))
+
+    def cache(self, name: str) -> Cache:
+        """The cache of a node, which may survive its executor."""
+        found = self._caches.get(name)
+        if found is None:
+            found = self._caches[name] = Cache(self.models[name].cache_bytes)
+        return found
+
+    def _end_cache(self, name: str) -> None:
+        """An executor ends; what was in use is so no longer, and some day its node is set up anew."""
+        self.cache(name).free_all()
+        if self.sizes and self.chance(self.faults.wiped):
+            del self._caches[name]
+
+    def node_leaves(self, name: str, tries: int = 20) -> None:
+        """A node is told to go away, and goes when it may, or when it has waited for long."""
+        executor = self.up.get(name)
+        if executor is None or not executor.alive:
+            return
+        if tries == 20:
+            self.tell(ev.Leaving(name))
+        if self.schedule.may_leave(name) or not tries:
+            self.give_up(executor, "it went away")
+        else:
+            self.plan(
+                self.now + 1.0, lambda: self.node_leaves(name, tries - 1) if self.up.get(name) is executor else None
+            )
 
     # ---- faults
 
@@ -234,6 +281,7 @@ class World:
             (faults.lane_deaths, self._lane_dies),
             (faults.slow, self._slow),
             (faults.cancels, lambda _: self._cancel()),
+            (faults.leaves, self.node_leaves),
         ]
         for times, what in kinds:
             for _ in range(times):

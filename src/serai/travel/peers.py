@@ -148,6 +148,8 @@ class Server:
         find: gives the path of a file that was not registered, by the name that a peer asked for; None where there is
             none. Any thread.
         at_once: so many transfers at a time; whoever asks for one more is refused, and tries somebody else.
+        by_http: answers one request of a peer that shows no certificate, and says whether there may be another: (its
+            connection, what comes from it). Without this, such peers are refused.
     """
 
     def __init__(
@@ -158,11 +160,15 @@ class Server:
         scratch: str,
         find: Callable[[str], str | None] = _finds_nothing,
         at_once: int = MOST_CONNECTIONS,
+        by_http: Callable[[ssl.SSLSocket, BinaryIO], bool] | None = None,
     ) -> None:
+        self._by_http = by_http
         self._find = find
         self._turns = threading.Semaphore(at_once)
         self._sockets = list(sockets)
         self._context = context(certificate, key, scratch, server=True)
+        if by_http is not None:
+            self._context.verify_mode = ssl.CERT_OPTIONAL
         self._certificate = ssl.PEM_cert_to_DER_cert(certificate)
         self._files: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -223,10 +229,14 @@ class Server:
                 with self._lock:
                     self._open.add(connection)
                 try:
-                    check_peer(connection, self._certificate)
+                    answer: Callable[[ssl.SSLSocket, BinaryIO], bool] = self._answer
+                    if self._by_http is not None and connection.getpeercert(binary_form=True) is None:
+                        answer = self._by_http
+                    else:
+                        check_peer(connection, self._certificate)
                     connection.settimeout(IDLE_S)
                     stream = connection.makefile("rb")
-                    while self._answer(connection, stream):
+                    while answer(connection, stream):
                         pass
                 finally:
                     with self._lock:

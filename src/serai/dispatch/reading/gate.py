@@ -8,6 +8,7 @@ import os
 import platform
 import ssl
 import threading
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from serai.dispatch.catalogue import look
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from serai.adverts.gateway import Gateway, Handler
     from serai.dispatch.catalogue import Catalogue, File
-    from serai.dispatch.ports import Link, Place
+    from serai.dispatch.ports import Place
     from serai.match.movement import Move
 
 PEER_TOKEN = "peer-token"  # noqa: S105 - the name of a file, which the node's server of peers has written
@@ -69,7 +70,7 @@ class Gate:
         from serai.travel.mount.wrap import MODULES, program  # noqa: PLC0415 - few runs read from afar
 
         head = {"token": gateway.token, "limit": self._cache_bytes}
-        return address, wire.pack(wire.AFAR, 0, 0, head, program(boot.sources(MODULES)).encode())
+        return address, wire.pack(wire.AFAR, 0, 0, head, zlib.compress(program(boot.sources(MODULES)).encode()))
 
     def close(self) -> None:
         """Let nobody reach it any more."""
@@ -80,8 +81,8 @@ class Gate:
     def _open(self) -> Gateway:
         with self._lock:
             if self._gateway is None:
-                from serai.access.afar import Reach  # noqa: PLC0415 - fsspec is slow to import
                 from serai.adverts.gateway import Gateway  # noqa: PLC0415 - few runs read from afar
+                from serai.data.afar import Reach  # noqa: PLC0415 - fsspec is slow to import
 
                 reach = Reach(lambda _url, write: not write, str(self._room), self.ssh_config_of).handlers()
                 self._reach = {name: reach[name] for name in ("file.stat", "file.read")}
@@ -135,20 +136,23 @@ class Gate:
             "token_file": TOKEN,
             "identity": f"{platform.node()}:{os.getuid()}:{file.origin}",
         }
-        peers = self._peers(file, move.source) if move.source else []
+        peers = self._peers(file, place.spec.name, move.source)
         if not peers:
             return gateway
         # What is kept by the digest alone must be what has it: of files here that is seen to with each part.
         digest = file.digest if os.path.isabs(file.origin) else ""
         return {"kind": "first", "of": [*peers, gateway], "digest": digest, "identity": gateway["identity"]}
 
-    def _peers(self, file: File, node: str) -> list[dict[str, Any]]:
-        """A node that has a file in its cache, as a source of parts of it."""
-        secrets, found = self._catalogue.secrets(), self._catalogue.server(node)
-        if found is None or secrets is None or "token" not in secrets or node not in file.holders or not file.digest:
+    def _peers(self, file: File, node: str, first: str) -> list[dict[str, Any]]:
+        """The node that the schedule says has a file, as a source of parts of it."""
+        secrets = self._catalogue.secrets() if first else None
+        if secrets is None:
             return []
-        addresses, port = found
         shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(secrets["cert"])).hexdigest()
-        known = {"kind": "peer", "port": port, "fingerprint": shown, "token_file": PEER_TOKEN}
-        what = {"digest": file.digest, "size": file.size}
-        return [{**known, **what, "host": address} for address in addresses[:MOST_ADDRESSES]]
+        known = {"kind": "peer", "fingerprint": shown, "token_file": PEER_TOKEN, "size": file.size}
+        return [
+            {**known, "digest": file.digest, "host": address, "port": port, "object": name}
+            for giver, addresses, port, name in self._catalogue.afar(node, file.number)["sources"]
+            if giver == first
+            for address in addresses[:MOST_ADDRESSES]
+        ]

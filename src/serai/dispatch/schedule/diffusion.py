@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Placement", "Prices", "Queue", "Surroundings"]
 
 LOOK = 8  # groups, or files, that one decision looks at
+LOOK_FARTHER = 2  # groups whose holders are compared with a node that has nothing of its own to do
 WIDE = 64  # a file that more nodes hold is not written down for each of them
 BLIND = frozenset({Policy.FIRST_AVAILABLE, Policy.FIRST_CACHE_AVAILABLE})
 
@@ -402,7 +403,7 @@ class Queue:
 
     def _oldest(self, node: str) -> Group | None:
         """The group that waits longest, but for those that another free node holds more of."""
-        for group in islice(self._order, LOOK):
+        for group in list(islice(self._order, LOOK)):
             if not self._lacks(node, group):
                 return group
             free = [name for file in group.files for name in self._some_homes(file) if self._around.is_free(name)]
@@ -410,7 +411,8 @@ class Queue:
             if all(self.holdings.missing_bytes(name, group.files) >= missing for name in free if name != node):
                 return group
             self.stirred.update(dict.fromkeys(free))
-        return next(iter(self._order))
+            self._order.move_to_end(group)
+        return None
 
     def _worth_another_copy(self) -> Group | None:
         """The group that waits longest, when its files have few copies."""
@@ -434,7 +436,7 @@ class Queue:
                 return group
             if fetch_s != INFINITE:
                 self._homeless.move_to_end(group)
-        for _ in range(min(LOOK, len(self._order))):
+        for _ in range(min(LOOK_FARTHER, len(self._order))):
             group = next(iter(self._order))
             if group not in self._homeless and self.is_worth(node, group):
                 return group
@@ -456,7 +458,9 @@ class Queue:
 
     def wait_s(self, node: str, group: Group, homes: int) -> float:
         """How long a node, one of some that hold a group's files, takes to come to the last task of the group."""
-        rounds = max(1.0, group.alive / max(1, homes))
+        rounds = group.alive / max(1, homes)
+        if self._around.is_free(node):
+            rounds = max(0.0, rounds - 1.0)  # it takes one at once
         return self._around.lane_s(node) + rounds * self.turn_s(node)
 
     def turn_s(self, node: str) -> float:

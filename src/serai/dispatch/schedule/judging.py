@@ -116,7 +116,7 @@ class Judging:
         for node in task.avoid:  # what failed there went well here: that node is to blame
             failed = self._schedule.nodes.get(node)
             if failed is not None:
-                failed.site.score.fault(now)
+                self._schedule.fault(failed.site, now)
         self._schedule.done += 1
         return ev.Verdict.DONE
 
@@ -125,7 +125,7 @@ class Judging:
         node = bundle.node.name
         elsewhere = bool(task.work.fit - {node, *task.avoid})
         if cause in ELSEWHERE and not report.final:
-            bundle.node.site.score.fault(now)
+            self._schedule.fault(bundle.node.site, now)
             task.faults += 1
             again = elsewhere and task.faults <= self._schedule.limits.elsewhere
             delay = 0.0

@@ -62,6 +62,7 @@ class Schedule:
         self.busy: dict[int, Work] = {}  # works with tasks that wait, or will again; some others, too
         self.lanes_there = 0
         self.lanes_used = 0
+        self._closed: dict[str, Site] = {}  # sites that may be closed after a fault
         self._leaving = Leaving(self)
         self.matching = matching or Matching()
         self._placing = Placing(self)
@@ -162,7 +163,7 @@ class Schedule:
         """When a `Tick` is wanted if nothing else happens."""
         marks = [work.delayed[0][0] for work in self.busy.values() if work.delayed]
         if any(work.waiting for work in self.busy.values()):
-            marks += [site.score.closed_until for site in self._sites.values() if not site.score.is_open(now)]
+            marks += [site.score.closed_until for site in self._closed.values() if not site.score.is_open(now)]
             marks.append(self._placing.look_at)
         if self._bundles:
             marks.append(self._placing.recall_at if self._placing.wants_recall else now + 1.0)
@@ -239,8 +240,8 @@ class Schedule:
             limits = self.limits
             found = self.nearness[work.id] = Nearness(self, work)
             work.files = Queue(limits.policy, most_replicas=limits.replicas, holdings=self.holdings, around=found)
-            for name in work.fit:
-                work.files.add_node(name, lanes=self._nodes[name].slots)
+            for node in self._nodes.values():
+                work.settle(node)
             self._placing.mind_files()
         return found
 
@@ -365,7 +366,7 @@ class Schedule:
         self.matching.drop_node(node.name)
         site = node.site
         site.nodes -= 1
-        site.score.fault(now)
+        self.fault(site, now)
         for lane, bundles in enumerate(node.lanes):
             site.idle.pop((node.name, lane), None)
             site.thin.pop((node.name, lane), None)
@@ -378,9 +379,9 @@ class Schedule:
             work.ranks.pop(node.name, None)
             work.holds.discard(node.name)
             work.settle(node)
-            self._send_picky_home(work)
+            self.send_picky_home(work)
 
-    def _send_picky_home(self, work: Work) -> None:
+    def send_picky_home(self, work: Work) -> None:
         """Tasks that avoid every node that is left may go anywhere again."""
         waiting = list(work.picky)
         work.picky.clear()
@@ -425,6 +426,11 @@ class Schedule:
         """A task has ended."""
         self._tasks.pop(task.id, None)
         task.work.forget(task)
+
+    def fault(self, site: Site, now: float) -> None:
+        """A site has failed a task that was not to blame, or has lost an executor."""
+        site.score.fault(now)
+        self._closed[site.name] = site
 
     # ---- bundles
 
@@ -530,6 +536,7 @@ class Schedule:
             self._match_again(now)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
+            self._closed = {name: site for name, site in self._closed.items() if not site.score.is_open(now)}
             self._placing.replicate(now)
 
     def _ask_again(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LEAST_TASK_S = 0.05  # how long a task is thought to take before any has ended
 LANES_LOOKED_AT = 4
+RATE_AGAIN_S = 1.0
 NEAREST = 4  # nodes that are nearest to the origin, kept for comparison
 MUCH_FARTHER = 2.0  # a node whose rate from the origin is so many times lower is compared with those
 
@@ -35,18 +37,20 @@ class Nearness:
         self._now = 0.0
         self._nearest: list[str] = []
         self._best_rate = 0.0
+        self._rate_again_at = float("-inf")
 
-    def refresh(self, now: float, *, thoroughly: bool) -> None:
-        """Take in the time, and what was learnt since; thoroughly looks at every node."""
+    def refresh(self, now: float) -> None:
+        """Take in the time, and what was learnt since."""
         self._now = now
         work = self._work
         if work.files is not None:
             known = work.estimate.mean_s
             unknown = max(LEAST_TASK_S, now - work.sent_at if work.sent_at else 0.0)
             work.files.prices.task_s = known if known >= 0 else unknown
-        if thoroughly:
+        if now >= self._rate_again_at:
+            self._rate_again_at = now + RATE_AGAIN_S
             links = self._schedule.holdings.links
-            rated = sorted(((links.rate_bytes_s(ORIGIN, name), name) for name in work.fit), reverse=True)[:NEAREST]
+            rated = nlargest(NEAREST, ((links.rate_bytes_s(ORIGIN, name), name) for name in work.fit))
             self._nearest = [name for _, name in rated]
             self._best_rate = rated[0][0] if rated else 0.0
 
@@ -95,6 +99,9 @@ class Nearness:
     def is_free(self, node: str) -> bool:
         """See `Surroundings`."""
         there = self._schedule.nodes[node]
+        site = there.site
+        if there.held_for is not None or not site.score.is_open(self._now) or site.active >= site.score.allowed():
+            return False
         return any(not held and lane not in there.lent for lane, held in enumerate(there.lanes))
 
     def is_busy(self) -> bool:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 RECALL_EVERY_S = 0.05
 LOOK = 64  # picky tasks looked at for one lane
-LOOK_AGAIN_S = 0.25  # tasks that wait for who has their files are offered to every free lane so often
-DECLINES = 8  # lanes that would rather wait, and are asked in between, at a time
+LOOK_AGAIN_S = 0.1  # tasks that wait for who has their files are offered to more free lanes so often
+DECLINES = 32  # nodes that would rather wait, and are asked then
+PATIENCE = 8  # and in between, at the most: fewer when those that were asked before declined
 
 
 class Placing:
@@ -39,6 +40,7 @@ class Placing:
         self._thin: OrderedDict[str, None] = OrderedDict()
         self._freed: dict[str, None] = {}  # nodes whose lanes have changed since lanes were last given work
         self._minds_files = False
+        self._patience = PATIENCE
 
     def mind_files(self) -> None:
         """There are tasks that read files from now on."""
@@ -68,12 +70,13 @@ class Placing:
             works = works[self._turn % len(works) :] + works[: self._turn % len(works)]
             # A wide work that gets its node lets go of others that were held for it, which then are free for the rest.
             holding = any(work.holds for work in works)
-            near = self._look(works, now)
+            thoroughly = now >= self._looked_at + LOOK_AGAIN_S
+            near = self._look(works, now, thoroughly=thoroughly)
             for thin in (False, False, True) if holding else (False, True):
                 if any(work.plain for work in works):
                     self._fill(works, now, thin=thin)
                 elif near is not None:
-                    self._fill_near(works, near, now, thin=thin)
+                    self._fill_near(works, near, now, thin=thin, thoroughly=thoroughly)
         self._freed.clear()
         self._recall(now)
 
@@ -126,37 +129,42 @@ class Placing:
 
     # ---- tasks that wait for who has their files
 
-    def _look(self, works: list[Work], now: float) -> list[str] | None:
+    def _look(self, works: list[Work], now: float, *, thoroughly: bool) -> list[str] | None:
         """Nodes to ask first about tasks that read files: there is news of their files, or of their lanes."""
-        thoroughly = now >= self._looked_at + LOOK_AGAIN_S
         stirred: dict[str, None] = {}
         some = False
         for work in works:
             if work.files is not None and work.files.waiting:
                 some = True
-                self._schedule.nearness[work.id].refresh(now, thoroughly=thoroughly)
+                self._schedule.nearness[work.id].refresh(now)
                 stirred.update(work.files.stirred)
                 work.files.stirred.clear()
         if not some:
             return None
         if thoroughly:
             self._looked_at = now
-            return [*stirred, *self._idle, *self._thin]
         self.look_at = self._looked_at + LOOK_AGAIN_S
         return [*stirred, *self._freed]
 
-    def _fill_near(self, works: list[Work], names: list[str], now: float, *, thin: bool) -> None:
+    def _fill_near(self, works: list[Work], names: list[str], now: float, *, thin: bool, thoroughly: bool) -> None:
         """Ask the nodes for which there may be something, then some others in turn, while they take what there is."""
         for name in names:
             self._ask_node(works, name, now, thin=thin)
         others = self._thin if thin else self._idle
-        declined = 0
+        patience = DECLINES if thoroughly else 0 if thin else self._patience
         for _ in range(len(others)):
-            if declined >= DECLINES or not any(work.waiting for work in works):
-                return
+            if patience <= 0 or not any(work.waiting for work in works):
+                break
             name = next(iter(others))
             others.move_to_end(name)
-            declined += not self._ask_node(works, name, now, thin=thin)
+            if self._ask_node(works, name, now, thin=thin):
+                self._patience = PATIENCE
+            else:
+                patience -= 1
+        else:
+            return
+        if not thin and not patience:
+            self._patience = max(1, self._patience // 2)
 
     def _ask_node(self, works: list[Work], name: str, now: float, *, thin: bool) -> bool:
         """Offer every lane of a node that has room; returns whether one of them was taken."""
@@ -261,7 +269,10 @@ class Placing:
         if files is None or group is None:
             return []
         nearness, known = self._schedule.nearness[work.id], self._schedule.tasks
-        left_s = self._schedule.limits.bundle_s - nearness.fetch_s(name, group.files)
+        fetch_s = nearness.fetch_s(name, group.files)
+        if fetch_s == float("inf"):
+            return []  # until a source serves fewer
+        left_s = self._schedule.limits.bundle_s - fetch_s
         taken = files.pop(group, size)
         while len(taken) < size and files.waiting:
             group = files.choose(name)
@@ -298,6 +309,8 @@ class Placing:
         """Whether a picky task may go to a lane: a suspect wants one for itself, and a node without another suspect."""
         if node.name in task.avoid or self._holds(task.bundles, node):
             return False
+        if task.inputs and self._schedule.nearness[task.work.id].fetch_s(node.name, task.inputs) == float("inf"):
+            return False  # until a source serves fewer
         return not self._schedule.is_suspect(task) or (not thin and node.suspect is None)
 
     def _holds(self, bundles: tuple[int, ...], node: Node) -> bool:
@@ -321,7 +334,7 @@ class Placing:
         if now < self.recall_at:
             return
         self.recall_at = now + RECALL_EVERY_S
-        names = {name for site in idle for name, _ in site.idle}
+        names = {name: None for site in idle for name, _ in site.idle}
         for bundle in self._loaded(now, names):
             bundle.recalled = True
             schedule.act(ev.Recall(bundle.node.name, bundle.lane, bundle.id))
@@ -329,7 +342,7 @@ class Placing:
             if spare <= 0:
                 return
 
-    def _loaded(self, now: float, idle: set[str]) -> list[Bundle]:
+    def _loaded(self, now: float, idle: dict[str, None]) -> list[Bundle]:
         """Bundles with tasks that wait behind others, the longest wait first."""
         found = []
         useful: dict[int, bool] = {}
@@ -350,7 +363,7 @@ class Placing:
         found.sort(key=lambda bundle: bundle.sent_at)
         return found
 
-    def _is_better_elsewhere(self, bundle: Bundle, idle: set[str]) -> bool:
+    def _is_better_elsewhere(self, bundle: Bundle, idle: dict[str, None]) -> bool:
         """Whether an idle node would have what a bundle's tasks read before the bundle is through."""
         schedule = self._schedule
         nearness = schedule.nearness.get(bundle.work.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -330,7 +331,8 @@ class Host:
         if self._first is None:
             self._started.kill()
         elif self.is_up:
-            signal.pidfd_send_signal(self._first[1], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and its `unshare` not yet
+                signal.pidfd_send_signal(self._first[1], signal.SIGKILL)
         self._started.wait(STEP_LIMIT_S)
         if self._first is not None:
             os.close(self._first[1])

@@ -7,9 +7,11 @@ as long as one of them is not through.
 from __future__ import annotations
 
 import os
+import threading
 
 from ..executor import wire
 from ..peers import Peers, Server, listening_sockets, own_addresses
+from . import web
 from .fetches import FROM, Fetched, Fetches, Source, Wanted
 from .objects import Cache, directory_beside
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 MOST_TOLD = 1000  # digests in one frame
 SERVED_AT_ONCE = 4  # transfers to peers at a time
+MOST_GIVEN = 1 << 20  # bytes in one answer to the front end
 CANCELLED = 4
+TOKEN = "peer-token"  # noqa: S105 - the name of a file below the executor's directory: what mounts of this node show to servers of others
 
 
 class _Bundle:
@@ -44,7 +48,7 @@ class Needs:
     Args:
         base: the executor's own directory.
         hello: what the run wants: "cache" is {"limit": bytes or None, "rule"}.
-        send: takes (operation, lane, identifier, head) to the front end.
+        send: takes (operation, lane, identifier, head, body) to the front end.
         post: has a function called on the agent's thread; any thread.
         to_lane: takes (lane, frame, bundle) to a lane.
 
@@ -63,6 +67,7 @@ class Needs:
         cache = hello.get("cache") or {}
         self._base = base
         self._send = send
+        self._post = post
         self._to_lane = to_lane
         settings = (cache.get("limit"), cache.get("rule") or "lru")
         try:
@@ -170,7 +175,17 @@ class Needs:
             try:
                 self._fetches.peers = Peers(head["cert"], head["key"], self._base)
                 sockets = listening_sockets()
-                self._server = Server(sockets, head["cert"], head["key"], self._base, self._find, SERVED_AT_ONCE)
+                token = str(head["token"])
+                keep_secret(os.path.join(self._base, TOKEN), token)
+                self._server = Server(
+                    sockets,
+                    head["cert"],
+                    head["key"],
+                    self._base,
+                    self._find,
+                    SERVED_AT_ONCE,
+                    lambda connection, stream: web.answer(connection, stream, token, self._find),
+                )
                 where = {"addresses": own_addresses(), "port": self._server.port}
             except OSError:
                 pass  # others come to the front end for what is here
@@ -186,6 +201,23 @@ class Needs:
             digest = name[len("objects/") :]
             return self._cache.path(digest) if self._cache.is_whole(digest) else None
         return self._shared.get(name)
+
+    def give(self, request: int, head: Mapping[str, Any]) -> None:
+        """Give the front end a part of a file, for a node that cannot reach this one."""
+
+        def read() -> None:
+            answer: dict[str, Any] = {}
+            data = b""
+            try:
+                path = self._find(str(head["name"]))
+                with open(path or "", "rb", buffering=0) as file:
+                    file.seek(int(head["at"]))
+                    data = file.read(min(int(head["length"]), MOST_GIVEN))
+            except (OSError, ValueError) as error:
+                answer["why"] = "%s: %s" % (head["name"], getattr(error, "strerror", None) or error)
+            self._post(lambda: self._send(wire.GIVEN, 0, request, answer, data))
+
+        threading.Thread(target=read, name="give", daemon=True).start()
 
     # ---- from fetches and lanes
 
@@ -285,6 +317,13 @@ class Needs:
         self._fetches.close()
         if self._server is not None:
             self._server.close()
+
+
+def keep_secret(path: str, text: str) -> None:
+    """Write what nobody else may read."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
 
 
 def _wanted(one: list[Any]) -> Wanted:

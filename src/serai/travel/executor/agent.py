@@ -32,7 +32,7 @@ STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread 
 LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
-CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.needs")
+CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.web", "caching.needs")
 MOUNTING = ("mount.namespace", "mount.tasks")
 LANE_SETUP = ("node", "run", "keep")
 
@@ -162,8 +162,10 @@ class Agent:
                 self._end()
                 os._exit(1)
 
-    def _send(self, op: int, lane: int = 0, ident: int = 0, head: Mapping[str, Any] | None = None) -> None:
-        self._out(wire.pack(op, lane, ident, head))
+    def _send(
+        self, op: int, lane: int = 0, ident: int = 0, head: Mapping[str, Any] | None = None, body: bytes = b""
+    ) -> None:
+        self._out(wire.pack(op, lane, ident, head, body))
 
     # ---- from the front end
 
@@ -243,6 +245,8 @@ class Agent:
             self._caching().share(head)
         elif op == wire.AFAR:
             self._afar(head, wire.unpack(frame)[4])
+        elif op == wire.GIVE:
+            self._caching().give(ident, head)
 
     def _probe(self, head: dict[str, Any]) -> None:
         if head["software"]:

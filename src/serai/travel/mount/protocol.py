@@ -35,6 +35,7 @@ IN = struct.Struct("<IIQQIIII")  # len, opcode, unique, nodeid, uid, gid, pid, p
 OUT = struct.Struct("<IiQ")  # len, error, unique
 _ATTR = struct.Struct("<6Q10I")
 _ENTRY = struct.Struct("<4Q2I")
+_INVAL_INODE = struct.Struct("<Qqq")
 _ATTR_HEAD = struct.Struct("<QII")
 _DIRENT = struct.Struct("<QQII")
 ENTRY_BYTES = _ENTRY.size + _ATTR.size
@@ -56,6 +57,7 @@ COUNT = struct.Struct("<II")
 SIZE_OUT = struct.Struct("<II")
 NUMBER = struct.Struct("<Q")
 
+_NOTIFY_INVAL_INODE = 2
 _NANO = 1_000_000_000
 _TYPES = {"file": stat.S_IFREG, "directory": stat.S_IFDIR}
 
@@ -119,6 +121,12 @@ def dirent(number: int, offset: int, kind: str, name: bytes) -> bytes:
 def statfs_out(total: int, free: int) -> bytes:
     """Sizes in bytes, as STATFS wants them."""
     return _STATFS.pack(total // PAGE, free // PAGE, free // PAGE, 0, 0, PAGE, 255, PAGE, 0, 0, 0, 0, 0, 0, 0)
+
+
+def changed(number: int) -> bytes:
+    """A notice that what the kernel knows of a file, its size for one, is not so any more; not about its pages."""
+    data = _INVAL_INODE.pack(number, -1, 0)
+    return OUT.pack(OUT.size + len(data), _NOTIFY_INVAL_INODE, 0) + data
 
 
 def names(data: bytes) -> list[bytes]:

@@ -32,10 +32,12 @@ SEEN_S = 1.0  # what was found so recently needs no second look when a file is o
 class Handle:
     """A file or directory that a program has open."""
 
-    __slots__ = ("habits", "node", "rows", "writes")
+    __slots__ = ("content", "habits", "node", "rows", "sent", "writes")
 
     def __init__(self, node: Node, habits: Habits, *, writes: bool = False) -> None:
         self.node, self.habits, self.writes = node, habits, writes
+        self.content: Content | None = None  # the version that was opened, unless we have written another since
+        self.sent = node.sent
         self.rows: list[tuple[bytes, Stat | None]] | None = None
 
 
@@ -48,6 +50,9 @@ class Files:
         record: of what was read.
         names: the URL of a path, for the record.
         scratch: a directory for what is being written; None where nothing may be.
+
+    Attributes:
+        tell: takes notices to the kernel, once there is a session.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Files:
     ) -> None:
         self.origin, self.fetcher, self._record, self._names = origin, fetcher, record, names
         self.tree, self.calls = Tree(), Calls()
+        self.tell: Callable[[bytes], None] = _to_nobody
         self._owner = (os.geteuid(), os.getegid())
         self._habits = Habits()
         self._lock = threading.Lock()
@@ -182,8 +188,10 @@ class Files:
             if writes:
                 self.writing.begin(node, request.patience, empty=bool(flags & os.O_TRUNC))
             if node.draft is None:
-                self.content(node)
+                self._handle(number).content = self.content(node)
                 how = protocol.KEEP_CACHE if node.shown == found.stamp else 0
+                if not how and node.shown:
+                    self.tell(protocol.changed(node.number))
                 node.shown = found.stamp
         except BaseException:
             self._drop(number)
@@ -197,7 +205,10 @@ class Files:
         draft = node.draft
         if draft is not None:
             return draft.read(offset, size)
-        content = node.content if node.content is not None else self.content(node)
+        content = handle.content
+        if content is None or handle.sent != node.sent:
+            content, handle.sent = self.content(node), node.sent
+            handle.content = content
         return content.read(offset, size, request.patience, handle.habits)
 
     def _release(self, request: Request) -> bytes:
@@ -293,6 +304,10 @@ class Files:
             if node.handles:
                 self._note(node)
         self._record.close()
+
+
+def _to_nobody(_notice: bytes) -> None:
+    return
 
 
 def _nothing(_request: Request) -> bytes:

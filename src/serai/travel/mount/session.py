@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 
-from ..reading.patience import Patience
+from ..reading.patience import Patience, is_ending
 from . import protocol
 
 TYPE_CHECKING = False
@@ -37,12 +37,12 @@ class Request:
         patience: how long its answer may take.
     """
 
-    __slots__ = ("data", "gid", "node", "op", "patience", "uid", "unique")
+    __slots__ = ("data", "node", "op", "patience", "unique")
 
-    def __init__(self, op: int, unique: int, node: int, owner: tuple[int, int], data: bytes, limit_s: float) -> None:
-        self.op, self.unique, self.node, self.data = op, unique, node, data
-        self.uid, self.gid = owner
-        self.patience = Patience(limit_s)
+    def __init__(self, header: tuple[int, ...], data: bytes, limit_s: float) -> None:
+        _, self.op, self.unique, self.node, _, _, thread, _ = header
+        self.data = data
+        self.patience = Patience(limit_s, lambda: is_ending(thread))
 
 
 class Session:
@@ -97,8 +97,7 @@ class Session:
             self._end()
             return None
         view = memoryview(buffer)[:length]
-        _, op, unique, node, uid, gid, _, _ = protocol.IN.unpack_from(view)
-        return Request(op, unique, node, (uid, gid), bytes(view[protocol.IN.size :]), self._deadline_s)
+        return Request(protocol.IN.unpack_from(view), bytes(view[protocol.IN.size :]), self._deadline_s)
 
     def _take(self, request: Request) -> bool:
         """Whether this thread has something to do; another one reads meanwhile."""
@@ -107,7 +106,7 @@ class Session:
             with self._lock:
                 waiting = self._under_way.get(unique)
             if waiting is not None:
-                waiting.patience.interrupt()
+                waiting.patience.signal()
             return False
         if request.op == protocol.DESTROY:
             self._send(protocol.answer(request.unique))
@@ -151,7 +150,11 @@ class Session:
             os.writev(self._device, pieces)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EBADF):  # nobody waits, or the mount is gone
-                raise
+                sys.stderr.write("mount: the kernel does not take an answer: %s\n" % error)
+
+    def tell(self, notice: bytes) -> None:
+        """Tell the kernel what it did not ask for."""
+        self._send(notice)
 
     def _end(self) -> None:
         self.ended.set()

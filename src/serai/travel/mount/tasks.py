@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import sys
+import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,14 +29,18 @@ def prepare(base: str, head: Mapping[str, Any], program: bytes) -> None:
     Args:
         base: the executor's own directory.
         head: "token" of the gateway, and "limit" of the cache.
-        program: that they are started by.
+        program: that they are started by, compressed.
 
     Raises:
         OSError: it cannot be written.
     """
     limit = int(head.get("limit") or LIMIT)
     facts = json.dumps({"limit": limit}).encode("ascii")
-    for name, data in ((TOKEN, str(head["token"]).encode("ascii")), (PROGRAM, program), (FACTS, facts)):
+    for name, data in (
+        (TOKEN, str(head["token"]).encode("ascii")),
+        (PROGRAM, zlib.decompress(program)),
+        (FACTS, facts),
+    ):
         path = os.path.join(base, name)
         fd = os.open(path + "~", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(fd, "wb") as file:

@@ -36,7 +36,7 @@ class Node:
 
     __slots__ = (
         "children", "content", "draft", "handles", "known_at", "lock", "lookups", "name", "number", "parent", "removed",
-        "shown", "stat", "use",
+        "sent", "shown", "stat", "use",
     )  # fmt: skip
 
     def __init__(self, number: int, parent: Node | None, name: bytes) -> None:
@@ -51,6 +51,7 @@ class Node:
         self.children: dict[bytes, Node] = {}
         self.lock = threading.RLock()  # held while its draft is changed or sent
         self.removed = False
+        self.sent = 0  # how often it was written to the source
 
     def learn(self, found: Stat) -> None:
         """Note what is known of it now."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 CANNOT_MOUNT = 125
 DEADLINE_S = 30.0
+PEER_SILENT_S = 5.0
 LEAST_CACHE = 64 << 20
 LAST_S = 15.0  # for what is under way when the program has ended
 
@@ -77,7 +78,8 @@ def make(said: Mapping[str, Any]) -> Source:
     """A source from its description.
 
     ``{"kind": "directory", "path"}`` · ``{"kind": "store", "host", "port", "fingerprint", "token_file", "path"}`` ·
-    ``{"kind": "peer", "host", "port", "fingerprint", "token_file", "digest", "size"}`` ·
+    ``{"kind": "peer", "host", "port", "fingerprint", "token_file", "digest", "size"}``, with ``"object"``
+    where it is not ``objects/<digest>`` ·
     ``{"kind": "gateway", "url"}``, with ``"address"`` and ``"token_file"`` or those of the environment ·
     ``{"kind": "first", "of": [SOURCE, …], "digest"}``: one after the other.
 
@@ -88,7 +90,11 @@ def make(said: Mapping[str, Any]) -> Source:
     if kind == "directory":
         return Directory(str(said["path"]))
     if kind == "first":
-        first = FirstOf([(make(one), str(one.get("file", "/"))) for one in said["of"]], str(said.get("digest", "")))
+        *peers, last = said["of"]
+        others = [dict({"silent_s": PEER_SILENT_S}, **one) for one in peers]  # while there is time for the next
+        first = FirstOf(
+            [(make(one), str(one.get("file", "/"))) for one in [*others, last]], str(said.get("digest", ""))
+        )
         first.identity = first.identity or str(said.get("identity", ""))
         return first
     if kind in ("store", "peer"):
@@ -146,6 +152,7 @@ class Mount:
     def serve(self, device: int) -> Session:
         """Begin to serve at a descriptor of the device."""
         self.session = Session(device, self.files, self._deadline_s)
+        self.files.tell = self.session.tell
         self.session.start()
         return self.session
 

@@ -126,6 +126,7 @@ class Writing:
 
                 found = self._files.calls.ask(careful, patience, put, lambda: content.progress)
             draft.dirty = False
+            node.sent += 1
             node.learn(found)
             node.content, node.shown = None, found.stamp
             if found.size == size:

@@ -1,8 +1,8 @@
 """How far to read ahead: learnt from how a program has read so far. Pure: no time, no files.
 
-A program reads in runs: it jumps somewhere and goes on from there. A run that goes on is read ahead by half as
-far as it has come already. A run that begins is expected to be as long as the last ones were, the shorter of them,
-and is fetched so far at once, and no further until it proves longer. So a file that is read from its beginning to its end
+A program reads in runs: it jumps somewhere and goes on from there. A run that goes on is read ahead by half as far as
+it has come already. A run that begins is expected to be as long as the last ones were, the shorter of them, and is
+fetched so far at once, and no further until it proves longer. So a file that is read from its beginning to its end
 comes in large pieces, and of one that is read in parts as good as nothing else comes.
 """
 

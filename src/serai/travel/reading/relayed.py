@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import threading
+import zlib
 
 from ..gateway import LARGEST, Gateway, GatewayError
 from .sources import Source, Stat, unknown
@@ -118,7 +120,7 @@ class Relayed(Source):
 
     def listed(self, path: str) -> Iterable[tuple[str, Stat | None]]:
         """See `Source`."""
-        rows = self._call("list", path)[0]["rows"]
+        rows = json.loads(zlib.decompress(self._call("list", path)[1]).decode("ascii"))
         return [(str(name), _stat_of(found) if found else None) for name, found in rows]
 
     def read(self, path: str, stamp: str, start: int, length: int) -> Iterator[bytes]:

@@ -58,7 +58,8 @@ def make(said: Mapping[str, Any]) -> Source:
         silent_s=float(said.get("silent_s", SILENT_S)),
     )
     if said["kind"] == "peer":
-        return Objects(server, str(said["digest"]), int(said["size"]))
+        digest = str(said.get("digest", ""))
+        return Objects(server, str(said.get("object") or "objects/" + digest), int(said["size"]), digest)
     return Store(server, str(said.get("path", "/")))
 
 
@@ -367,28 +368,29 @@ def _stat_of(found: Mapping[str, Any]) -> Stat:
 
 
 class Objects(Source):
-    """One object in the cache of an executor, known by its digest: ``GET /objects/<digest>`` with ranges.
+    """One object in the cache of an executor: ``GET /objects/<digest>`` or ``/files/<number>``, with ranges.
 
     Args:
         server: the executor's.
-        digest: in hexadecimal.
+        name: of the object there.
         size: in bytes.
+        digest: of the object, in hexadecimal; empty where it is not known.
     """
 
-    def __init__(self, server: Server, digest: str, size: int) -> None:
-        if not digest.isalnum():
-            raise ValueError("%r is no digest" % digest)
-        self._server, self._digest, self._size = server, digest, size
-        self.identity = "digest:" + digest
+    def __init__(self, server: Server, name: str, size: int, digest: str) -> None:
+        if not all(part.isalnum() for part in name.split("/")):
+            raise ValueError("%r is no name of an object" % name)
+        self._server, self._name, self._size = server, name, size
+        self.identity = "digest:" + digest if digest else "peer:%s/%s" % (server.where, name)
 
     def stat(self, path: str) -> Stat:
-        """See `Source`; what has a digest does not change."""
-        return Stat("file", self._size, 0, 0o444, self._digest)
+        """See `Source`; what is in a cache does not change."""
+        return Stat("file", self._size, 0, 0o444, self._name)
 
     def read(self, path: str, stamp: str, start: int, length: int) -> Iterator[bytes]:
         """See `Source`."""
         headers = {"Range": "bytes=%d-%d" % (start, start + length - 1)}
-        return _ranged(self._server.ask("GET", "/objects/" + self._digest, headers), start, length)
+        return _ranged(self._server.ask("GET", "/" + self._name, headers), start, length)
 
     def close(self) -> None:
         """See `Source`."""

@@ -82,7 +82,7 @@ def _source(url: str, ssh_config: str | None, silent_s: float) -> Source:
     path = url.removeprefix("local:").removeprefix("file://")
     if "://" not in path and "::" not in path:
         return Directory(os.path.expanduser(path))
-    from serai.access.afar import FarSource  # noqa: PLC0415 - the same
+    from serai.data.afar import FarSource  # noqa: PLC0415 - the same
 
     return FarSource(url, ssh_config)
 

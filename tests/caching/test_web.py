@@ -1,0 +1,90 @@
+"""Objects by HTTP, for mounts of other nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serai.access.stores.certificates import pinned_certificate
+from serai.travel import peers
+from serai.travel.caching import web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DATA = os.urandom(600_000)
+TOKEN = "the-run's-token".replace("'", "")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[http.client.HTTPSConnection]:
+    path = tmp_path / "object"
+    path.write_bytes(DATA)
+    secrets = pinned_certificate("test", time.time())
+
+    def find(name: str) -> str | None:
+        return {"objects/abc": str(path), "objects/gone": "/nonesuch"}.get(name)
+
+    server = peers.Server(
+        peers.listening_sockets(),
+        secrets["cert"],
+        secrets["key"],
+        str(tmp_path),
+        find,
+        by_http=lambda connection, stream: web.answer(connection, stream, TOKEN, find),
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with contextlib.closing(http.client.HTTPSConnection("127.0.0.1", server.port, timeout=10, context=context)) as one:
+        yield one
+    server.close()
+
+
+def ask(
+    client: http.client.HTTPSConnection, target: str, wanted: str | None = None, token: str = TOKEN, method: str = "GET"
+) -> tuple[int, bytes, str | None]:
+    headers = {"Authorization": f"Bearer {token}", **({"Range": wanted} if wanted else {})}
+    client.request(method, target, headers=headers)
+    answer = client.getresponse()
+    return answer.status, answer.read(), answer.headers["Content-Range"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "part", "status"),
+    [
+        (None, DATA, 200),
+        ("bytes=0-9", DATA[:10], 206),
+        ("bytes=599990-", DATA[599_990:], 206),
+        ("bytes=-7", DATA[-7:], 206),
+        ("bytes=599990-700000", DATA[599_990:], 206),
+        ("bytes=600000-", b"", 416),
+        ("bytes=9-0", b"", 416),
+        ("bytes=-", b"", 416),
+        ("lines=1-2", b"", 416),
+    ],
+)
+def test_parts(client: http.client.HTTPSConnection, wanted: str | None, part: bytes, status: int) -> None:
+    assert ask(client, "/objects/abc", wanted)[:2] == (status, part)
+    assert ask(client, "/objects/abc", "bytes=5-5") == (206, DATA[5:6], "bytes 5-5/600000")  # the connection is kept
+
+
+def test_strangers_and_what_is_not_there(client: http.client.HTTPSConnection) -> None:
+    assert ask(client, "/objects/abc", token="another")[0] == 401  # noqa: S106 - none that opens anything
+    for target in ("/objects/gone", "/objects/nonesuch", "/etc/passwd", "/../../etc/passwd", "/"):
+        assert ask(client, target)[0] == 404
+    assert ask(client, "/objects/abc", method="HEAD") == (200, b"", None)
+    assert ask(client, "/objects/abc", method="DELETE")[0] == 405
+
+
+def test_what_is_no_request_ends_the_connection(client: http.client.HTTPSConnection) -> None:
+    client.connect()
+    client.sock.sendall(b"\0" * 100 + b"\n")
+    assert client.sock.recv(100) == b""

@@ -1,0 +1,42 @@
+"""The live studies, very small, on real hosts: they run to their end, and count what they should."""
+
+from __future__ import annotations
+
+import pytest
+
+from serai.cli.study import live_communities, live_diffusion
+from serai.match.movement import Policy, Way
+from serai.sim.studies.communities import RULES
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.mark.usefixtures("lab_factory")  # where no laboratory can be had, it skips
+def test_live_diffusion_moves_each_file_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_diffusion, "FILES", 6)
+    monkeypatch.setattr(live_diffusion, "FILE_BYTES", 2_000_000)
+    told: list[str] = []
+    report = live_diffusion.live_diffusion(1, say=told.append, policies=[Policy.AUTO])
+    (run,) = report.runs
+    assert (run.tasks, run.least_bytes) == (30, 12_000_000)
+    assert run.least_bytes <= run.link_bytes < 2 * run.least_bytes
+    assert "auto" in told[0]
+    assert "auto" in "\n".join(report.lines())
+
+
+@pytest.mark.usefixtures("lab_factory")
+def test_live_communities_read_through_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_communities, "JOBS", 8)
+    monkeypatch.setattr(live_communities, "COMPUTE_S", {"nestore.bologna": 0.4, "nestore.madison": 0.4})
+    monkeypatch.setattr(live_communities, "READ_BYTES", 1_000_000)
+    monkeypatch.setattr(live_communities, "FILE_BYTES", 4_000_000)
+    rules = [rule for rule in RULES if rule.name in {"INFN local", "UW remote"}]
+    local, remote = live_communities.live_communities(1, say=lambda _line: None, rules=rules).runs
+    assert local.ran == {"lab1": 8, "lab2": 0}
+    assert local.wan_bytes < 1_000_000
+    assert remote.ran == {"lab1": 0, "lab2": 8}
+    assert remote.wan_bytes > 8 * 700_000  # of what a job reads twice, one part comes from its mount's memory
+
+
+def test_what_auto_does_live_is_a_choice_by_price() -> None:
+    assert live_communities._auto().way in {Way.READ, Way.STAGE}
