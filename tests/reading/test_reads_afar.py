@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +18,14 @@ from serai.apps.frontends.pool import Options
 from serai.dispatch.carrier import Timing
 from serai.dispatch.engines.local import LocalEngine
 from serai.dispatch.history.archive import Archive
+from serai.describe.task import Cause
 from serai.dispatch.run import Settings
+from serai.dispatch.schedule import nearness
+from serai.travel.mount import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
 
     from serai.dispatch.ports import NodeSpec
 
@@ -85,3 +89,66 @@ def test_a_part_of_a_file_is_read(pool: Callable[..., serai.Pool], data: Path, t
     found = re.fullmatch(rf"inputs: {data} read from afar: (\d+) kB of 8 MB in \d\.\d s", told)
     assert found, told
     assert 500 <= int(found[1]) < 800  # the kernel reads a little ahead
+
+
+def test_auto_looks_once_and_then_reads_or_stages(
+    pool: Callable[..., serai.Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearness, "WORTH_LOOKING_S", 0.01)
+    files = [tmp_path / f"f{n}" for n in range(16)]
+    for path in files:
+        path.write_bytes(os.urandom(SIZE))
+    one = pool("auto")
+    parts = list(one.run(command(PART), files[:10]))
+    assert [outcome.error for outcome in parts] == [None] * len(files[:10])
+    told = [notes(tmp_path, one.name, outcome.task)[0] for outcome in parts]
+    assert "read from afar" in told[-1], told
+    wholes = list(one.run(command(WHOLE), files[10:]))
+    assert [outcome.error for outcome in wholes] == [None] * 6
+    told = [notes(tmp_path, one.name, outcome.task)[0] for outcome in wholes]
+    assert sum("read from afar" in text for text in told) == 1, told
+    assert all(text.endswith(" sent") for text in told[2:]), told
+
+
+def test_what_ends_a_task_ends_it_under_a_mount_too(
+    pool: Callable[..., serai.Pool], data: Path, tmp_path: Path
+) -> None:
+    one = pool()
+    (bad,) = one.run("sh -c 'head -c 3 \"$1\" > /dev/null; echo out; echo err >&2; exit 7' sh {in}", [str(data)])
+    assert (bad.exit_code, bad.stdout, bad.stderr) == (7, b"out\n", b"err\n")
+    (same,) = one.run("sh -c 'echo mine >&2; exit 125' sh {in}", [str(data)])
+    assert (same.exit_code, same.stderr) == (125, b"mine\n")
+    (killed,) = one.run("sh -c 'kill -KILL $$' sh {in}", [str(data)])
+    assert killed.exit_code == -9
+    (none,) = one.run("no-such-program {in}", [str(data)])
+    assert none.cause == Cause.NO_COMMAND
+    assert "there is no program no-such-program" in str(none.error)
+    (slow,) = one.run("sh -c 'sleep 60 & sleep 60' sh {in}", [str(data)], time_limit_s=0.5)
+    assert slow.cause == Cause.TIME_LIMIT
+    (wrote,) = one.run("cp {in} {out:.copy}", [str(data)], out=str(tmp_path / "out"))
+    assert wrote.error is None
+    assert (tmp_path / "out" / "x.copy").read_bytes() == data.read_bytes()
+    (refused,) = one.run("sh -c 'echo x >> \"$1\"' sh {in}", [str(data)])
+    assert b"Read-only file system" in refused.stderr
+    base = Path(one._core.run.roster.ad("one")["base"])
+    assert not list(base.glob("task-*/*"))
+    one.shutdown()
+    assert not base.exists()
+
+
+def test_where_no_mount_can_be_had_the_input_comes_itself(
+    pool: Callable[..., serai.Pool], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = wrap.program
+    monkeypatch.setattr(
+        wrap, "program", lambda sources: program({**sources, "mount.namespace": sources["mount.namespace"].replace("/dev/fuse", "/dev/none")})
+    )
+    one = pool()
+    done = list(one.run(command(WHOLE), [str(data)] * 3))
+    assert [int(outcome.stdout) for outcome in done] == [sum(data.read_bytes())] * 3
+    assert not any(outcome.stderr for outcome in done)
+    assert notes(tmp_path, one.name, done[0].task)[-1].endswith(" sent")
+    with Archive(tmp_path / "runs").open(one.name, time.time()) as history:
+        (said,) = {note.text for note in history.notes()}
+    assert said.startswith("nothing is read from afar here: /dev/none cannot be opened")
+    assert one._core.run.roster.ad("one")["mount"] is False

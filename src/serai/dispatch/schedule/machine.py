@@ -20,7 +20,7 @@ from serai.dispatch.schedule.placing import Placing
 from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
 from serai.match.feasible import why_not
 from serai.match.matching import Matching
-from serai.match.movement import Policy, Way
+from serai.match.movement import Access, Policy, Way
 
 if TYPE_CHECKING:
     import random
@@ -465,7 +465,11 @@ class Schedule:
     def _order(self, bundle: Bundle, tasks: list[int]) -> list[Move]:
         """How the files that a bundle's tasks read come to its node."""
         files = [file for ident in tasks for file in self._tasks[ident].inputs]
-        access = self._nearness(bundle.work).access(bundle.node.name)
+        nearness = self._nearness(bundle.work)
+        access = nearness.access(bundle.node.name)
+        if access is Access.AUTO and nearness.wants_to_look(bundle.node.name, files):
+            access = Access.MOUNT
+            bundle.work.look, bundle.work.looks = bundle.id, bundle.work.looks + 1
         moves = self.holdings.order(bundle.node.name, files, access, bundle.work.fraction)
         bundle.coming = tuple(move.file for move in moves if move.way == Way.STAGE)
         return moves

@@ -34,6 +34,7 @@ MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
 CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.web", "caching.needs")
 MOUNTING = ("mount.namespace", "mount.tasks")
+_OF_CACHES = frozenset({wire.NEEDS, wire.PEERS, wire.SHARE, wire.GIVE})
 LANE_SETUP = ("node", "run", "keep")
 
 
@@ -237,15 +238,19 @@ class Agent:
         elif op == wire.MODULES:
             self._modules = frame
             self._to_all(frame)
-        elif op == wire.NEEDS:
+        elif op == wire.AFAR:
+            self._afar(head, wire.unpack(frame)[4])
+        elif op in _OF_CACHES:
+            self._about_files(op, ident, head)
+
+    def _about_files(self, op: int, ident: int, head: dict[str, Any]) -> None:
+        if op == wire.NEEDS:
             self._caching().needs(ident, head)
         elif op == wire.PEERS:
             self._caching().meet(head)
         elif op == wire.SHARE:
             self._caching().share(head)
-        elif op == wire.AFAR:
-            self._afar(head, wire.unpack(frame)[4])
-        elif op == wire.GIVE:
+        else:
             self._caching().give(ident, head)
 
     def _probe(self, head: dict[str, Any]) -> None:
