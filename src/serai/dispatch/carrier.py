@@ -403,8 +403,8 @@ class Carrier:
 
     def _no_mount(self, why: str) -> None:
         """Tasks cannot read from afar there: they do not, from now on."""
-        if self._place is not None:
-            self._place.way_back = ""
+        if self._place is not None and self._ad is not None:
+            self._place.way_back, self._ad["mount"] = "", False
         self._tell(self, ev.NoMount(self.spec.name))
         self._tell(self, ev.Note(f"nothing is read from afar here: {why}", self.spec.name))
 
