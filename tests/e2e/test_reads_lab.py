@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,47 +13,56 @@ import pytest
 from tests.conftest import interpreter
 from tests.e2e.conftest import Front
 from tests.e2e.test_caching_lab import sent
-from tests.e2e.test_inputs_lab import received
+from tests.e2e.test_inputs_lab import pool, received
+
+from serai.dispatch.schedule import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from serai.testing.lab import Host, Lab
+    import serai
+    from serai.testing.lab import Lab
     from serai.testing.lab.fixtures import LabFactory
+
+__all__ = ["pool"]
 
 pytestmark = pytest.mark.lab
 
 SIZE = 30_000_000
-STEPS = 4  # parts that are read, of half a megabyte each
-READ = STEPS * 500_000
+PARTS = [3 << 20, 20 << 20]  # where a mebibyte is read
 SPARSE = f"""
 import sys, hashlib
 seen = hashlib.sha256()
 with open(sys.argv[1], "rb", buffering=0) as file:
-    for at in range({STEPS}):
-        file.seek(at * 7_000_000)
-        left = 500_000
-        while left:
-            data = file.read(min(65536, left))
-            left -= len(data)
-            seen.update(data)
+    for at in {PARTS}:
+        file.seek(at)
+        seen.update(file.read(1 << 20))
 print(seen.hexdigest())
 """
-WHOLE = "cksum < {in}"
+FOREVER = """
+import sys, time
+with open(sys.argv[1], "rb", buffering=0) as file:
+    at = 0
+    while True:
+        file.seek(at)
+        assert file.read(1000)
+        at = (at + 500_000) % 30_000_000
+        time.sleep(0.1)
+"""
 
 
 @pytest.fixture(scope="module")
 def pair(lab_factory: LabFactory) -> Lab:
     """Two hosts, the first with the oldest Python that there may be."""
     old = interpreter((3, 8))
-    if old is None:
-        return lab_factory(2, prefix="far")
-    return lab_factory(2, prefix="far", pythons={"far1": Path(old).parents[1]})
+    return lab_factory(2, prefix="far", pythons={"far1": Path(old).parents[1]} if old else {})
 
 
 @pytest.fixture
 def front(pair: Lab, tmp_path: Path) -> Iterator[Front]:
     one = Front(tmp_path, pair)
+    (tmp_path / "sparse.py").write_text(SPARSE)
+    (tmp_path / "forever.py").write_text(FOREVER)
     yield one
     one.end()
     for host in pair.hosts:
@@ -63,15 +73,8 @@ def front(pair: Lab, tmp_path: Path) -> Iterator[Front]:
         host.run(["sh", "-c", "rm -rf /tmp/serai-*"])
 
 
-def expected(data: bytes) -> str:
-    import hashlib  # noqa: PLC0415 - here alone
-
-    return hashlib.sha256(b"".join(data[at * 7_000_000 :][:500_000] for at in range(STEPS))).hexdigest()
-
-
 def make(front: Front, count: int = 1, size: int = SIZE) -> list[Path]:
     (front.home / "data").mkdir()
-    (front.home / "sparse.py").write_text(SPARSE)
     paths = [front.home / "data" / f"d{n}.root" for n in range(count)]
     for path in paths:
         path.write_bytes(os.urandom(size))
@@ -79,19 +82,95 @@ def make(front: Front, count: int = 1, size: int = SIZE) -> list[Path]:
     return paths
 
 
+def parts_of(path: Path) -> str:
+    data = path.read_bytes()
+    return hashlib.sha256(b"".join(data[at : at + (1 << 20)] for at in PARTS)).hexdigest()
+
+
 def notes(front: Front) -> list[str]:
-    return [row[0] for row in front.query("SELECT text FROM note ORDER BY id")]
+    return [row[0] for row in front.query("SELECT text FROM note WHERE task > 0 ORDER BY id")]
 
 
 @pytest.mark.parametrize("name", ["far1", "far2"])
 def test_what_is_not_read_does_not_cross_the_link(front: Front, name: str) -> None:
     host = front.lab.host(name)
     (path,) = make(front)
-    words = front.on(name, slots=1)
     host.slow(40e6, delay_ms=5)
     before = received(host)
-    done = front.run("run", "python3 sparse.py {in}", "data/d0.root", "--access", "mount", *words)
+    words = ["--access", "mount", *front.on(name, slots=1)]
+    done = front.run("run", "python3 sparse.py {in}", "data/d0.root", *words)
     moved = received(host) - before
     assert done.returncode == 0, done.stderr
-    print(name, moved, notes(front), done.stdout)
-    assert done.stdout.strip() == expected(path.read_bytes())
+    assert done.stdout.strip() == parts_of(path)
+    told = [text for text in notes(front) if "read from afar" in text]
+    found = re.fullmatch(r"inputs: data/d0\.root read from afar: ([\d.]+) MB of 30 MB in [\d.]+ s", told[0])
+    assert found, told
+    read = float(found[1]) * 1e6
+    assert 2 << 20 <= read < 2.5e6
+    assert moved < 1.3 * read, (moved, read)  # the executor, and what else is said, among it
+    front.nothing_left(front.lab.hosts)
+
+
+def test_a_link_that_is_cut_fails_the_task_and_hangs_nobody(front: Front) -> None:
+    host = front.lab.host("far2")
+    make(front)
+    running = front.start(
+        "run", "python3 forever.py {in}", "data/d0.root", "--access", "mount", *front.on("far2", slots=1)
+    )
+    blocks = "find /tmp/serai-*-cache/blocks -type f -size +64k 2>/dev/null | head -n 1"
+    front.until(lambda: host.run(["sh", "-c", blocks]).stdout, "it has begun to read")
+    host.cut()
+    began = time.monotonic()
+    _, err = running.communicate(timeout=50)
+    assert running.returncode != 0
+    assert "far2" in err, err
+    assert time.monotonic() - began < 40
+    host.mend()
+    front.nothing_left(front.lab.hosts)
+
+
+def test_auto_learns_how_much_is_read(front: Front) -> None:
+    host = front.lab.host("far2")
+    make(front, 16, 24_000_000)
+    host.slow(200e6)
+    words = [*front.on("far2", slots=1), *(f"data/d{n}.root" for n in range(16))]
+    before = received(host)
+    done = front.run("run", "python3 sparse.py {in}", *words)
+    moved = received(host) - before
+    assert done.returncode == 0, done.stderr
+    told = notes(front)
+    assert sum("read from afar" in text for text in told) >= 12, told
+    assert moved < 5 * 24e6, (moved, told)
+
+
+def test_auto_stages_what_is_read_whole(front: Front) -> None:
+    make(front, 6, 24_000_000)
+    words = [*front.on("far2", slots=1), *(f"data/d{n}.root" for n in range(6))]
+    done = front.run("run", "cksum < {in}", *words)
+    assert done.returncode == 0, done.stderr
+    told = notes(front)
+    assert sum("read from afar" in text for text in told) <= 1, told
+    assert sum(text.endswith(" sent") for text in told) >= 5, told
+
+
+def test_parts_come_from_a_host_that_has_the_file(
+    front: Front, pool: Callable[..., serai.Pool], tmp_path: Path
+) -> None:
+    (path,) = make(front)
+    one = pool("far1", "far2", access="mount", policy="first-available")
+    list(one.run("true", range(20)))  # both are up
+    run = one._core.run
+    list(one.run("true {in}", [str(path)]))
+    number = run.catalogue.number(str(path))
+    assert number is not None
+    run.roster.copy(ev.Copy(number, "far1", ""))
+    file = run.catalogue.file(number)
+    front.until(lambda: file.holders == {"far1"}, "it has come to the first")
+    front.until(lambda: run.catalogue.afar("far2", number)["sources"], "the first serves it")
+    before = sent(front.lab.host("far1"))
+    command = f"sh -c 'python3 sparse.py $1; sleep 1' sh {{in}}"
+    done = list(one.run(command, [str(path)] * 4, send=[str(front.home / "sparse.py")]))
+    assert [outcome.error for outcome in done] == [None] * 4
+    assert {outcome.stdout.decode().strip() for outcome in done} == {parts_of(path)}
+    assert {outcome.node for outcome in done} == {"far1", "far2"}
+    assert sent(front.lab.host("far1")) - before > 2 << 20
