@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,14 +40,12 @@ with open(sys.argv[1], "rb", buffering=0) as file:
         seen.update(file.read(1 << 20))
 print(seen.hexdigest())
 """
-FOREVER = """
+SLOWLY = """
 import sys, time
 with open(sys.argv[1], "rb", buffering=0) as file:
-    at = 0
-    while True:
+    for at in range(0, 30_000_000, 1_000_000):
         file.seek(at)
         assert file.read(1000)
-        at = (at + 500_000) % 30_000_000
         time.sleep(0.1)
 """
 
@@ -62,7 +61,7 @@ def pair(lab_factory: LabFactory) -> Lab:
 def front(pair: Lab, tmp_path: Path) -> Iterator[Front]:
     one = Front(tmp_path, pair)
     (tmp_path / "sparse.py").write_text(SPARSE)
-    (tmp_path / "forever.py").write_text(FOREVER)
+    (tmp_path / "slowly.py").write_text(SLOWLY)
     yield one
     one.end()
     for host in pair.hosts:
@@ -111,20 +110,20 @@ def test_what_is_not_read_does_not_cross_the_link(front: Front, name: str) -> No
     front.nothing_left(front.lab.hosts)
 
 
-def test_a_link_that_is_cut_fails_the_task_and_hangs_nobody(front: Front) -> None:
+def test_a_link_that_is_cut_hangs_nobody(front: Front) -> None:
     host = front.lab.host("far2")
-    make(front)
-    running = front.start(
-        "run", "python3 forever.py {in}", "data/d0.root", "--access", "mount", *front.on("far2", slots=1)
-    )
+    make(front, 2)
+    words = ["--access", "mount", *front.on("far1", "far2", slots=1)]
+    running = front.start("run", "python3 slowly.py {in}", "data/d0.root", "data/d1.root", *words)
     blocks = "find /tmp/serai-*-cache/blocks -type f -size +64k 2>/dev/null | head -n 1"
     front.until(lambda: host.run(["sh", "-c", blocks]).stdout, "it has begun to read")
     host.cut()
     began = time.monotonic()
-    _, err = running.communicate(timeout=50)
-    assert running.returncode != 0
-    assert "far2" in err, err
-    assert time.monotonic() - began < 40
+    _, err = running.communicate(timeout=40)
+    assert running.returncode == 0, err
+    assert time.monotonic() - began < 20
+    assert "far2: it has been silent for" in err, err
+    assert {row[0] for row in front.query("SELECT node FROM result")} == {"far1"}
     host.mend()
     front.nothing_left(front.lab.hosts)
 
@@ -157,7 +156,7 @@ def test_parts_come_from_a_host_that_has_the_file(
     front: Front, pool: Callable[..., serai.Pool], tmp_path: Path
 ) -> None:
     (path,) = make(front)
-    one = pool("far1", "far2", access="mount", policy="first-available")
+    one = pool("far1", "far2", access="mount", policy="first-cache-available")
     list(one.run("true", range(20)))  # both are up
     run = one._core.run
     list(one.run("true {in}", [str(path)]))
@@ -167,10 +166,12 @@ def test_parts_come_from_a_host_that_has_the_file(
     file = run.catalogue.file(number)
     front.until(lambda: file.holders == {"far1"}, "it has come to the first")
     front.until(lambda: run.catalogue.afar("far2", number)["sources"], "the first serves it")
+    for source, took_s in (("", 1000.0), ("far1", 0.001)):  # as if this machine were far away
+        run.dispatcher.tell(None, ev.Moved("far2", number, source, 1_000_000, took_s, read_bytes=1))
     before = sent(front.lab.host("far1"))
-    command = f"sh -c 'python3 sparse.py $1; sleep 1' sh {{in}}"
-    done = list(one.run(command, [str(path)] * 4, send=[str(front.home / "sparse.py")]))
-    assert [outcome.error for outcome in done] == [None] * 4
+    command = f"python3 -c {shlex.quote(SPARSE + 'import time; time.sleep(1)')} {{in}}"
+    done = list(one.run(command, [str(path)] * 10))
+    assert [outcome.error for outcome in done] == [None] * 10
     assert {outcome.stdout.decode().strip() for outcome in done} == {parts_of(path)}
     assert {outcome.node for outcome in done} == {"far1", "far2"}
     assert sent(front.lab.host("far1")) - before > 2 << 20
