@@ -83,9 +83,10 @@ def test_no_more_transfers_from_a_source_than_it_may_serve() -> None:
     for name in "abc":
         it.node(name)
     it.read((1,), (2,), (3,))
-    assert len(it.decide()) == 2
+    node, (move,) = next(iter(moves(it).items()))
+    assert it.schedule.holdings.fetching_from("") == 2
     assert it.after(1).decide() == []
-    it.tell(ev.Moved("a", it.schedule.tasks[1].inputs[0], "", MB, 0.1))
+    it.tell(ev.Moved(node, move[0], "", MB, 0.1))
     assert len(it.after(1).decide()) == 1
 
 

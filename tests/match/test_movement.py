@@ -48,6 +48,7 @@ def test_a_little_of_a_large_file_is_read_from_afar() -> None:
     links = Links(rate_bytes_s=1e6, latency_s=0.1)
     stage = stage_price(links, "a", 300_000_000, "")
     little = read_price(links, "a", 300_000_000, "", 0.05)
-    assert (little.moved_bytes, little.latency_s) == (15_000_000, pytest.approx(0.4))
+    assert little.moved_bytes == 15_000_000
+    assert little.latency_s == pytest.approx(0.4)
     assert cheapest([stage, little]) is little
     assert cheapest([stage, read_price(links, "a", 300_000_000, "", 1.0)]) is stage

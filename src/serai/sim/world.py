@@ -235,6 +235,8 @@ class World:
     def give_up(self, executor: Executor, why: str) -> None:
         """The front end gives an executor up; its node comes back later with another one."""
         name = executor.model.name
+        if self.up.get(name) is not executor:
+            return
         if executor.alive:
             self._end_cache(name)
         executor.alive = executor.heard_of = executor.frozen = False

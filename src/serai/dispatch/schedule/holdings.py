@@ -53,7 +53,7 @@ class Holdings:
         self.transfers = transfers
         self.peers = peers
         self._sizes: dict[int, int] = {}
-        self._holders: dict[int, set[str]] = {}  # nodes that have a file, or soon will
+        self._holders: dict[int, dict[str, None]] = {}  # nodes that have a file, or soon will
         self._held: dict[str, dict[int, Coming | None]] = {}  # None: it is there
         self._flows: dict[str, dict[str, int]] = {}  # source: files on their way, by node
         self._watchers: dict[int, dict[Watcher, None]] = {}
@@ -99,13 +99,13 @@ class Holdings:
         self.links.forget(node)
 
     def _gained(self, node: str, file: int) -> None:
-        self._holders.setdefault(file, set()).add(node)
+        self._holders.setdefault(file, {})[node] = None
         for watcher in self._watchers.get(file, ()):
             watcher.gained(node, file)
 
     def _lost(self, node: str, file: int) -> None:
         holders = self._holders[file]
-        holders.discard(node)
+        holders.pop(node, None)
         if not holders:
             del self._holders[file]
         for watcher in self._watchers.get(file, ()):
@@ -146,7 +146,7 @@ class Holdings:
         """The nodes that have a file, or soon will."""
         return frozenset(self._holders.get(file, ()))
 
-    def homes(self, file: int) -> set[str]:
+    def homes(self, file: int) -> dict[str, None]:
         """As `holders`, without a copy: for looking only."""
         return self._holders.get(file, NOBODY)
 
@@ -298,4 +298,4 @@ class Holdings:
                 del self._flows[coming.source]
 
 
-NOBODY: set[str] = set()
+NOBODY: dict[str, None] = {}

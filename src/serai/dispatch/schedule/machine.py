@@ -234,8 +234,8 @@ class Schedule:
             limits = self.limits
             found = self.nearness[work.id] = Nearness(self, work)
             work.files = Queue(limits.policy, most_replicas=limits.replicas, holdings=self.holdings, around=found)
-            for name in work.fit:
-                work.files.add_node(name, lanes=self._nodes[name].slots)
+            for node in self._nodes.values():
+                work.settle(node)
             self._placing.mind_files()
         return found
 

@@ -334,7 +334,7 @@ class Placing:
         if now < self.recall_at:
             return
         self.recall_at = now + RECALL_EVERY_S
-        names = {name for site in idle for name, _ in site.idle}
+        names = {name: None for site in idle for name, _ in site.idle}
         for bundle in self._loaded(now, names):
             bundle.recalled = True
             schedule.act(ev.Recall(bundle.node.name, bundle.lane, bundle.id))
@@ -342,7 +342,7 @@ class Placing:
             if spare <= 0:
                 return
 
-    def _loaded(self, now: float, idle: set[str]) -> list[Bundle]:
+    def _loaded(self, now: float, idle: dict[str, None]) -> list[Bundle]:
         """Bundles with tasks that wait behind others, the longest wait first."""
         found = []
         useful: dict[int, bool] = {}
@@ -363,7 +363,7 @@ class Placing:
         found.sort(key=lambda bundle: bundle.sent_at)
         return found
 
-    def _is_better_elsewhere(self, bundle: Bundle, idle: set[str]) -> bool:
+    def _is_better_elsewhere(self, bundle: Bundle, idle: dict[str, None]) -> bool:
         """Whether an idle node would have what a bundle's tasks read before the bundle is through."""
         schedule = self._schedule
         nearness = schedule.nearness.get(bundle.work.id)
