@@ -70,6 +70,7 @@ def ask(
         ("bytes=-", b"", 416),
         ("lines=1-2", b"", 416),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # bytes differ from process to process
 )
 def test_parts(client: http.client.HTTPSConnection, wanted: str | None, part: bytes, status: int) -> None:
     assert ask(client, "/objects/abc", wanted)[:2] == (status, part)

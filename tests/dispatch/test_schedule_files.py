@@ -149,3 +149,23 @@ def test_a_choice_can_be_explained() -> None:
     assert second.prices[1].total_s == pytest.approx(second.prices[1].latency_s + second.prices[1].transfer_s)
     assert it.schedule.statistics() == before
     assert it.schedule.explain_moves(99) == []
+
+
+@pytest.mark.parametrize(
+    ("slots", "depth", "expected"), [(1, 2, ["a/0 <- 1", "a/0 <- 4"]), (2, 1, ["a/0 <- 1", "a/1 <- 4"])]
+)
+def test_the_next_file_comes_while_tasks_of_another_wait_or_run(slots: int, depth: int, expected: list[str]) -> None:
+    it = case(ev.Limits(depth=depth, bundle_tasks=1)).files(MB, MB, MB).node("a", slots=slots).work()
+    it.read((1,), (1,), (1,), (2,), (3,))
+    assert it.decide() == expected
+    assert it.schedule.holdings.coming("a") == 2
+    it.tell(ev.Moved("a", 1, "", MB, 0.1))
+    assert it.schedule.holdings.coming("a") == 1
+
+
+def test_tasks_of_one_file_come_one_by_one_under_first_available() -> None:
+    it = case(ev.Limits(policy=Policy.FIRST_AVAILABLE, depth=1)).files(MB, MB).node("a").work()
+    it.read((1,), (1,), (2,), (2,))
+    assert it.decide() == ["a/0 <- 1"]
+    it.ends("a/0", took_s=0.001)
+    assert tuple(it.decide()[-1].split()[2:4]) in {("3",), ("3", "2")}  # not 2 next, though its file has just come

@@ -15,9 +15,9 @@ def test_twenty_small_worlds(seed: int) -> None:
         small_world(each).run()
 
 
-@pytest.mark.parametrize("seed", range(0, 240, 20))
-def test_twenty_small_worlds_with_files(seed: int) -> None:
-    for each in range(seed, seed + 20):
+@pytest.mark.parametrize("seed", range(0, 200, 10))
+def test_ten_small_worlds_with_files(seed: int) -> None:
+    for each in range(seed, seed + 10):
         file_world(each).run()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -78,6 +81,25 @@ def test_a_seed_gives_the_same_again_and_another_gives_another() -> None:
     setting = Setting(Policy.AUTO, 2 * GB)
     assert simulate(setting, 7, 1 / 32) == simulate(setting, 7, 1 / 32)
     assert rising(7, 0.01).files != rising(8, 0.01).files
+
+
+def test_another_process_gives_the_same() -> None:
+    code = (
+        "from serai.sim.studies.published import DIFFUSION, simulate; "
+        "print([simulate(one, 1, 1 / 64).completion_s for one in DIFFUSION[-2:]])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": salt},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=50,
+        ).stdout
+        for salt in ("1", "2")
+    }  # no choice may hang on the order of a set
+    assert len(said) == 1
 
 
 def test_one_task_by_hand() -> None:

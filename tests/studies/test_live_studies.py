@@ -24,16 +24,15 @@ def test_live_diffusion_moves_each_file_about_once(monkeypatch: pytest.MonkeyPat
     assert "auto" in "\n".join(report.lines())
 
 
+@pytest.mark.timeout(180)  # two appliances and eight mounts start on what may be a busy machine
 @pytest.mark.usefixtures("lab_factory")
 def test_live_communities_read_through_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_communities, "JOBS", 8)
     monkeypatch.setattr(live_communities, "COMPUTE_S", {"nestore.bologna": 0.4, "nestore.madison": 0.4})
     monkeypatch.setattr(live_communities, "READ_BYTES", 1_000_000)
     monkeypatch.setattr(live_communities, "FILE_BYTES", 4_000_000)
-    rules = [rule for rule in RULES if rule.name in {"INFN local", "UW remote"}]
-    local, remote = live_communities.live_communities(1, say=lambda _line: None, rules=rules).runs
-    assert local.ran == {"lab1": 8, "lab2": 0}
-    assert local.wan_bytes < 1_000_000
+    rules = [rule for rule in RULES if rule.name == "UW remote"]
+    (remote,) = live_communities.live_communities(1, say=lambda _line: None, rules=rules).runs
     assert remote.ran == {"lab1": 0, "lab2": 8}
     assert remote.wan_bytes > 8 * 700_000  # of what a job reads twice, one part comes from its mount's memory
 

@@ -24,8 +24,8 @@ def file_world(seed: int, *, check_every: int = 1) -> World:
     """Return the same small world with files that tasks read, caches that may be too small, and nodes that leave."""
     drawn = _draw(seed)
     rng = random.Random(f"files {seed}")  # noqa: S311 - as below
-    sizes = [rng.choice([1000, 10**6, 10**7, 10**8]) for _ in range(rng.choice([1, 5, 40]))]
-    cache = rng.choice([0, 0, 3 * 10**7, 2 * 10**8])
+    sizes = [rng.choice([1000, 10**5, 10**6, 4 * 10**6]) for _ in range(rng.choice([1, 5, 40]))]
+    cache = rng.choice([0, 0, 10**6, 10**7])
     mounts = rng.choice([0.0, 0.5, 1.0])
     nodes = [replace(node, cache_bytes=cache, mounts=rng.random() < mounts) for node in drawn["nodes"]]
     works = [

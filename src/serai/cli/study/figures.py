@@ -80,7 +80,7 @@ def _bars(plt: Any, directory: str, name: str, runs: Sequence[tuple[Setting, Out
         if published and setting.published_s:
             panel.plot([setting.published_s] * 2, [at - 0.42, at + 0.42], color=PUBLISHED, linewidth=2)
     if published:
-        panel.plot([], [], color=PUBLISHED, linewidth=2, label="published")
+        panel.plot([], [], color=PUBLISHED, linewidth=2, label="published, as recalled")
     ideal_s = IDEAL_S if published else rows[0][1].ideal_s
     panel.axvline(ideal_s, color="grey", linestyle=":", label="ideal: the last task comes")
     panel.set_yticks(range(len(rows)), [_label(setting) for setting, _ in rows])

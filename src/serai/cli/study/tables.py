@@ -67,7 +67,7 @@ class DiffusionReport:
     def lines(self) -> list[str]:
         """See `serai.cli.study.command.Report`."""
         tasks, ideal_s, another = self.runs[0][1].tasks, self.runs[0][1].ideal_s, self.mixed[0][1]
-        head = ("policy", "cache", "published", "here", "of ideal", "local", "peer", "missed", "longest queue")
+        head = ("policy", "cache", "published*", "here", "of ideal", "local", "peer", "missed", "longest queue")
         rows = [_row(setting, outcome) for setting, outcome in self.runs]
         mixed = [(*_row(setting, outcome), f"{outcome.waited_s:.0f} s") for setting, outcome in self.mixed]
         return [
@@ -79,6 +79,7 @@ class DiffusionReport:
             "",
             *columns((*head, "mean wait"), mixed),
             "",
+            "* as recalled from the papers, not checked against them",
             f"Simulated in {self.took_s:.0f} s.",
         ]
 

@@ -26,6 +26,7 @@ __all__ = ["Group", "Placement", "Prices", "Queue", "Surroundings"]
 
 LOOK = 8  # groups, or files, that one decision looks at
 LOOK_FARTHER = 2  # groups whose holders are compared with a node that has nothing of its own to do
+AHEAD = 2  # files that are brought to a node while its lanes have other things to do
 WIDE = 64  # a file that more nodes hold is not written down for each of them
 BLIND = frozenset({Policy.FIRST_AVAILABLE, Policy.FIRST_CACHE_AVAILABLE})
 
@@ -351,15 +352,20 @@ class Queue:
                     ready.move_to_end(file)
         return taken
 
-    def choose(self, node: str) -> Group | None:
-        """Return the group that a free slot of a node should take a task of; None when it should rather wait."""
+    def choose(self, node: str, *, ahead: bool = False) -> Group | None:
+        """Return the group that a free slot of a node should take a task of; None when it should rather wait.
+
+        Args:
+            node: its name.
+            ahead: whether the slot has something to do, and this comes next.
+        """
         if not self.waiting:
             return None
         policy = self.policy
         if policy in BLIND:
             return next(iter(self._order))
         if policy is Policy.AUTO:
-            return self._by_price(node)
+            return (self._ahead(node, ahead=ahead) if self._homeless else None) or self._by_price(node)
         if policy is Policy.MAX_CACHE_HIT:
             return self._held(node) or self._nobodys()
         if policy is Policy.GOOD_CACHE_COMPUTE and self._around.is_busy():
@@ -422,6 +428,20 @@ class Queue:
 
     def _some_homes(self, file: int) -> Iterator[str]:
         return islice((name for name in self.holdings.homes(file) if name in self._lanes), LOOK)
+
+    def _ahead(self, node: str, *, ahead: bool) -> Group | None:
+        """What nobody holds, when the way to a node would else lie idle while its lanes are busy, or wait for it."""
+        group = self._held(node)
+        if group is None or self.holdings.coming(node) >= AHEAD:
+            return None
+        there = self.holdings.there(node)
+        if not ahead and all(file in there and there[file] is None for file in group.files):
+            return None
+        group = self._nobodys()
+        if group is None:
+            return None
+        fetch_s = self._around.fetch_s(node, group.files)
+        return group if fetch_s != INFINITE and fetch_s <= self._around.elsewhere_s(node, group.files) else None
 
     def _by_price(self, node: str) -> Group | None:
         """What is here; else what nobody holds; else what its holders would come to later than a copy of it does."""

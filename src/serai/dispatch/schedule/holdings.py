@@ -56,6 +56,7 @@ class Holdings:
         self._holders: dict[int, dict[str, None]] = {}  # nodes that have a file, or soon will
         self._held: dict[str, dict[int, Coming | None]] = {}  # None: it is there
         self._flows: dict[str, dict[str, int]] = {}  # source: files on their way, by node
+        self._coming: dict[str, int] = {}  # files on their way to a node
         self._watchers: dict[int, dict[Watcher, None]] = {}
 
     # ---- what is told
@@ -72,6 +73,7 @@ class Holdings:
                 coming = held[file]
                 held[file] = None
                 if coming is not None:
+                    self._coming[node] -= 1
                     self._end_flow(coming, node)
             else:
                 held[file] = None
@@ -88,6 +90,7 @@ class Holdings:
     def gone(self, node: str) -> None:
         """A node is gone with all it had."""
         held = self._held.pop(node, {})
+        self._coming.pop(node, None)
         for file, coming in held.items():
             if coming is not None:
                 self._end_flow(coming, node)
@@ -158,6 +161,10 @@ class Holdings:
         """How much of some files a node lacks."""
         held, sizes = self._held.get(node, {}), self._sizes
         return sum(sizes.get(file, 0) for file in files if file not in held)
+
+    def coming(self, node: str) -> int:
+        """How many files are on their way to a node."""
+        return self._coming.get(node, 0)
 
     def fetching_from(self, source: str) -> int:
         """How many nodes fetch from a source now, as far as is known."""
@@ -268,7 +275,10 @@ class Holdings:
     def expect(self, node: str, file: int, source: str) -> Coming:
         """A file is on its way to a node."""
         coming = Coming(source)
-        self._held.setdefault(node, {})[file] = coming
+        held = self._held.setdefault(node, {})
+        if held.get(file) is None:
+            self._coming[node] = self._coming.get(node, 0) + 1
+        held[file] = coming
         flows = self._flows.setdefault(source, {})
         flows[node] = flows.get(node, 0) + 1
         self._gained(node, file)
@@ -284,6 +294,7 @@ class Holdings:
             coming.bundles -= 1
             if coming.bundles <= 0:
                 del held[file]
+                self._coming[node] -= 1
                 self._end_flow(coming, node)
                 self._lost(node, file)
 

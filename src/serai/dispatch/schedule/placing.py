@@ -259,13 +259,13 @@ class Placing:
                 work.forget(task)
                 taken.append(ident)
         if work.files is not None and work.files.waiting and len(taken) < size:
-            taken += self._take_files(work, node, size - len(taken))
+            taken += self._take_files(work, node, size - len(taken), thin=thin)
         return taken
 
-    def _take_files(self, work: Work, node: Node, size: int) -> list[int]:
+    def _take_files(self, work: Work, node: Node, size: int, *, thin: bool) -> list[int]:
         """Take tasks that read what a node has, or what it should fetch; several when that holds none of them up."""
         files, name = work.files, node.name
-        group = None if files is None else files.choose(name)
+        group = None if files is None else files.choose(name, ahead=thin)
         if files is None or group is None:
             return []
         nearness, known = self._schedule.nearness[work.id], self._schedule.tasks
@@ -273,7 +273,8 @@ class Placing:
         if fetch_s == float("inf"):
             return []  # until a source serves fewer
         left_s = self._schedule.limits.bundle_s - fetch_s
-        taken = files.pop(group, size)
+        blind = self._schedule.limits.policy is Policy.FIRST_AVAILABLE  # tasks of one file would come together
+        taken = files.pop(group, 1 if blind else size)
         while len(taken) < size and files.waiting:
             group = files.choose(name)
             if group is None:
@@ -281,7 +282,7 @@ class Placing:
             left_s -= nearness.fetch_s(name, group.files)
             if left_s < 0:
                 break
-            taken += files.pop(group, size - len(taken))
+            taken += files.pop(group, 1 if blind else size - len(taken))
         for ident in taken:
             known[ident].where = Where.NONE
         work.waiting -= len(taken)

@@ -19,7 +19,7 @@ GB = 1_000_000_000
 class Cluster:
     """What the nodes and their surroundings are like.
 
-    The first block is as published; the second is fitted, since the source does not give it.
+    The first block is as published; the second, and the window, are fitted: see docs/studies.md.
 
     Attributes:
         nodes: at most; they are asked for as tasks queue up.

@@ -23,7 +23,7 @@ class Setting:
     Attributes:
         policy: which decides.
         cache_bytes: of each node.
-        published_s: the completion time of the source; None where it has none.
+        published_s: the completion time of the source, as recalled and not checked against it; None where it has none.
         mixed: whether it is the mixed load, on nodes of today.
     """
 
