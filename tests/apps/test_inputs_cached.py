@@ -21,7 +21,7 @@ from serai.describe.task import Cause
 from serai.dispatch.carrier import Timing
 from serai.dispatch.engines.local import LocalEngine
 from serai.dispatch.history.archive import Archive
-from serai.dispatch.ports import Place
+from serai.dispatch.ports import PRICES, Place
 from serai.dispatch.run import Settings
 from serai.dispatch.schedule import events as ev
 from serai.errors import UsageError
@@ -77,7 +77,7 @@ def files(tmp_path: Path) -> list[str]:
 
 def notes(tmp_path: Path, name: str, task: int) -> list[str]:
     with Archive(tmp_path / "runs").open(name, time.time()) as history:
-        return [note.text for note in history.task(task).notes]
+        return [note.text for note in history.task(task).notes if not note.text.startswith(PRICES)]
 
 
 def asked(pool: serai.Pool, node: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -152,9 +152,7 @@ def test_auto_stages_what_is_read_whole(front: Front) -> None:
     assert sum(text.endswith(" sent") for text in told) >= 5, told
 
 
-def test_parts_come_from_a_host_that_has_the_file(
-    front: Front, pool: Callable[..., serai.Pool], tmp_path: Path
-) -> None:
+def test_parts_come_from_a_host_that_has_the_file(front: Front, pool: Callable[..., serai.Pool]) -> None:
     (path,) = make(front)
     one = pool("far1", "far2", access="mount", policy="first-cache-available")
     list(one.run("true", range(20)))  # both are up
@@ -175,3 +173,16 @@ def test_parts_come_from_a_host_that_has_the_file(
     assert {outcome.stdout.decode().strip() for outcome in done} == {parts_of(path)}
     assert {outcome.node for outcome in done} == {"far1", "far2"}
     assert sent(front.lab.host("far1")) - before > 2 << 20
+
+
+def test_explain_tells_how_inputs_came_and_what_else_there_was(front: Front) -> None:
+    make(front, 8, 1_000_000)
+    words = [*(f"data/d{n}.root" for n in range(8)), "--access", "mount", *front.on("far1", "far2", slots=1)]
+    done = front.run("run", "sleep 0.5; head -c 1000 {in} | wc -c", *words)
+    assert done.returncode == 0, done.stderr
+    told = front.run("explain", "8").stdout
+    assert re.search(r"inputs: data/d7\.root read from afar: [\d.]+ kB of 1 MB in ", told), told
+    assert "its inputs were thought to cost until they could be read:" in told, told
+    nodes = re.findall(r"^    (far[12])(?:, where it was sent)?: [\d.]+m?s \(", told, flags=re.MULTILINE)
+    assert sorted(nodes) == ["far1", "far2"], told
+    assert len(re.findall(r"it is read from afar from the origin in \d+ms", told)) == 2, told

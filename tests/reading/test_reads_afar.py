@@ -23,6 +23,7 @@ from serai.describe.task import Cause
 from serai.dispatch.carrier import Timing
 from serai.dispatch.engines.local import LocalEngine
 from serai.dispatch.history.archive import Archive
+from serai.dispatch.ports import PRICES
 from serai.dispatch.run import Settings
 from serai.dispatch.schedule import nearness
 from serai.errors import SeraiError
@@ -79,7 +80,7 @@ def data(tmp_path: Path) -> Path:
 
 def notes(tmp_path: Path, name: str, task: int) -> list[str]:
     with Archive(tmp_path / "runs").open(name, time.time()) as history:
-        return [note.text for note in history.task(task).notes]
+        return [note.text for note in history.task(task).notes if not note.text.startswith(PRICES)]
 
 
 def command(code: str) -> str:

@@ -12,6 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from serai.dispatch.carrier import Beat, Came, Carrier, Gone, NothingLeft
+from serai.dispatch.ports import PRICES
+from serai.dispatch.reading.telling import Allowance, prices
 from serai.dispatch.schedule import events as ev
 from serai.dispatch.settling import Settling
 from serai.dispatch.snapshot import take
@@ -62,6 +64,7 @@ class Dispatcher:
         self._asleep = True
         self._owners: dict[int, Owner] = {}
         self._settling = Settling(journal, landing, self._owners, clock)
+        self._explaining = Allowance()
         self._beats: dict[str, Any] = {}
         self._beats_at = 0.0
         self.last_beats: dict[str, Mapping[str, Any]] = {}
@@ -322,7 +325,21 @@ class Dispatcher:
             return  # the schedule is about to hear that it is gone
         batch = self._settling.batch
         batch.opened.append((action.bundle, action.node, action.lane, self._clock.wall(), json.dumps(action.tasks)))
+        if action.moves:
+            self._note_prices(action)
         carrier.post(action, owner)
+
+    def _note_prices(self, action: ev.Assign) -> None:
+        """Note what the inputs of tasks were thought to cost there and elsewhere, of so many that it slows nothing."""
+        for ident in action.tasks:
+            now = self._clock.now()
+            if not self._explaining.may(now):
+                return
+            task = self._schedule.tasks.get(ident)
+            if task is not None and task.inputs:
+                lines = prices(action.node, task.inputs, action.moves, self._schedule.explain_moves(ident))
+                self._settling.note(PRICES + "\n".join(lines), action.node, ident)
+                self._explaining.did(now, self._clock.now())
 
     def _control(self, node: str, frame: bytes, about: int = 0) -> None:
         carrier = self._roster.carrier(node)

@@ -138,6 +138,7 @@ class Place:
 
 
 WAY = "inputs: "  # what a note begins with that says how a task's inputs came
+PRICES = WAY + "prices\n"  # and one that says what this was thought to cost there and elsewhere, a node in each line
 
 
 class Ended:
