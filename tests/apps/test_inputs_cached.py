@@ -17,7 +17,7 @@ from serai.apps.cargo import Packer
 from serai.apps.frontends.pool import Options
 from serai.apps.plan import Plan
 from serai.describe.poolfile import site_from_url
-from serai.describe.task import Cause
+from serai.describe.task import Cause, State
 from serai.dispatch.carrier import Timing
 from serai.dispatch.engines.local import LocalEngine
 from serai.dispatch.history.archive import Archive
@@ -284,3 +284,27 @@ def until(holds: Callable[[], object], what: str, within_s: float = 10.0) -> Non
     while not holds():
         assert time.monotonic() < end, f"not within {within_s:g} s: {what}"
         time.sleep(0.01)
+
+
+def test_two_spellings_of_an_input_are_one(pool: Callable[..., serai.Pool], files: list[str], tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.write_bytes(b"x" * 1000)
+    for path in (files[0], str(small)):
+        name = f"{Path(path).parent}/./{Path(path).name}"
+        (outcome,) = pool("one").run("cmp {in:1} {in:2}", [serai.Item((path, name))])
+        assert outcome.error is None
+
+
+def test_what_the_command_names_may_be_sent_as_well(pool: Callable[..., serai.Pool], tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x").write_bytes(b"x")
+    sends = [str(tmp_path / "d" / "x"), str(tmp_path / "d"), f"{tmp_path}/./d/x"]
+    (outcome,) = pool("one").run("sh -c 'cat inputs/*/d/x'", [1], send=sends)
+    assert (outcome.error, outcome.stdout) == (None, b"x")
+
+
+def test_a_named_pipe_is_no_input_and_holds_nobody_up(pool: Callable[..., serai.Pool], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (outcome,) = pool("one").run("cat {in}", [serai.Item((str(tmp_path / "pipe"),))])
+    assert outcome.state == State.FAILED
+    assert "not a file that can be sent" in str(outcome.error)

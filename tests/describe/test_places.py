@@ -32,6 +32,19 @@ def test_what_lies_here_keeps_its_path(path: str, place: str) -> None:
     assert HERE.node_path(path) == place
 
 
+@pytest.mark.parametrize(
+    ("paths", "left"),
+    [
+        (("a", "./a", "/home/me/run/a"), ("a",)),
+        (("d/a", "d", "./d/b"), ("d",)),
+        (("d", "da", "/x/d", "/x/da"), ("d", "da", "/x/d", "/x/da")),
+        ((), ()),
+    ],
+)
+def test_of_two_names_of_one_place_the_first_is_kept(paths: tuple[str, ...], left: tuple[str, ...]) -> None:
+    assert HERE.without_repeats(paths) == left
+
+
 def test_what_lies_elsewhere_goes_to_inputs() -> None:
     one, two, other = (HERE.node_path(path) for path in ("/data/a.txt", "/data/x/../b.txt", "../a.txt"))
     assert posixpath.dirname(one) == posixpath.dirname(two) != posixpath.dirname(other)

@@ -199,7 +199,7 @@ class Packer:
         elsewhere: dict[str, str] = {}
         files: dict[int, str] = {}
         reads: dict[int, str] = {}
-        for path, name in names.items():
+        for name, path in {name: path for path, name in names.items()}.items():  # "x" and "./x" are one
             here = path_here(path)
             if self._is_shared(name):
                 continue  # it is there already, as a file that every task needs
@@ -394,7 +394,7 @@ def _directory_frames(top: str, lane: int, key: int) -> Iterator[bytes]:
 
 
 def _one_file(path: str, lane: int, key: int, head: dict[str, Any]) -> Iterator[bytes]:
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
         info = os.fstat(file.fileno())
         if not stat.S_ISREG(info.st_mode):
             raise OSError(22, "not a file that can be sent", path)
@@ -409,3 +409,7 @@ def _one_file(path: str, lane: int, key: int, head: dict[str, Any]) -> Iterator[
                 break
         if at < info.st_size:
             raise OSError(5, "it became shorter while it was read", path)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe would wait for its writer, and all nodes with it

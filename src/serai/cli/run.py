@@ -144,9 +144,8 @@ def _request(given: dict[str, object]) -> Request:
         retry=Retry(_retries(on) if retries is None else int(str(retries))),
     )
     _check(plan, source, bool(given["files"]))
-    if not given["no_auto_send"]:
-        more = tuple(path for path in auto_send(plan) if path not in plan.shared)
-        plan = replace(plan, shared=plan.shared + more)
+    more = () if given["no_auto_send"] else auto_send(plan)
+    plan = replace(plan, shared=plan.places().without_repeats(plan.shared + more))
     names = ("home_calling", "home_address", "policy", "access", "cache")
     return Request(
         plan, source, on, tuple(sys.argv[1:]), *(None if given[one] is None else str(given[one]) for one in names)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from serai.describe.task import Item
 
 _FOREIGN = "inputs"  # the directory, in a task's own, of inputs from outside the working directory
@@ -103,6 +105,17 @@ class Places:
         if inside is not None:
             return inside
         return _foreign(*posixpath.split(absolute))
+
+    def without_repeats(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Gives those of some inputs whose place is neither another one's nor inside of another one.
+
+        Raises:
+            UsageError: a path cannot be an input.
+        """
+        first: dict[str, str] = {}
+        for path in paths:
+            first.setdefault(self.node_path(path), path)
+        return tuple(path for place, path in first.items() if not any(place.startswith(f"{other}/") for other in first))
 
     @staticmethod
     def _place_of_url(url: str) -> str:

@@ -295,13 +295,14 @@ class Pool(Executor):
         """
         from serai.apps.frontends.commands import run_commands  # noqa: PLC0415 - pools of functions do without
         from serai.apps.plan import Plan  # noqa: PLC0415 - as above
+        from serai.describe.places import Places  # noqa: PLC0415 - as above
 
         plan = Plan(
             command,
             os.getcwd(),
             tuple(getattr(items, "columns", ())),
             out,
-            shared=tuple(send),
+            shared=Places(os.getcwd()).without_repeats(send),
             env=env or {},
             time_limit_s=time_limit_s,
             needs=needs or Needs(),
