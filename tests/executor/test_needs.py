@@ -93,7 +93,7 @@ def test_what_cannot_be_had_fails_its_task_and_is_asked_for_again(agent: AgentHa
     (ended,) = agent.outcome(bundle).ended.values()
     assert ended.cause == INPUT
     assert ended.detail is not None
-    assert "the input in/1 is not there: cannot read its input /x: Permission denied" in ended.detail
+    assert "the input in/1 did not arrive whole: cannot read its input /x: Permission denied" in ended.detail
     assert "why" in agent.wait(wire.CAME).head
     again = need(agent, 1)
     give(agent)

@@ -66,6 +66,7 @@ class Needs:
     ) -> None:
         cache = hello.get("cache") or {}
         self._base = base
+        self._node = hello["node"]
         self._send = send
         self._post = post
         self._to_lane = to_lane
@@ -260,7 +261,7 @@ class Needs:
         """Tell a lane what it may take."""
         bundle.on_lane = True
         known = {one: self._files[one] for one in bundle.files if one in self._files}
-        stamps = {str(one): found.stamp or found.why for one, found in known.items()}
+        stamps = {str(one): found.stamp or "%s on %s" % (found.why, self._node) for one, found in known.items()}
         self._to_lane(bundle.lane, wire.pack(wire.HELD, bundle.lane, 0, {"files": stamps}), 0)
 
     def ended(self, number: int) -> None:

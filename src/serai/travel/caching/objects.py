@@ -163,6 +163,10 @@ class Filling:
     def abandon(self) -> None:
         """Remove what has come."""
         self.close()
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove what has come, while another thread may still write to it."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
 

@@ -204,7 +204,7 @@ class Stage:
         """Lay down a file of the cache as a second name of it, which nobody may write to."""
         known = self.held.get(number, "nobody has fetched it")
         if isinstance(known, str):
-            raise StageError(INPUT, "the input %s is not there: %s" % (path, known))
+            raise StageError(INPUT, "the input %s did not arrive whole: %s" % (path, known))
         source = os.path.join(self._held, str(number))
         try:
             info = os.lstat(source)
