@@ -472,6 +472,7 @@ class Schedule:
             bundle.work.look, bundle.work.looks = bundle.id, bundle.work.looks + 1
         moves = self.holdings.order(bundle.node.name, files, access, bundle.work.fraction)
         bundle.coming = tuple(move.file for move in moves if move.way == Way.STAGE)
+        bundle.reads = any(move.way == Way.READ for move in moves)
         return moves
 
     def is_suspect(self, task: Task) -> bool:

@@ -20,7 +20,7 @@ LEAST_TASK_S = 0.05  # how long a task is thought to take before any has ended
 LANES_LOOKED_AT = 4
 RATE_AGAIN_S = 1.0
 MOST_LOOKS = 2  # bundles of a work that read from afar for it to be seen how much they read
-WORTH_LOOKING_S = 0.25  # files that are copied sooner are copied
+WORTH_LOOKING_S = 2.0  # files that are copied sooner are copied
 NEAREST = 4  # nodes that are nearest to the origin, kept for comparison
 MUCH_FARTHER = 2.0  # a node whose rate from the origin is so many times lower is compared with those
 
@@ -60,6 +60,8 @@ class Nearness:
         """The ways that a node offers."""
         access = self._schedule.limits.access
         if access is Access.STAGE or not self._schedule.nodes[node].ad.get("mount"):
+            return Access.STAGE
+        if access is Access.AUTO and self._work.copies_only:
             return Access.STAGE
         return access
 
