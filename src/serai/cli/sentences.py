@@ -34,6 +34,7 @@ STANDINGS = {
     Standing.WAITING: "is not there and will be tried again",
     Standing.GIVEN_UP: "was given up",
     Standing.ENDED: "has ended",
+    Standing.RELEASED: "was released",
 }
 
 

@@ -366,7 +366,8 @@ class Schedule:
         self.matching.drop_node(node.name)
         site = node.site
         site.nodes -= 1
-        self.fault(site, now)
+        if not node.leaving or any(node.lanes):
+            self.fault(site, now)
         for lane, bundles in enumerate(node.lanes):
             site.idle.pop((node.name, lane), None)
             site.thin.pop((node.name, lane), None)
