@@ -203,3 +203,18 @@ def test_files_come_though_no_task_waits(agent: AgentHarness) -> None:
     assert agent.wait(wire.CAME).head["kept"] is True
     agent.until(lambda: not os.listdir(Path(str(agent.base)) / "held"), "it is not held")
     assert [one.name for one in cache_of(agent).glob("objects/*/*")] == [digest_of(DATA)]
+
+
+def test_tasks_that_come_to_a_file_that_was_spoiled_before_come_again(agent: AgentHarness, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    waits = need(agent, 1, ids=[301, 302], argv=["sh", "-c", f"until test -e {flag}; do sleep 0.05; done"], lane=1)
+    give(agent)
+    agent.wait(wire.READY, lambda frame: frame.ident == waits)
+    script = 'chmod u+w "$0"; printf altered >> "$0"'
+    spoils = need(agent, 1, ids=[201, 202], argv=["sh", "-c", script, "in/1"])
+    assert agent.outcome(spoils).returned == [202]
+    agent.wait(wire.HOLDS, lambda frame: digest_of(DATA) in frame.head.get("gone", ()))
+    flag.touch()
+    outcome = agent.outcome(waits)
+    assert {task: ended.cause for task, ended in outcome.ended.items()} == {301: OK}
+    assert outcome.returned == [302]

@@ -207,7 +207,10 @@ class Stage:
             raise StageError(INPUT, "the input %s did not arrive whole: %s" % (path, known))
         source = os.path.join(self._held, str(number))
         try:
-            info = os.lstat(source)
+            try:
+                info = os.lstat(source)
+            except FileNotFoundError:  # somebody has noticed before us, and it is on its way again, perhaps
+                raise Spoiled(number, known, path) from None
             if (info.st_size, info.st_mtime_ns) != tuple(known):
                 raise Spoiled(number, known, path)
             target = self._place(path)
