@@ -16,6 +16,7 @@ from tests.e2e.conftest import Front
 from tests.e2e.test_caching_lab import sent
 from tests.e2e.test_inputs_lab import pool, received
 
+from serai.dispatch.ports import PRICES
 from serai.dispatch.schedule import events as ev
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def parts_of(path: Path) -> str:
 
 
 def notes(front: Front) -> list[str]:
-    return [row[0] for row in front.query("SELECT text FROM note WHERE task > 0 ORDER BY id")]
+    told = [row[0] for row in front.query("SELECT text FROM note WHERE task > 0 ORDER BY id")]
+    return [text for text in told if not text.startswith(PRICES)]
 
 
 @pytest.mark.parametrize("name", ["far1", "far2"])
@@ -101,8 +103,8 @@ def test_what_is_not_read_does_not_cross_the_link(front: Front, name: str) -> No
     moved = received(host) - before
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == parts_of(path)
-    told = [text for text in notes(front) if "read from afar" in text]
-    found = re.fullmatch(r"inputs: data/d0\.root read from afar: ([\d.]+) MB of 30 MB in [\d.]+ s", told[0])
+    (told,) = notes(front)
+    found = re.fullmatch(r"inputs: data/d0\.root read from afar: ([\d.]+) MB of 30 MB in [\d.]+ s", told)
     assert found, told
     read = float(found[1]) * 1e6
     assert 2 << 20 <= read < 2.5e6
@@ -121,35 +123,33 @@ def test_a_link_that_is_cut_hangs_nobody(front: Front) -> None:
     began = time.monotonic()
     _, err = running.communicate(timeout=40)
     assert running.returncode == 0, err
-    assert time.monotonic() - began < 20
-    assert "far2: it has been silent for" in err, err
+    assert time.monotonic() - began < 35
+    assert re.search("far2: (it has been silent for|the connection)", err), err
     assert {row[0] for row in front.query("SELECT node FROM result")} == {"far1"}
     host.mend()
     front.nothing_left(front.lab.hosts)
 
 
-def test_auto_learns_how_much_is_read(front: Front) -> None:
+@pytest.mark.parametrize(
+    ("command", "reads"), [("tail -c +3000000 {in} | head -c 400000 | wc -c", True), ("cksum < {in}", False)]
+)
+def test_auto_learns_how_much_is_read(front: Front, command: str, reads: bool) -> None:
     host = front.lab.host("far2")
-    make(front, 16, 24_000_000)
-    host.slow(200e6)
-    words = [*front.on("far2", slots=1), *(f"data/d{n}.root" for n in range(16))]
+    size, count = 6_000_000, 12 if reads else 5
+    make(front, count, size)
+    host.slow(20e6)
     before = received(host)
-    done = front.run("run", "python3 sparse.py {in}", *words)
+    done = front.run("run", command, *(f"data/d{n}.root" for n in range(count)), *front.on("far2", slots=1))
     moved = received(host) - before
     assert done.returncode == 0, done.stderr
     told = notes(front)
-    assert sum("read from afar" in text for text in told) >= 12, told
-    assert moved < 5 * 24e6, (moved, told)
-
-
-def test_auto_stages_what_is_read_whole(front: Front) -> None:
-    make(front, 6, 24_000_000)
-    words = [*front.on("far2", slots=1), *(f"data/d{n}.root" for n in range(6))]
-    done = front.run("run", "cksum < {in}", *words)
-    assert done.returncode == 0, done.stderr
-    told = notes(front)
-    assert sum("read from afar" in text for text in told) <= 1, told
-    assert sum(text.endswith(" sent") for text in told) >= 5, told
+    afar = sum("read from afar" in text for text in told)
+    if reads:  # some are copied before anything is known
+        assert afar >= count - 5, told
+        assert moved < 5.5 * size, (moved, told)
+    else:
+        assert afar == 1, told
+        assert sum(text.endswith(" sent") for text in told) == count - 1, told
 
 
 def test_parts_come_from_a_host_that_has_the_file(front: Front, pool: Callable[..., serai.Pool]) -> None:

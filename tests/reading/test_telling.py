@@ -10,11 +10,10 @@ def test_prices_are_told_by_node_and_way() -> None:
     moves = [Move(1, Way.HERE), Move(2, Way.STAGE, "b", 1.5), Move(3, Way.READ, "", 0.2), Move(9, Way.STAGE, "", 7.0)]
     found = {1: Price(Way.STAGE, "a", 0.1, 2.0, 1.0), 2: Price(Way.HERE), 3: Price(Way.STAGE, "a", 0.0, 1.0)}
     there = [Candidate("b", 2.0, found), Candidate("a", 9.0, {})]
-    assert prices("a", [1, 2, 3], moves, there) == [
-        "a, where it was sent: 1.7s (it is there; it is copied from b in 1.5s; it is read from afar from the origin in "
-        "200ms)",
-        "b: 6.1s (a lane is free in 2s; it is there; 2 files are copied from a in 4.1s)",
-    ]
+    here, other = prices("a", [1, 2, 3], moves, there)
+    parts = "it is there; it is copied from b in 1.5s; it is read from afar from the origin in 200ms"
+    assert here == f"a, where it was sent: 1.7s ({parts})"
+    assert other == "b: 6.1s (a lane is free in 2s; it is there; 2 files are copied from a in 4.1s)"
 
 
 def test_of_many_nodes_a_handful_is_told() -> None:
@@ -42,6 +41,10 @@ def test_what_is_only_told_takes_little_of_the_time() -> None:
     assert done <= AT_FIRST + 100.0 * PER_S
     quick = Allowance()
     times = [n * 0.001 for n in range(10_000)]
-    allowed = [now for now in times if quick.may(now) and quick.did(now, now) is None]
+    allowed = []
+    for now in times:
+        if quick.may(now):
+            quick.did(now, now)
+            allowed.append(now)
     assert AT_FIRST <= len(allowed) <= AT_FIRST + 10 * PER_S + 1
     assert allowed[: AT_FIRST // 2] == times[: AT_FIRST // 2]
