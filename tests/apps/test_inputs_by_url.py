@@ -183,7 +183,7 @@ def test_inputs_are_sent_and_have_their_names(pool: serai.Pool, runs: Path, tmp_
         f"{name[:-4]}.o": name[:-4] for name in NAMES
     }
     (told,) = _notes(runs, pool.name, done[0].task)
-    assert told == f"inputs by URL: {done[0].item.inputs[0]} sent"
+    assert told == f"inputs: {done[0].item.inputs[0]} sent"
 
 
 def _notes(runs: Path, name: str, task: int) -> list[str]:
@@ -284,7 +284,7 @@ def test_what_lies_on_the_node_is_used_in_place(pool: serai.Pool, runs: Path, tm
     url = f"any://{socket.gethostname()}{tmp_path}/a b"
     (outcome,) = pool.run('sh -c \'readlink "$1"; cat "$1"\' sh {in}', [url])
     assert outcome.stdout == f"{tmp_path}/a b\nin place".encode()
-    assert _notes(runs, pool.name, outcome.task) == [f"inputs by URL: {url} in place"]
+    assert _notes(runs, pool.name, outcome.task) == [f"inputs: {url} in place"]
     assert (tmp_path / "a b").exists()
 
 
@@ -313,8 +313,8 @@ def test_what_cannot_be_used_in_place_is_sent(pool: serai.Pool, runs: Path, tmp_
             holder.kill()
     assert outcome.stdout == b"sent"
     assert _notes(runs, pool.name, outcome.task) == [
-        f"inputs by URL: {url} in place",
-        f"inputs by URL: {url} sent, because it cannot be used in place (Resource temporarily unavailable)",
+        f"inputs: {url} in place",
+        f"inputs: {url} sent, because it cannot be used in place (Resource temporarily unavailable)",
     ]
 
 

@@ -107,7 +107,7 @@ def test_each_file_is_asked_for_once_and_the_journal_says_how_it_came(
     again = list(one.run(COUNT, files))
     assert sorted(numbers) == [1, 2, 3]
     for outcome in again:
-        assert notes(tmp_path, one.name, outcome.task) == [f"inputs by URL: {outcome.item.inputs[0]} cached"]
+        assert notes(tmp_path, one.name, outcome.task) == [f"inputs: {outcome.item.inputs[0]} cached"]
     small, program = tmp_path / "small", tmp_path / "program"
     small.write_bytes(b"x" * 1000)
     program.write_bytes(b"#!/bin/sh\necho ran\n" + b"#" * SIZE)
@@ -230,7 +230,7 @@ def test_inputs_by_url_are_read_once(
     done = list(one.run(COUNT, ["memory://big"] * 6))
     assert {outcome.stdout.strip() for outcome in done} == {b"%d" % SIZE}
     assert opened == ["/big"]
-    assert notes(tmp_path, one.name, done[0].task)[0].startswith("inputs by URL: memory://big ")
+    assert notes(tmp_path, one.name, done[0].task)[0].startswith("inputs: memory://big ")
     memory.store.clear()
 
 

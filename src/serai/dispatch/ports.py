@@ -112,7 +112,7 @@ class Place:
     reads: dict[int, list[tuple[int, dict[int, str]]]] = field(default_factory=dict)
 
 
-WAY = "inputs by URL: "  # what a note begins with that says how a task's inputs came
+WAY = "inputs: "  # what a note begins with that says how a task's inputs came
 
 
 class Ended:
