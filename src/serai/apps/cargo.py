@@ -248,6 +248,7 @@ class Packer:
         """What a task reads from afar, as its lane wants it: [name, number] of each."""
         gate = self._catalogue.gate
         if not reads or gate is None:
+            place.looks.pop(task, None)  # of a former attempt
             return []
         load.sources |= gate.sources(reads.keys() - load.sources.keys(), load.afar, place)
         if len(place.looks) >= MOST_LOOKS:
