@@ -190,6 +190,11 @@ def test_what_of_a_url_is_here(text: str, here: str | None) -> None:
         ("any://lab1/x", ("lab1", "", "x")),
         ("zip://x::any://lab1/z.zip", ("", "", "x")),
         ("zip://d/x::any://lab1/z.zip", ("d", "", "x")),
+        ("s3://b/d/x?endpoint=http://127.0.0.1:80&region=r", ("b", "/d", "x")),
+        ("s3://b/d/x?y=z", ("b", "/d", "x?y=z")),
+        ("chirp://h:9094/d/x?auth=unix,hostname", ("h:9094", "/d", "x")),
+        ("store://h:9094/d/x?fingerprint=sha256:0f", ("h:9094", "/d", "x")),
+        ("zip://x::s3://b/z.zip?endpoint=http://s3.example", ("", "", "x")),
     ],
 )
 def test_parts_of_a_url(url: str, parts: tuple[str, str, str]) -> None:
@@ -205,6 +210,9 @@ def test_inputs_by_url_keep_their_names_and_their_company() -> None:
     assert first[0] == second[0]
     assert len({first[0], other[0], alike[0]}) == 3
     assert HERE.node_path("local:a/b") == "a/b"
+    here, there = (HERE.node_path(f"s3://b/x?endpoint=http://{host}") for host in ("one", "two"))
+    assert posixpath.basename(here) == posixpath.basename(there) == "x"
+    assert here != there
 
 
 @pytest.mark.parametrize("url", ["any://lab1/", "any://lab1/d/", "any://lab1/d/..", "any://lab1/x\0y"])

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from serai.describe.places import is_url, path_here, url_parts
+from serai.describe.places import is_url, path_here, split_options, url_parts
 from serai.errors import SeraiError, UsageError
 from serai.session.url import Url
 
@@ -64,7 +64,7 @@ def config_for(url: str, configs: Mapping[str, str]) -> str | None:
 
 def has_pattern(text: str) -> bool:
     """Whether an input is a URL with a pattern, which the shell has left as it is."""
-    return is_url(text) and globbing.has_magic(text)
+    return is_url(text) and globbing.has_magic(split_options(text)[0])
 
 
 def expand(texts: Iterable[str], configs: Mapping[str, str] | None = None) -> list[str]:
@@ -131,8 +131,8 @@ def _matching(text: str, configs: Mapping[str, str]) -> list[str]:
     names = sorted(name for name, info in found.items() if info.get("type") == "file")
     if not names:
         raise _nothing(text)
-    chain = "".join(text.partition("::")[1:])
-    return [str(filesystem.unstrip_protocol(name)) + chain for name in names]
+    chain = "".join(text.partition("::")[1:]) or split_options(text)[1]
+    return [split_options(str(filesystem.unstrip_protocol(name)))[0] + chain for name in names]
 
 
 def _check(urls: list[str], configs: Mapping[str, str]) -> None:
@@ -189,7 +189,7 @@ def _listed(filesystem: Any, path: str) -> dict[str, str]:
 
 
 def _nothing(text: str) -> UsageError:
-    if globbing.has_magic(text):
+    if globbing.has_magic(split_options(text)[0]):
         return UsageError(f"no file matches {text!r}", hint="serai ls shows what is there")
     return UsageError(f"there is no file {text!r}")
 

@@ -22,6 +22,13 @@ _FOREIGN = "inputs"  # the directory, in a task's own, of inputs from outside th
 _DIGEST_CHARS = 12
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(local|file):", re.ASCII)
+# What file systems are told at the very end of a URL; it is no part of a path.
+_OPTIONS = re.compile(
+    r"(?i:s3|s3a)://.*(\?(?:endpoint|region|profile)=[^?]*)"
+    r"|(?i:chirp)://.*(\?auth=[a-z,]+)"
+    r"|(?i:store)://.*(\?fingerprint=[0-9A-Za-z:]+)",
+    re.ASCII | re.DOTALL,
+)
 _THIS_MACHINE = frozenset({"", "localhost", "127.0.0.1", "[::1]"})
 
 
@@ -50,12 +57,20 @@ def path_here(text: str) -> str | None:
     return posixpath.expanduser(path) if path == "~" or path.startswith("~/") else f"/{path}"
 
 
+def split_options(url: str) -> tuple[str, str]:
+    """A URL, and what its file system is told at its very end: ``?endpoint=https://s3.example.org``; "" for nothing."""
+    match = _OPTIONS.fullmatch(url)
+    options = "" if match is None else next(filter(None, match.groups()))
+    return url.removesuffix(options), options
+
+
 def url_parts(url: str) -> tuple[str, str, str]:
     """The host (with user and port, as written), the directory and the name in a URL of elsewhere.
 
     ``any://lab1/data/x`` is of ``lab1``, ``/data`` and ``x``; ``zip://x::…`` is of no host and no directory.
     """
-    authority, slash, path = url.partition("://")[2].partition("::")[0].partition("/")
+    url = split_options(url.partition("::")[0])[0]
+    authority, slash, path = url.partition("://")[2].partition("/")
     if not slash:
         return "", "", authority
     directory, _, name = (slash + path).rpartition("/")
@@ -123,7 +138,8 @@ class Places:
         if name in {"", ".", ".."} or "\0" in url:
             raise UsageError(f"{url!r} cannot be an input", hint="name a file")
         where, mark, chain = url.partition("::")
-        return _foreign(where.removesuffix(name) + mark + chain, name)
+        where, options = split_options(where)
+        return _foreign(where.removesuffix(name) + options + mark + chain, name)
 
     def output_path(self, item: Item, placeholder: str, number: int) -> str:
         """Gives the final, absolute place of an output on the front end.
