@@ -102,15 +102,15 @@ def test_auto_looks_once_and_then_reads_or_stages(
     pool: Callable[..., serai.Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nearness, "WORTH_LOOKING_S", 0.01)
-    files = [tmp_path / f"f{n}" for n in range(16)]
+    files = [tmp_path / f"f{n}" for n in range(20)]
     for path in files:
         path.write_bytes(os.urandom(SIZE))
     one = pool("auto")
-    parts = list(one.run(command(PART), files[:10]))
-    assert [outcome.error for outcome in parts] == [None] * len(files[:10])
+    parts = list(one.run(command(PART), files[:14]))
+    assert [outcome.error for outcome in parts] == [None] * len(files[:14])
     told = [notes(tmp_path, one.name, outcome.task)[0] for outcome in parts]
-    assert "read from afar" in told[-1], told
-    wholes = list(one.run(command(WHOLE), files[10:]))
+    assert sum("read from afar" in text for text in told) >= 3, told  # the first that looked, and those after it
+    wholes = list(one.run(command(WHOLE), files[14:]))
     assert [outcome.error for outcome in wholes] == [None] * 6
     told = [notes(tmp_path, one.name, outcome.task)[0] for outcome in wholes]
     assert sum("read from afar" in text for text in told) == 1, told
