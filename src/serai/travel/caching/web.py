@@ -42,7 +42,7 @@ def answer(connection: ssl.SSLSocket, stream: BinaryIO, token: str, find: Callab
     shown = headers.get("authorization", "").encode("utf-8", "surrogateescape")
     if not hmac.compare_digest(shown, b"Bearer " + token.encode("ascii")):
         _refuse(connection, 401)
-        return True
+        return False  # who has no token keeps no connection
     if method not in ("GET", "HEAD"):
         _refuse(connection, 405)
         return False  # it may have a body
@@ -119,5 +119,7 @@ def _refuse(connection: ssl.SSLSocket, status: int, more: str = "") -> None:
 
 
 def _say(connection: ssl.SSLSocket, status: int, length: int, more: str) -> None:
+    if status in (401, 405):
+        more += "Connection: close\r\n"
     text = "HTTP/1.1 %d %s\r\nContent-Length: %d\r\n%s\r\n" % (status, REASONS[status], length, more)
     connection.sendall(text.encode("ascii"))
