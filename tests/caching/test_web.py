@@ -38,7 +38,7 @@ def client(tmp_path: Path) -> Iterator[http.client.HTTPSConnection]:
         secrets["key"],
         str(tmp_path),
         find,
-        by_http=lambda connection, stream: web.answer(connection, stream, TOKEN, find),
+        by_http=lambda connection, stream, known: web.answer(connection, stream, TOKEN, find, known),
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -119,6 +119,21 @@ def test_one_that_has_shown_the_token_keeps_its_connection(
     while time.monotonic() < until:
         assert ask(client, "/objects/abc", "bytes=0-9")[:2] == (206, DATA[:10])
     assert client.sock.getsockname() == here
+
+
+def test_a_long_answer_to_one_that_has_shown_the_token_is_not_cut_off(
+    client: http.client.HTTPSConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "STRANGER_S", 0.5)
+    with (tmp_path / "object").open("r+b") as file:
+        file.truncate(100_000_000)  # more than sockets hold
+    client.request("GET", "/objects/abc", headers={"Authorization": f"Bearer {TOKEN}"})
+    answer, until, size = client.getresponse(), time.monotonic() + 1.5, 0
+    while data := answer.read(1 << 20):
+        size += len(data)
+        while size < 2 << 20 and time.monotonic() < until:
+            time.sleep(0.05)
+    assert size == 100_000_000
 
 
 def test_there_may_be_as_many_connections_as_it_says(

@@ -155,7 +155,8 @@ class Server:
             none. Any thread.
         at_once: so many transfers at a time; whoever asks for one more is refused, and tries somebody else.
         by_http: answers one request of a peer that shows no certificate, and says whether there may be another: (its
-            connection, what comes from it). Without this, such peers are refused.
+            connection, what comes from it, what to call when it has shown that it may ask). Without this, such peers
+            are refused.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Server:
         scratch: str,
         find: Callable[[str], str | None] = _finds_nothing,
         at_once: int = MOST_CONNECTIONS,
-        by_http: Callable[[ssl.SSLSocket, BinaryIO], bool] | None = None,
+        by_http: Callable[[ssl.SSLSocket, BinaryIO, Callable[[], object]], bool] | None = None,
     ) -> None:
         self._by_http = by_http
         self._find = find
@@ -254,16 +255,14 @@ class Server:
         strange.start()
         try:
             connection.do_handshake()
-            answer: Callable[[ssl.SSLSocket, BinaryIO], bool] = self._answer
-            if self._by_http is not None and connection.getpeercert(binary_form=True) is None:
-                answer = self._by_http
-            else:
+            by_http = self._by_http if connection.getpeercert(binary_form=True) is None else None
+            if by_http is None:
                 check_peer(connection, self._certificate)
                 strange.cancel()
             connection.settimeout(IDLE_S)
             stream = connection.makefile("rb")
-            while answer(connection, stream):
-                strange.cancel()  # it is not answered twice without the token
+            while by_http(connection, stream, strange.cancel) if by_http else self._answer(connection, stream):
+                pass
         finally:
             strange.cancel()
 

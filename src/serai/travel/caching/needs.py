@@ -184,7 +184,7 @@ class Needs:
                     self._base,
                     self._find,
                     SERVED_AT_ONCE,
-                    lambda connection, stream: web.answer(connection, stream, token, self._find),
+                    lambda connection, stream, known: web.answer(connection, stream, token, self._find, known),
                 )
                 where = {"addresses": own_addresses(), "port": self._server.port}
             except OSError:

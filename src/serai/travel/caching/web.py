@@ -23,7 +23,13 @@ REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 401: "Unauthor
            405: "Method Not Allowed", 416: "Range Not Satisfiable"}  # fmt: skip
 
 
-def answer(connection: ssl.SSLSocket, stream: BinaryIO, token: str, find: Callable[[str], str | None]) -> bool:
+def answer(
+    connection: ssl.SSLSocket,
+    stream: BinaryIO,
+    token: str,
+    find: Callable[[str], str | None],
+    known: Callable[[], object],
+) -> bool:
     """Answer one request.
 
     Args:
@@ -31,6 +37,7 @@ def answer(connection: ssl.SSLSocket, stream: BinaryIO, token: str, find: Callab
         stream: where requests come from.
         token: what a request must show.
         find: gives the path of an object by its name; None where there is none.
+        known: called when the token was shown.
 
     Returns:
         Whether there may be another.
@@ -43,6 +50,7 @@ def answer(connection: ssl.SSLSocket, stream: BinaryIO, token: str, find: Callab
     if not hmac.compare_digest(shown, b"Bearer " + token.encode("ascii")):
         _refuse(connection, 401)
         return False  # who has no token keeps no connection
+    known()
     if method not in ("GET", "HEAD"):
         _refuse(connection, 405)
         return False  # it may have a body
