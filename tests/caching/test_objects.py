@@ -246,7 +246,12 @@ def test_a_log_that_is_long_for_good_reasons_is_not_gone_through_at_each_line(
     digests = [put(cache, bytes([n])) for n in range(60)]
     calls: list[int] = []
     anew = Cache._write_anew
-    monkeypatch.setattr(Cache, "_write_anew", lambda self: (calls.append(1), anew(self)))
+
+    def counted(cache: Cache) -> None:
+        calls.append(1)
+        anew(cache)
+
+    monkeypatch.setattr(Cache, "_write_anew", counted)
     for turn in range(2):
         for digest in digests:
             assert cache.pin(digest, str(tmp_path / f"{turn}-{digest}")) is not None

@@ -52,7 +52,9 @@ def _tree(room: Path, count: int) -> dict[str, bytes]:
         b"\xff\xff\xff\xff[]",
         bundle([{"size": 3}], [b"ab"]),
         bundle([{"size": -1}], []),
+        bundle([{}] * 800_000, []),
     ],
+    ids=range(8),
 )
 def test_what_is_no_bundle_is_refused(message: bytes) -> None:
     with pytest.raises(ValueError, match=r"bundle|JSON|Expecting|column"):

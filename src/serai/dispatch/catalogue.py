@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import threading
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ MOST_SOURCES = 4  # peers that a node is told of for one file
 MOST_SHARED = 1000  # files in one frame
 MOST_DIGESTS = 200_000  # of one node's cache that are remembered
 Stamp = tuple[str, ...]
+_DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
 
 
 class Host(Protocol):
@@ -150,6 +152,7 @@ class Catalogue:
                 known = self._files.get(self._numbers.get(origin, 0))
                 if known is None or known.stamp != stamp:
                     digest = self._remembered(origin, stamp)
+                    digest = digest if _DIGEST.fullmatch(digest) else ""
                     known = File(len(self._files) + 1, origin, one.size, stamp, digest, one.host, one.path)
                     self._files[known.number] = known
                     self._numbers[origin] = known.number
@@ -215,7 +218,13 @@ class Catalogue:
         return self._files[number]
 
     def learn(self, number: int, digest: str) -> None:
-        """The digest of a file is known."""
+        """The digest of a file is known.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest!r} is no digest")
         with self._lock:
             file = self._files[number]
             if file.digest == digest:
@@ -268,6 +277,8 @@ class Catalogue:
                     self._hold(node, file)
                 if file.host in own:
                     file.lies[node] = file.path
+                elif node not in self._here:
+                    file.lies.pop(node, None)  # it is another host than when it was here last
                 if node in file.holders or node in file.lies:
                     numbers.append(file.number)
             tell(numbers)

@@ -157,7 +157,8 @@ class LaneDown:
 
     Attributes:
         blame: whether it died of what it ran.
-        bundles: those that it had been given, among others; None when nobody knows: then all that were sent to it.
+        bundles: those that it had been given, the one that it ran first, among others; None when nobody knows: then
+            all that were sent to it.
     """
 
     node: str

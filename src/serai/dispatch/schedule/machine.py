@@ -396,8 +396,10 @@ class Schedule:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        held = [bundle for bundle in node.lanes[event.lane] if event.bundles is None or bundle.id in event.bundles]
-        for position, bundle in enumerate(held):
+        held = {bundle.id: bundle for bundle in node.lanes[event.lane]}
+        # The lane had them in another order than they were sent in, where one waited for its files.
+        gone = list(held) if event.bundles is None else [number for number in event.bundles if number in held]
+        for position, bundle in enumerate(held[number] for number in gone):
             self.lose(bundle, event.why, now, blame=event.blame and position == 0)
 
     def lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:

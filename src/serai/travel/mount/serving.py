@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_COMPLAINTS = 3
 TROUBLES = LOST | {errno.EIO, errno.ESTALE}
+
+LONGEST_NAME = 1024  # bytes, for FUSE
 SEEN_S = 1.0  # what was found so recently needs no second look when a file is opened
 
 
@@ -285,7 +287,7 @@ class Files:
         found = self.calls.ask(careful, patience, lambda: list(careful.source.listed(there)))
         rows = {os.fsencode(name): facts for name, facts in found}
         rows.update(self.writing.names(node))
-        plain = [(name, facts) for name, facts in rows.items() if name not in (b"", b".", b"..") and b"/" not in name]
+        plain = [(name, facts) for name, facts in rows.items() if _can_be(name)]
         own = Stat("directory", 0, 0, 0, "")
         return [(b".", own), (b"..", own), *plain]
 
@@ -321,6 +323,11 @@ class Files:
             if node.handles:
                 self._note(node)
         self._record.close()
+
+
+def _can_be(name: bytes) -> bool:
+    """Whether a directory can have a name; the kernel takes no listing with one that it cannot."""
+    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name and len(name) <= LONGEST_NAME
 
 
 def _to_nobody(_notice: bytes) -> None:
