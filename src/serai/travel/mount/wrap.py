@@ -216,7 +216,8 @@ def end_as(code: int) -> None:
     """End this process as another one ended."""
     sys.stderr.flush()
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # SIGKILL is not to be set
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
         threading.Event().wait(1.0)
         os._exit(128 - code)
