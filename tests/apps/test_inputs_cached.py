@@ -316,3 +316,13 @@ def test_a_named_pipe_is_no_input_and_holds_nobody_up(pool: Callable[..., serai.
     (outcome,) = pool("one").run("cat {in}", [serai.Item((str(tmp_path / "pipe"),))])
     assert outcome.state == State.FAILED
     assert "not a file that can be sent" in str(outcome.error)
+
+
+def test_a_file_whose_time_was_set_back_is_another(pool: Callable[..., serai.Pool], files: list[str]) -> None:
+    one = pool()
+    (first,) = one.run(SUM, files[:1])
+    found = os.stat(files[0])
+    Path(files[0]).write_bytes(os.urandom(SIZE))
+    os.utime(files[0], ns=(found.st_atime_ns, found.st_mtime_ns))
+    (second,) = one.run(SUM, files[:1])
+    assert second.stdout != first.stdout

@@ -111,6 +111,7 @@ def test_without_any_privilege_and_nothing_is_left(room: Room) -> None:
 
 def test_the_end_of_a_program_is_passed_on(room: Room) -> None:
     assert room.run("sh", "-c", "kill -SEGV $$").returncode == -signal.SIGSEGV
+    assert room.run("sh", "-c", "kill -KILL $$").returncode == -signal.SIGKILL
     assert room.run("sh", "-c", "yes | head -1").returncode == 0  # SIGPIPE is as programs expect it
     missing = room.run("/no/such/program")
     assert missing.returncode == 127

@@ -120,14 +120,12 @@ def test_inputs_keep_the_service_that_the_url_names(
     endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = filesystem_for(f"s3://{bucket}/?endpoint={endpoint}")
-    for n in range(2):
-        files.pipe(f"{bucket}/in{n}.txt", b"a " * (n + 1))
+    S3FileSystem(endpoint).pipe({f"{bucket}/in{n}.txt": b"a " * (n + 1) for n in range(2)})
     wanted = {"in0.txt": "2 in0.txt", "in1.txt": "4 in1.txt"}
-    for out, urls in (("pattern", ["in*.txt"]), ("names", ["in0.txt", "in1.txt"])):
-        urls = [f"s3://{bucket}/{name}?endpoint={endpoint}" for name in urls]
+    for out, names in (("pattern", ["in*.txt"]), ("names", ["in0.txt", "in1.txt"])):
+        urls = [f"s3://{bucket}/{name}?endpoint={endpoint}" for name in names]
         serai("run", 'sh -c \'echo $(wc -c < "$1") $(basename "$1") > "$2"\' sh {in} {out}', *urls, "--out", out)
-        assert {path.name: path.read_text().strip() for path in (tmp_path / out).iterdir()} == wanted
+        assert {path.name: path.read_text(encoding="ascii").strip() for path in (tmp_path / out).iterdir()} == wanted
 
 
 def test_the_service_is_that_of_the_url_or_of_the_session(endpoint: str, bucket: str) -> None:

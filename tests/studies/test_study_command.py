@@ -82,7 +82,7 @@ def test_replay_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     runner = CliRunner()
     with pytest.raises(UsageError, match="'best' is no policy"):
         runner.invoke(serai, ["study", "replay", str(path), "--policy", "best"], catch_exceptions=False)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
         runner.invoke(serai, ["study", "replay", str(tmp_path / "none.json")], catch_exceptions=False)
 
 

@@ -431,4 +431,5 @@ def look(path: str) -> tuple[int, Stamp] | None:
     info = os.stat(path)
     if not stat.S_ISREG(info.st_mode) or info.st_size < SMALLEST or info.st_mode & 0o111:
         return None
-    return info.st_size, (str(info.st_size), str(info.st_mtime_ns))
+    # The last is set by no program: what keeps a size and sets a time back (`cp -p`, `rsync`) is another file, too.
+    return info.st_size, (str(info.st_size), str(info.st_mtime_ns), str(info.st_ctime_ns))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from serai.describe.ads.expressions import parse_expression, without_target
 from serai.match.ads import at, stored_ad
-from serai.match.bilateral import holds, with_storage
+from serai.match.bilateral import REFERENCE, holds, with_storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,3 +45,17 @@ class Inventory:
             {path: ad for path, ad in self.nodes.items() if holds(expression, nodes[path])},
             {name: ad for name, ad in self.stores.items() if holds(expression, stores[name])},
         )
+
+    def stores_of_nodes(self) -> dict[str, str]:
+        """The name of each node's store, by path: the one that an expression means; "" for none.
+
+        An expression that holds for no store stays as it is.
+        """
+        stores = {name: stored_ad(ad) for name, ad in self.stores.items()}
+        found = {}
+        for path, ad in self.nodes.items():
+            found[path] = str(ad.get(REFERENCE) or "")
+            if found[path].startswith("="):
+                store = with_storage(stored_ad(ad), stores).get(REFERENCE)
+                found[path] = next((name for name, one in stores.items() if one == store), found[path])
+        return found

@@ -44,8 +44,9 @@ def communities(on: Sequence[str], url: str | None, *, as_json: bool) -> int:
 def _rows(inventory: Inventory) -> list[dict[str, Any]]:
     """For each store: its community, its nodes, and how near these are; last those that have none."""
     by_store: dict[str, list[Mapping[str, Any]]] = {name: [] for name in sorted(inventory.stores)}
-    for _, ad in sorted(inventory.nodes.items()):
-        by_store.setdefault(str(ad.get("NearestStorage") or ""), []).append(ad)
+    near = inventory.stores_of_nodes()
+    for path, ad in sorted(inventory.nodes.items()):
+        by_store.setdefault(near[path], []).append(ad)
     rows = []
     for store, ads in sorted(by_store.items(), key=lambda pair: (pair[0] == "", pair[0])):
         names = {str(ad["Community"]) for ad in [inventory.stores.get(store, {}), *ads] if ad.get("Community")}

@@ -240,15 +240,21 @@ def replay_report(path: str, *, policy: str, nodes: Nodes) -> ReplayReport:
     """Replay a trace under one policy, or under ``all``.
 
     Raises:
-        UsageError: the policy is none, or the file is no trace; the sentence names the file and the key.
-        OSError: the file cannot be read.
+        UsageError: the policy is none, or the file cannot be read or is no trace; the sentence names the file and the
+            key.
     """
     try:
         policies = list(Policy) if policy == "all" else [Policy(policy)]
     except ValueError as error:
         raise UsageError(f"{policy!r} is no policy", hint=f"one of {', '.join(Policy)}, or all") from error
-    with open(path, encoding="utf-8") as file:
-        trace = read_trace(file.read(), path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from error
+    trace = read_trace(text, path)
     runs = [replay(trace, one, nodes) for one in policies]
     return ReplayReport(trace.name, len(trace.tasks), trace.makespan_s, runs)
 
