@@ -209,10 +209,11 @@ def test_files_come_though_no_task_waits(agent: AgentHarness) -> None:
 
 
 def test_tasks_that_come_to_a_file_that_was_spoiled_before_come_again(agent: AgentHarness, tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-    waits = need(agent, 1, ids=[301, 302], argv=["sh", "-c", f"until test -e {flag}; do sleep 0.05; done"], lane=1)
+    flag, runs = tmp_path / "flag", tmp_path / "runs"
+    script = f"touch {runs}; until test -e {flag}; do sleep 0.05; done"
+    waits = need(agent, 1, ids=[301, 302], argv=["sh", "-c", script], lane=1)
     give(agent)
-    agent.wait(wire.READY, lambda frame: frame.ident == waits)
+    agent.until(runs.exists, "the first task runs")
     script = 'chmod u+w "$0"; printf altered >> "$0"'
     spoils = need(agent, 1, ids=[201, 202], argv=["sh", "-c", script, "in/1"])
     assert agent.outcome(spoils).returned == [202]
