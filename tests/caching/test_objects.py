@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -281,3 +282,33 @@ def test_an_executor_that_hangs_with_the_lock_holds_up_no_other_for_ever(
         done.join(10)
     assert not stuck
     assert cache.digests() == [name_of(b"x")]
+
+
+def test_two_that_give_up_the_same_filling_close_no_other_file(make: Callable[..., Cache]) -> None:
+    cache = make()
+    close, closed = os.close, []
+    meet = threading.Barrier(2, timeout=1)
+
+    def slowly(fd: int) -> None:
+        closed.append(fd)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meet.wait()  # the other comes here too, if it can
+        close(fd)
+
+    filling = cache.begin(10)
+    wrong: list[OSError] = []
+
+    def give_up() -> None:
+        try:
+            filling.abandon()
+        except OSError as error:
+            wrong.append(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "close", slowly)
+        threads = [threading.Thread(target=give_up) for _ in range(2)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(10)
+    assert (len(closed), wrong) == (1, [])

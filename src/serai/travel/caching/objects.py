@@ -106,6 +106,7 @@ class Filling:
         self.at = 0
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._size = size
+        self._using = threading.Lock()  # the descriptor: it may be given up while it is written to
         with contextlib.suppress(OSError):
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # whoever clears away sees that somebody lives
         os.ftruncate(self._fd, size)  # says to others how much room is spoken for
@@ -131,10 +132,11 @@ class Filling:
         self._digest.update(data)
         view = memoryview(data)
         try:
-            while view:
-                done = os.pwrite(self._fd, view, self.at)
-                self.at += done
-                view = view[done:]
+            with self._using:
+                while view:
+                    done = os.pwrite(self._fd, view, self.at)
+                    self.at += done
+                    view = view[done:]
         except OSError as error:  # not one of those that mean that its source is gone
             raise NoRoom("it cannot be written: %s" % (error.strerror or error)) from error
 
@@ -157,9 +159,10 @@ class Filling:
 
     def close(self) -> None:
         """Let go of the file, which stays."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        with self._using:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def abandon(self) -> None:
         """Remove what has come."""
