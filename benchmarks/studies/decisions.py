@@ -5,6 +5,7 @@ times at which they report; each report is told and decided by itself, as if no 
 dearest case. ``--bundles`` lets the schedule bundle tasks as it would in a run.
 
     python benchmarks/studies/decisions.py [--tasks N] [--nodes N] [--files N] [--policy NAME] [--bundles] [--sites N]
+                                            [--rank EXPRESSION]
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class Drive:
     def set_up(self) -> None:
         """Nodes check in, files are known."""
         given = self.given
-        self.tell(ev.FilesAdded(range(given.files), [FILE_BYTES] * given.files), ev.WorkAdded(1, Needs(), ev.Retry()))
+        work = ev.WorkAdded(1, Needs(rank=given.rank), ev.Retry())
+        self.tell(ev.FilesAdded(range(given.files), [FILE_BYTES] * given.files), work)
         for number in range(given.nodes):
             site = f"s{number % given.sites}" if given.sites else f"n{number}"
             self._cache[f"n{number}"] = OrderedDict()
@@ -141,6 +143,7 @@ def main() -> None:
     asks.add_argument("--copies", type=int, default=2, help="of each file, in caches when it begins")
     asks.add_argument("--sites", type=int, default=0, help="0: each node is its own site")
     asks.add_argument("--policy", default=Policy.AUTO.value, choices=[one.value for one in Policy])
+    asks.add_argument("--rank", default="", help="a ClassAd expression: which nodes the tasks want most")
     asks.add_argument("--bundles", action="store_true", help="let tasks travel together")
     asks.add_argument("--ticks", action="store_true", help="let the clock wake the schedule between reports")
     given = asks.parse_args()

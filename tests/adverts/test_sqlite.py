@@ -133,3 +133,18 @@ def test_a_path_with_any_number_of_slashes_is_absolute(tmp_path: Path, slashes: 
     with open_adverts(f"sqlite:{slashes}{tmp_path}/a.db") as adverts:
         adverts.put("/x", {})
     assert (tmp_path / "a.db").exists()
+
+
+def test_what_others_write_is_seen_by_a_process_that_opens_the_file_twice(tmp_path: Path) -> None:
+    """Locks of a process are of the file, not of a connection: closing one of them must not drop another's."""
+    url = f"sqlite:///{tmp_path}/adverts"
+    put = (
+        "import sys; from serai.adverts.service import open_adverts as o; o(sys.argv[1]).put('/x', {'n': sys.argv[2]})"
+    )
+    with open_adverts(url) as first, open_adverts(url) as second:
+        for number in "012":
+            subprocess.run([sys.executable, "-c", put, url, number], check=True, timeout=30)
+            for one in (first, second):
+                entry = one.get("/x")
+                assert entry is not None
+                assert entry.attributes == {"n": number}

@@ -21,7 +21,7 @@ from serai.describe.task import Cause, State
 from serai.dispatch.carrier import Timing
 from serai.dispatch.engines.local import LocalEngine
 from serai.dispatch.history.archive import Archive
-from serai.dispatch.ports import Place
+from serai.dispatch.ports import PRICES, Place
 from serai.dispatch.run import Settings
 from serai.dispatch.schedule import events as ev
 from serai.errors import UsageError
@@ -77,7 +77,7 @@ def files(tmp_path: Path) -> list[str]:
 
 def notes(tmp_path: Path, name: str, task: int) -> list[str]:
     with Archive(tmp_path / "runs").open(name, time.time()) as history:
-        return [note.text for note in history.task(task).notes]
+        return [note.text for note in history.task(task).notes if not note.text.startswith(PRICES)]
 
 
 def asked(pool: serai.Pool, node: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -258,13 +258,21 @@ def test_what_is_read_from_afar_is_said_to_the_lane_and_not_brought(
     number = run.catalogue.number(files[0])
     assert number is not None
     packer = Packer(bag.plan, bag.work, lambda _task: serai.Item((files[0],)), run.landing, bag._fetcher, run.catalogue)
-    place = Place(spec, run.roster.ad("one"), set())
+    place = Place(spec, run.roster.ad("one"), set(), way_back="gateway")
     assign = ev.Assign(7, "one", 0, bag.work, [first], [Move(number, Way.READ)])
     frames = [wire.unpack(frame) for frame in packer.frames(assign, place)]
     assert [frame[0] for frame in frames] == [wire.WORK, wire.RUN]
-    ((said, name),) = frames[1][3]["reads"][0]
-    assert said == {"file": number, "origin": files[0], "size": SIZE, "digest": "", "sources": []}
-    assert frames[1][3]["argv"][0][-1].endswith(name)
+    head = frames[1][3]
+    ((name, said),) = head["reads"][0]
+    assert said == number
+    assert head["argv"][0][-1].endswith(name)
+    source = head["sources"][str(number)]
+    assert (source["kind"], source["url"], source["address"]) == ("gateway", str(number), "gateway")
+    assert place.looks == {first: {number: (files[0], "")}}
+    place.way_back = ""  # there is none: it is brought
+    frames = [wire.unpack(frame) for frame in packer.frames(assign, place)]
+    assert [frame[0] for frame in frames] == [wire.NEEDS, wire.RUN]
+    assert not place.looks
 
 
 @pytest.mark.parametrize("options", [{"policy": "nearest"}, {"access": "walk"}, {"cache": "much"}])

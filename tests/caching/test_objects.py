@@ -236,3 +236,48 @@ def test_another_users_directory_and_a_link_are_refused(tmp_path: Path) -> None:
 
 def test_it_lies_beside_the_executors() -> None:
     assert directory_beside("/x/serai-0-run-abc") == f"/x/serai-{os.getuid()}-cache"
+
+
+def test_a_log_that_is_long_for_good_reasons_is_not_gone_through_at_each_line(
+    make: Callable[..., Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "LONGEST_LOG", 2000)
+    cache = make()
+    digests = [put(cache, bytes([n])) for n in range(60)]
+    calls: list[int] = []
+    anew = Cache._write_anew
+
+    def counted(cache: Cache) -> None:
+        calls.append(1)
+        anew(cache)
+
+    monkeypatch.setattr(Cache, "_write_anew", counted)
+    for turn in range(2):
+        for digest in digests:
+            assert cache.pin(digest, str(tmp_path / f"{turn}-{digest}")) is not None
+    assert len(calls) <= 4
+    assert set(cache.digests()) == set(digests) == set(make().digests())
+
+
+def test_an_executor_that_hangs_with_the_lock_holds_up_no_other_for_ever(
+    make: Callable[..., Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make()
+    monkeypatch.setattr(objects, "LOCK_S", 0.3)
+    script = (
+        "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(fd, fcntl.LOCK_EX);"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", script, f"{cache.directory}/index.lock"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        done = threading.Thread(target=lambda: put(cache, b"x"), daemon=True)
+        done.start()
+        done.join(10)
+        stuck = done.is_alive()
+        holder.communicate()
+        done.join(10)
+    assert not stuck
+    assert cache.digests() == [name_of(b"x")]

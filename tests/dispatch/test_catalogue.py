@@ -192,3 +192,25 @@ def test_where_nothing_can_be_remembered_nothing_is(tmp_path: Path) -> None:
     one.put("/a", ("10", "1"), A)
     assert one.get("/a", ("10", "1")) == ""
     one.close()
+
+
+@pytest.mark.parametrize("digest", ["", "zz", A[:-1], A.upper(), f"../{A}"])
+def test_a_digest_that_is_none_is_neither_learnt_nor_remembered(digest: str) -> None:
+    learnt: list[Any] = []
+    told = Told(learnt=lambda *one: learnt.append(one), remembered=lambda _origin, _stamp: digest)
+    told.catalogue.add([Found("/a", 5, ("5",))])
+    with pytest.raises(ValueError, match="no digest"):
+        told.catalogue.moved("n1", 1, {"digest": digest, "bytes": 5, "took": 0.5, "way": "sent", "kept": True})
+    assert (told.catalogue.file(1).digest, learnt) == ("", [])
+    assert told.came("n2", A) == []  # and other nodes check in
+
+
+def test_a_node_that_came_back_as_another_host_has_not_what_lay_on_the_first() -> None:
+    told = Told()
+    told.came("login")
+    told.catalogue.add([Found("any://login/x", 1, ("1",), Named("login"), "/x")])
+    told.catalogue.lost("login")
+    found: list[list[int]] = []
+    told.catalogue.came("login", {"host": "login2"}, [], found.append)
+    assert found == [[]]
+    assert told.catalogue.file(1).lies == {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from serai.dispatch.schedule.events import Advertised, NodeUp
+from serai.dispatch.schedule.events import Advertised, Cached, Evicted, Limits, Moved, NodeUp
 from serai.sim.case import Case, case
 
+MB = 10**6
 DATA = {"Name": "s", "HasCMSData": True}
 
 
@@ -84,3 +85,50 @@ def test_the_store_found_nearest_to_a_node_is_matched_with() -> None:
     assert it.decide() == []
     assert it.tell(Advertised({"s": DATA}, {"a": "s"})).decide() == ["a/0 <- 1"]
     assert it.down("a").tell(Advertised({"s": None})).decide() is not None
+
+
+def test_of_free_nodes_the_best_ranked_is_offered_tasks_that_read_files_first() -> None:
+    it = case(Limits(depth=1)).files(*[MB] * 3)
+    for name, mips in {"a": 600, "b": 750, "c": 700}.items():
+        node(it, name, attributes={"Mips": mips})
+    assert it.work(rank="Mips").read((1,), (2,), (3,)).decide() == ["b/0 <- 1", "c/0 <- 2", "a/0 <- 3"]
+
+
+def test_the_node_chosen_by_rank_is_given_the_task_whose_file_it_has() -> None:
+    it = case(Limits(depth=1)).files(MB, MB)
+    node(node(it, "a", attributes={"Mips": 1}), "b", attributes={"Mips": 2}).tell(Cached("b", [2]))
+    assert it.work(rank="Mips").read((1,), (2,)).decide() == ["b/0 <- 2", "a/0 <- 1"]
+
+
+def test_the_better_node_that_becomes_free_goes_before_one_that_was_free_longer() -> None:
+    it = case(Limits(depth=1, bundle_tasks=1)).files(*[MB] * 4)
+    for name, mips in {"a": 600, "b": 750}.items():
+        node(it, name, attributes={"Mips": mips})
+    it.work(rank="Mips").read((1,), (2,)).decide()
+    it.ends("a/0").decide()
+    assert it.ends("b/0").read((3,)).decide() == ["1 done", "b/0 <- 3"]
+
+
+def test_nodes_near_the_store_that_is_wanted_are_offered_tasks_that_read_files_first() -> None:
+    it = case(Limits(depth=1)).files(*[MB] * 4)
+    for number in range(6):
+        node(it, f"n{number}", nearest_storage="s" if number % 2 else "t")
+    it.tell(Advertised({"s": DATA, "t": {"Name": "t"}}))
+    it.work(rank='TARGET.NearestStorage.Name == "s" ? 10 : 0').read((1,), (2,), (3,), (4,))
+    assert it.decide() == ["n1/0 <- 1", "n3/0 <- 2", "n5/0 <- 3", "n0/0 <- 4"]
+
+
+def test_nodes_that_are_wanted_most_and_decline_keep_nobody_from_the_tasks() -> None:
+    """The file comes to the best-ranked nodes slowly, and to the one that nobody prefers quickly."""
+    it = case(Limits(depth=1)).files(100 * MB, 100 * MB)
+    for number in range(50):
+        node(it, f"n{number:02}", attributes={"Mips": 1000 - number})
+    for number in range(50):
+        rate = 1e9 if number == 49 else 1e3
+        it.tell(Moved(f"n{number:02}", 1, "", MB, MB / rate)).tell(Evicted(f"n{number:02}", [1]))
+    it.after(1.0).work(rank="Mips").read((1,)).decide()
+    it.ends("n49/0").decide()  # all have been asked, and nothing is new about any of them
+    it.read((2,))
+    for _ in range(3):  # few are asked at once, all of them soon
+        it.after(0.2).schedule.decide(it.now)
+    assert it.schedule.nodes["n49"].lanes[0]

@@ -131,6 +131,17 @@ def test_only_nodes_that_mount_read_from_afar_and_only_when_that_is_cheaper() ->
     assert [way for _, way, _ in moves(it)["a"]] == [Way.STAGE]
 
 
+def test_a_task_that_ends_badly_while_it_reads_from_afar_comes_again_with_copies() -> None:
+    it = case(ev.Limits(depth=1, access=Access.AUTO)).files(1000 * MB).work()
+    it.tell(ev.NodeUp("a", "a", 1, 0, {"python": (3, 12), "mount": True}))
+    it.tell(ev.Moved("a", 1, "", 20 * MB, 1.0, read_bytes=20 * MB, work=1)).read((1,))
+    assert [way for _, way, _ in moves(it)["a"]] == [Way.READ]
+    it.ends("a/0", cause=Cause.MISSING_OUTPUT).decide()
+    assert [way for _, way, _ in moves(it.after(1))["a"]] == [Way.STAGE]
+    it.ends("a/0", cause=Cause.MISSING_OUTPUT)
+    assert it.decide() == ["1 failed"]
+
+
 def test_a_node_that_leaves_hands_over_what_only_it_has() -> None:
     it = case().files(MB, MB).node("a").node("b").work()
     it.tell(ev.Cached("a", [1, 2])).tell(ev.Cached("b", [2])).tell(ev.Leaving("a")).read((2,), (2,))
@@ -169,3 +180,20 @@ def test_tasks_of_one_file_come_one_by_one_under_first_available() -> None:
     assert it.decide() == ["a/0 <- 1"]
     it.ends("a/0", took_s=0.001)
     assert tuple(it.decide()[-1].split()[2:4]) in {("3",), ("3", "2")}  # not 2 next, though its file has just come
+
+
+def test_a_node_that_leaves_gives_back_what_it_has_not_begun_and_is_not_blamed_for_going() -> None:
+    it = case(ev.Limits(bundle_tasks=1)).node("a").work().tasks(2)
+    assert it.decide() == ["a/0 <- 1", "a/0 <- 2"]
+    assert it.tell(ev.Leaving("a")).decide() == [], "nobody else can run it"
+    it = case(ev.Limits(bundle_tasks=1, depth=2)).node("a").work().tasks(2)
+    it.decide()
+    score = it.schedule.sites["a"].score.value
+    behind = it.bundle("a/0", 1)
+    assert it.node("b").tell(ev.Leaving("a")).decide() == [f"a/0 recall {behind.id}"]
+    assert it.report(behind, [], returned=(2,), last=True).decide() == ["b/0 <- 2"]
+    assert not it.schedule.may_leave("a")
+    it.ends("a/0").decide()
+    assert it.schedule.may_leave("a")
+    it.tell(ev.NodeDown("a", "it was released")).decide()
+    assert it.schedule.sites["a"].score.value >= score

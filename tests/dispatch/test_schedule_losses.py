@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serai.dispatch.schedule import events as ev
 from serai.sim.case import case
 
 
@@ -43,3 +44,11 @@ def test_a_suspect_has_its_last_chance_with_no_other_suspect_on_its_node() -> No
     suspect = next(iter(it.schedule.nodes["a"].suspect.left)) if it.schedule.nodes["a"].suspect else 0
     assert it.down("a").node("a").after(10).decide()[0] == f"{suspect} given up"
     assert it.ends("a/0").decide()[0].endswith("done")
+
+
+def test_of_bundles_that_came_to_the_lane_in_another_order_the_one_that_ran_is_to_blame() -> None:
+    it = case().node("a").work().tasks(2)
+    it.decide()
+    first, second = (bundle.id for bundle in it.schedule.nodes["a"].lanes[0])
+    it.tell(ev.LaneDown("a", 0, "it died", blame=True, bundles=[second, first]))
+    assert [it.schedule.tasks[task].losses for task in (1, 2)] == [0, 1]

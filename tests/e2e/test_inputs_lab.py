@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,9 +50,9 @@ def pool(front: Front, tmp_path: Path) -> Iterator[Callable[..., serai.Pool]]:
     settings = Settings(timing=Timing(**front.timing), patience=Patience(**front.patience))  # type: ignore[arg-type]
     pools: list[serai.Pool] = []
 
-    def make(*names: str, config: Path | None = None) -> serai.Pool:
+    def make(*names: str, config: Path | None = None, **options: Any) -> serai.Pool:
         sites = [f"ssh://{name}?slots=2&ssh_config={config or front.lab.ssh_config}" for name in names]
-        pools.append(serai.Pool(*sites, options=Options(settings=settings, runs=tmp_path / "runs")))
+        pools.append(serai.Pool(*sites, options=Options(settings=settings, runs=tmp_path / "runs", **options)))
         return pools[-1]
 
     yield make

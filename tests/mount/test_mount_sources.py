@@ -8,16 +8,21 @@ import hashlib
 import http.server
 import os
 import random
+import socket
 import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from tests.mount.test_mount_writing import SCRIPT, check_what_was_written
 
 from serai.access.stores.certificates import ensure_certificate, fingerprint_of_file
 from serai.adverts.gateway import Gateway
-from serai.data.afar import Reach
+from serai.data.afar import FarSource, Reach
+from serai.data.copying.stores import StoreEnd
+from serai.travel.mount import serving
+from serai.travel.reading import web
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,3 +175,51 @@ def test_what_was_read_of_one_peer_is_known_of_another(room: Room, peer: Peer) -
         files = {"a": {"kind": "first", "of": of, "digest": DIGEST, "url": "ssh://far/a"}}
         assert room.run("cmp", "mount/a", str(room.source / "a"), files=files).returncode == 0
     assert room.record()["a"]["moved_bytes"] == 0
+
+
+def test_a_server_that_gives_more_than_was_asked_for_is_not_read_for_ever() -> None:
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def talk() -> None:
+            peer, _ = listening.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.recv(4096)
+                peer.sendall(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 999999999999\r\n\r\n0123456789")
+                while not ended.is_set():
+                    peer.sendall(bytes(1 << 16))
+
+        threading.Thread(target=talk, daemon=True).start()
+        source = web.Store(web.Server("127.0.0.1", listening.getsockname()[1]), "/")
+        found: list[bytes] = []
+        reading = threading.Thread(target=lambda: found.append(b"".join(source.read("/x", "1", 0, 10))), daemon=True)
+        reading.start()
+        reading.join(5)
+        ended.set()
+        reading.join(5)
+    assert found == [b"0123456789"]
+
+
+def test_names_that_no_directory_can_have_spoil_no_listing() -> None:
+    names = [b"", b".", b"..", b"a/b", b"a\0b", b"a" * 1025]
+    assert not any(serving._can_be(name) for name in names)
+    assert all(serving._can_be(name) for name in (b"...", b"a" * 1024, b"\xff"))
+
+
+def test_bytes_that_were_not_asked_for_are_not_taken_for_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = MemoryFileSystem()
+    files.pipe_file("/whole", b"0123456789")
+    source = FarSource("memory://")
+    assert b"".join(source.read("/whole", "", 5, 2)) == b"56"
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *_, **__: b"0123456789")  # knows no ranges
+    with pytest.raises(OSError, match="parts of files"):
+        b"".join(source.read("/whole", "", 5, 2))
+    files.rm_file("/whole")
+
+
+def test_a_store_that_names_what_is_above_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"type": "file", "size": 1}
+    names = ["/top/well", "/top/..", "/top/../up", "/top/a\0b"]
+    monkeypatch.setattr(MemoryFileSystem, "find", lambda *_, **__: {name: {**row, "name": name} for name in names})
+    facts, troubles = StoreEnd(MemoryFileSystem()).walk("/top")
+    assert (sorted(facts), len(troubles)) == (["", "well"], 3)

@@ -222,3 +222,40 @@ def test_urls_that_cannot_be(wrong: str) -> None:
 @pytest.mark.parametrize(("path", "said"), [("/a b%c", b"/a%20b%25c"), ("/n\nx", b"/n%0Ax"), ("/é", b"/%C3%A9")])
 def test_names_travel_as_words(path: str, said: bytes) -> None:
     assert word(path) == said
+
+
+FACTS = b"1 2 %d 1 0 0 0 %d 4096 8 1 1 1\n"
+LOGIN = (b"yes\nyes\nyes\naddress\n127.0.0.1\n",)
+
+
+def test_a_server_that_takes_no_byte_is_not_asked_for_ever() -> None:
+    opened = b"3\n" + FACTS % (0o100644, 0)
+    with _talker(*LOGIN, opened, *[b"0\n"] * 50) as (port, heard):
+        files = ChirpFileSystem("127.0.0.1", port, auth="address").far
+        with pytest.raises(AccessError, match="speaks no Chirp"):
+            files.write_at("/x", [b"abc"])
+    assert len(heard) < 10
+
+
+@pytest.mark.parametrize("answer", [b"5\nabcde", b"2000000\n"])
+def test_a_server_gives_no_more_than_it_was_asked_for(answer: bytes) -> None:
+    with _talker(*LOGIN, b"3\n" + FACTS % (0o100644, 4), answer) as (port, _):
+        fs = ChirpFileSystem("127.0.0.1", port, auth="address")
+        with pytest.raises(AccessError, match="speaks no Chirp"):
+            b"".join(fs.far.read_from("/x", 0, 4))
+
+
+def test_facts_that_are_none_are_told_as_such() -> None:
+    with _talker(*LOGIN, b"0\nso many words\n") as (port, _):
+        with pytest.raises(AccessError, match="speaks no Chirp"):
+            ChirpFileSystem("127.0.0.1", port, auth="address").info("/x")
+        assert not any(one.whole for one in chirp_wire._all)
+
+
+def test_names_that_lead_out_of_their_directory_are_not_listed() -> None:
+    facts = FACTS % (0o100644, 1)
+    rows = b"".join(name + b"\n" + facts for name in (b"well", b"../../.profile", b"/etc/x", b"a/b", b".."))
+    directory = FACTS % (0o040755, 0)
+    with _talker(*LOGIN, b"0\n" + directory, b"0\n" + rows + b"\n") as (port, _):
+        found = ChirpFileSystem("127.0.0.1", port, auth="address").find("/top")
+    assert found == ["/top/well"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import json
 import os
 import random
@@ -50,7 +52,9 @@ def _tree(room: Path, count: int) -> dict[str, bytes]:
         b"\xff\xff\xff\xff[]",
         bundle([{"size": 3}], [b"ab"]),
         bundle([{"size": -1}], []),
+        bundle([{}] * 800_000, []),
     ],
+    ids=range(8),
 )
 def test_what_is_no_bundle_is_refused(message: bytes) -> None:
     with pytest.raises(ValueError, match=r"bundle|JSON|Expecting|column"):
@@ -196,3 +200,41 @@ def test_a_file_of_a_known_size_is_sent_in_one(fs: StoreFileSystem, store: Store
     assert fs.cat_file("/a/b/large") == data
     with pytest.raises(FileExistsError):
         fs.put_file(f"{tmp_path}/large", "/a/b/large", mode="create")
+
+
+def test_bundles_and_single_files_do_not_wait_for_each_other_for_ever(store: Store) -> None:
+    wire = shared_wire(Server(store.host, store.port))
+    rows = [{"path": f"/many{n}", "size": 1, "sha256": hashlib.sha256(b"a").hexdigest()} for n in range(250)]
+    message = bundle(rows, [b"a"] * len(rows))
+    ended, statuses = threading.Event(), []
+
+    def single() -> None:
+        while not ended.is_set():
+            with contextlib.closing(http.client.HTTPConnection(store.host, store.port, timeout=10)) as one:
+                one.request("PUT", "/single", b"1", {"Authorization": f"Bearer {store.token}"})
+                statuses.append(one.getresponse().status)
+
+    threads = [threading.Thread(target=single, daemon=True) for _ in range(4)]
+    for one in threads:
+        one.start()
+    try:
+        for _ in range(4):
+            told = json.loads(wire.request("POST", "/.serai/put", {}, message).data)
+            assert all("etag" in row for row in told)
+    finally:
+        ended.set()
+        for one in threads:
+            one.join(15)
+    assert len(statuses) > 4
+    assert set(statuses) <= {201, 204}
+
+
+def test_slow_long_bodies_keep_nobody_else_waiting(store: Store) -> None:
+    with contextlib.ExitStack() as stack:
+        for n in range(20):
+            peer = stack.enter_context(socket.create_connection((store.host, store.port), timeout=10))
+            peer.sendall(_head(f"/slow{n}", store.token, 50_000_000) + bytes(1000))
+        until(lambda: len(os.listdir(store.room / ".serai/drafts")) >= 16, "their drafts are begun")
+        with contextlib.closing(http.client.HTTPConnection(store.host, store.port, timeout=10)) as one:
+            one.request("PUT", "/quick", b"1", {"Authorization": f"Bearer {store.token}"})
+            assert one.getresponse().status == 201

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,3 +83,14 @@ def test_a_server_that_has_ended_is_missed(start: Callable[..., Store], monkeypa
     one.stop(signal.SIGKILL)
     with pytest.raises(HostUnreachable):
         fs.cat_file("/x")
+
+
+def test_a_server_that_names_what_keeps_waiting_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / ".serai").mkdir()
+    os.mkfifo(tmp_path / ".serai/owner")
+    told = {"you": {"rights": "a", "path": "/"}, "direct": {"path": str(tmp_path), "proof": proof_of("x")}}
+    found: list[str | None] = []
+    asking = threading.Thread(target=lambda: found.append(Beside(lambda: told).root()), daemon=True)
+    asking.start()
+    asking.join(5)
+    assert found == [None]

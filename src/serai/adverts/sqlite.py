@@ -110,6 +110,17 @@ def _bell(path: str) -> _WalBell:
         return bell
 
 
+def _make(path: Path) -> None:
+    """Make an empty file for this user only, unless it is there.
+
+    One that is there is not even opened: to close it would drop the locks of this process's other connections (fcntl's,
+    see sqlite.org/howtocorrupt.html, 2.2). Another process would then take itself for the last one, and throw away the
+    log that they go on reading.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
 class SqliteAdverts(TableAdverts):
     """See this module.
 
@@ -124,7 +135,7 @@ class SqliteAdverts(TableAdverts):
         self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _make(self.path)
             self._connection = _connect(str(self.path), "rw")
         except (OSError, sqlite3.Error) as error:
             raise SeraiError(f"the adverts in {self.path} cannot be opened: {error}") from error

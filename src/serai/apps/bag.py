@@ -142,12 +142,15 @@ class Bag:
 
     def _fetcher(self) -> Fetcher:
         from serai.apps.fetching import Fetcher  # noqa: PLC0415 - inputs by URL are seldom
-        from serai.apps.inputs import ssh_configs  # noqa: PLC0415 - the same
+        from serai.apps.inputs import config_for, ssh_configs  # noqa: PLC0415 - the same
 
         with self._making:
             if self._brings is None:
-                self._brings = Fetcher(ssh_configs(self._run.roster.specs.values()), self._run.clock)
+                configs = ssh_configs(self._run.roster.specs.values())
+                self._brings = Fetcher(configs, self._run.clock)
                 self._run.catalogue.reader = self._brings.whole
+                if self._run.catalogue.gate is not None:
+                    self._run.catalogue.gate.ssh_config_of = lambda url: config_for(url, configs)
             return self._brings
 
     # ---- the files that tasks read

@@ -13,6 +13,7 @@ from serai.describe.places import path_here
 from serai.describe.task import Cause
 from serai.describe.template import Values
 from serai.dispatch.ports import CargoRefused
+from serai.dispatch.reading.telling import joined
 from serai.errors import TransferFailed, UsageError
 from serai.match.movement import Way
 from serai.travel.executor import wire
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from serai.dispatch.catalogue import Catalogue
     from serai.dispatch.ports import Place
     from serai.dispatch.schedule.events import Assign
+    from serai.match.movement import Move
 
-MOST_TOLD = 5  # inputs by URL of one task, of which a note says how they came
+MOST_LOOKS = 100_000  # tasks of one node that read from afar and have not ended
 
 
 @dataclass(slots=True)
@@ -41,8 +43,9 @@ class _Load:
     outputs: list[list[str]] = field(default_factory=list)
     landing: list[list[list[str]]] = field(default_factory=list)
     files: dict[int, None] = field(default_factory=dict)  # catalogued ones, each once
-    afar: frozenset[int] = frozenset()  # catalogued ones that are read from afar
-    reads: list[list[list[Any]]] = field(default_factory=list)  # of each task: [what `Catalogue.afar` says, name]
+    afar: dict[int, Move] = field(default_factory=dict)  # those that are read from afar, where they may be
+    reads: list[list[list[Any]]] = field(default_factory=list)
+    sources: dict[int, dict[str, Any]] = field(default_factory=dict)
     ahead: Ahead | None = None  # inputs by URL that are opened before their turn
 
 
@@ -97,7 +100,7 @@ class Packer:
         if self._work not in place.holds:
             yield from self._work_frames(place)
             place.holds.add(self._work)
-        load = _Load(afar=frozenset(move.file for move in assign.moves if move.way == Way.READ))
+        load = _Load(afar=_afar(assign, place))
         refused: dict[int, tuple[int, str]] = {}
         try:
             for task in assign.tasks:
@@ -138,6 +141,9 @@ class Packer:
 
     def _head(self, load: _Load) -> dict[str, Any]:
         lists = {"argv": load.argv, "in": load.inputs, "out": load.outputs, "land": load.landing}
+        if any(load.reads):
+            lists["reads"] = load.reads
+            lists["sources"] = load.sources
         found = {name: values for name, values in lists.items() if values}
         if not any(load.inputs):
             found.pop("in", None)
@@ -192,14 +198,14 @@ class Packer:
         laid: list[list[Any]] = []
         elsewhere: dict[str, str] = {}
         files: dict[int, str] = {}
-        reads: list[list[Any]] = []
+        reads: dict[int, str] = {}
         for name, path in {name: path for path, name in names.items()}.items():  # "x" and "./x" are one
             here = path_here(path)
             if self._is_shared(name):
                 continue  # it is there already, as a file that every task needs
             number = self._number(path, here, place)
             if number is not None and number in load.afar:
-                reads.append([self._catalogue.afar(place.spec.name, number), name])
+                reads[number] = path
                 continue
             if number is not None:
                 files[number] = path
@@ -231,10 +237,24 @@ class Packer:
         load.argv.append(argv)
         load.inputs.append(laid)
         load.outputs.append(there)
-        load.reads.append(reads)
+        load.reads.append(self._reads(load, task, reads, names, place))
         if files:
             load.files |= dict.fromkeys(files)
             place.reads.setdefault(assign.bundle, []).append((task, files))
+
+    def _reads(
+        self, load: _Load, task: int, reads: Mapping[int, str], names: Mapping[str, str], place: Place
+    ) -> list[list[Any]]:
+        """What a task reads from afar, as its lane wants it: [name, number] of each."""
+        gate = self._catalogue.gate
+        if not reads or gate is None:
+            place.looks.pop(task, None)  # of a former attempt
+            return []
+        load.sources |= gate.sources(reads.keys() - load.sources.keys(), load.afar, place)
+        if len(place.looks) >= MOST_LOOKS:
+            place.looks.clear()  # of tasks that were lost
+        place.looks[task] = {number: (path, load.afar[number].source) for number, path in reads.items()}
+        return [[names[path], number] for number, path in reads.items()]
 
     def _number(self, path: str, here: str | None, place: Place) -> int | None:
         """The number of an input that comes by the cache of a node; None for one that does not."""
@@ -277,8 +297,7 @@ class Packer:
         except TransferFailed:
             yield wire.pack(wire.DROP, head={"keys": keys})
             raise
-        more = f" and {len(ways) - MOST_TOLD} more" if len(ways) > MOST_TOLD else ""
-        place.ways.append((task, "; ".join(ways[:MOST_TOLD]) + more))
+        place.ways.append((task, joined(ways)))
 
     def _urls_of(self, tasks: Iterable[int]) -> Iterator[str]:
         """The inputs by URL of tasks, in their order."""
@@ -316,6 +335,11 @@ class Packer:
         if self._same is not None:
             head["argv"] = self._same
         yield wire.pack(wire.WORK, wire.EVERY_LANE, self._work, head)
+
+
+def _afar(assign: Assign, place: Place) -> dict[int, Move]:
+    """The files that are read from afar, by number."""
+    return {move.file: move for move in assign.moves if move.way == Way.READ} if place.way_back else {}
 
 
 def _url_frames(events: Iterator[Any], lane: int, key: int) -> Generator[bytes, None, tuple[int | str, str]]:

@@ -52,9 +52,14 @@ def opened(url: str, configs: Mapping[str, str]) -> tuple[Any, str]:
     """
     from serai.access.files import filesystem_for  # noqa: PLC0415 - fsspec is slow to import
 
+    return filesystem_for(url, config_for(url, configs))
+
+
+def config_for(url: str, configs: Mapping[str, str]) -> str | None:
+    """The file that ssh is given for a URL; None for the user's own."""
     authority = url_parts(url)[0]
     names = (authority, authority.rpartition("@")[2], "")
-    return filesystem_for(url, next((configs[name] for name in names if name in configs), None))
+    return next((configs[name] for name in names if name in configs), None)
 
 
 def has_pattern(text: str) -> bool:

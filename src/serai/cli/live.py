@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
 MOST_NODES = 12
 RATE_OVER_S = 5.0
-STYLES = {"up": "green", "connecting": "yellow", "waiting": "yellow", "given up": "red", "ended": "dim"}
+STYLES = {
+    "up": "green",
+    "connecting": "yellow",
+    "waiting": "yellow",
+    "given up": "red",
+    "ended": "dim",
+    "released": "dim",
+}
 
 
 class Live(View):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from serai.describe.task import Cause, State
 from serai.dispatch.front_end import NEAREST, STORES, TASK
 from serai.dispatch.history.moment import RunState, cause_words, gist
+from serai.dispatch.ports import PRICES
 from serai.errors import SeraiError
 from serai.match.explaining import Candidate, needs_in, what_fits, who_can, wishes, would_fit
 from serai.match.matching import Matching
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from serai.dispatch.history import History
-    from serai.dispatch.history.moment import Attempt, Held, NodeSeen, Result, RunNow, TaskNow
+    from serai.dispatch.history.moment import Attempt, Held, NodeSeen, Note, Result, RunNow, TaskNow
     from serai.match.explaining import Fit
 
 MOST_NAMES = 4
@@ -33,6 +34,7 @@ STANDINGS = {
     Standing.WAITING: "is not there and will be tried again",
     Standing.GIVEN_UP: "was given up",
     Standing.ENDED: "has ended",
+    Standing.RELEASED: "was released",
 }
 
 
@@ -122,8 +124,16 @@ def explain(history: History, task: TaskNow) -> list[str]:
             told += _placed(history, task, place)
     else:
         told += _queued(history, task)
-    told += [f"At {at_time(note.at, now)}: {clean(note.text).strip().removesuffix('.')}." for note in task.notes]
-    return told
+    return told + [_noted(note, now) for note in task.notes]
+
+
+def _noted(note: Note, now: float) -> str:
+    """A note, with the lines that it has."""
+    at, text = at_time(note.at, now), clean(note.text).strip()
+    if text.startswith(PRICES):
+        lines = textwrap.indent(text.removeprefix(PRICES), "    ")
+        return f"At {at}, its inputs were thought to cost until they could be read:\n{lines}"
+    return f"At {at}: {text.removesuffix('.')}."
 
 
 def attempt_words(number: int, attempt: Attempt, now: float) -> str:

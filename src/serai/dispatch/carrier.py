@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from serai.describe.task import Cause
 from serai.dispatch.filling import Filler
 from serai.dispatch.ports import WAY, CargoPostponed, CargoRefused, Place
+from serai.dispatch.reading.telling import joined, read_words
 from serai.dispatch.schedule import events as ev
 from serai.errors import NodeLost, SeraiError
+from serai.match.movement import Way
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from serai.dispatch.ports import Engine, Link, NodeSpec, Owner
 
 GIVE_S = 30.0  # for a part of a file that is relayed
-MOST_TOLD = 5  # inputs of one task, of which a note says how they came
 MOST_JOBS = 100_000  # bundles waiting to be sent to one node: far above depth x lanes of any
 
 
@@ -224,6 +225,8 @@ class Carrier:
         own: dict[str, Any] = {"node": self.spec.name, "scratch": self.spec.scratch, "linger": self.spec.linger_s}
         if self.spec.cache_bytes is not None:
             own["cache"] = {**self._hello.get("cache", {}), "limit": self.spec.cache_bytes}
+        if self.spec.in_place:
+            own["mount"] = 0  # files are used where they lie
         self._send(wire.pack(wire.HELLO, head=self._hello | own))
         if not self._came.wait(self._timing.check_in_s):
             raise NodeLost(  # and tried again: it may only be busy, or hang for a while
@@ -266,6 +269,8 @@ class Carrier:
             self._send(wire.pack(wire.PING, head={"t": now}))
 
     def _send_bundle(self, assign: ev.Assign, owner: Owner, place: Place) -> None:
+        if any(move.way == Way.READ for move in assign.moves):
+            self._lead_back(place)
         try:
             for frame in owner.cargo(assign, place):
                 if wire.peek(frame)[0] == wire.NEEDS:
@@ -306,6 +311,20 @@ class Carrier:
             with self._lock:
                 self._control.extend(self._unsent.pop(assign.bundle, ()))
             self._send_control()
+
+    def _lead_back(self, place: Place) -> None:
+        """Let tasks of the node read from afar, unless they can already."""
+        gate = self._catalogue.gate
+        if place.way_back or gate is None or not place.ad.get("mount"):
+            return
+        try:
+            place.way_back, frame = gate.lead(self._link, str(place.ad["base"]))
+        except (SeraiError, OSError) as error:
+            self._no_mount(error.what if isinstance(error, SeraiError) else str(error))
+            return
+        self._send(frame)
+        self.meet()
+        self._send_control()
 
     # ---- the engine's thread
 
@@ -359,13 +378,35 @@ class Carrier:
                 self.meet()
         elif op == wire.CAME:
             catalogue.moved(name, ident, head)
+        elif op == wire.SEEN:
+            self._seen(ident, head)
         elif op == wire.SERVES:
             catalogue.serves(name, head.get("addresses", ()), int(head.get("port", 0)))
         elif self._place is not None:  # READY
             for task, files in self._place.reads.pop(ident, ()):
                 ways = [f"{shown} {head['ways'].get(str(number), 'cached')}" for number, shown in files.items()]
-                more = f" and {len(ways) - MOST_TOLD} more" if len(ways) > MOST_TOLD else ""
-                self._tell(self, ev.Note(WAY + "; ".join(ways[:MOST_TOLD]) + more, name, task))
+                self._tell(self, ev.Note(WAY + joined(ways), name, task))
+
+    def _seen(self, task: int, head: dict[str, Any]) -> None:
+        """A task has read from afar."""
+        looks = self._place.looks.pop(task, {}) if self._place is not None else {}
+        ways = []
+        for number, read, moved, took_s in head["files"]:
+            if number not in looks:
+                continue
+            shown, source = looks[number]
+            ways.append(f"{shown} {read_words(read, self._catalogue.file(number).size, took_s)}")
+            if head["ok"]:
+                self._tell(self, ev.Moved(self.spec.name, number, source, moved, took_s, read, head["w"]))
+        if ways:
+            self._tell(self, ev.Note(WAY + joined(ways), self.spec.name, task))
+
+    def _no_mount(self, why: str) -> None:
+        """Tasks cannot read from afar there: they do not, from now on."""
+        if self._place is not None and self._ad is not None:
+            self._place.way_back, self._ad["mount"] = "", False
+        self._tell(self, ev.NoMount(self.spec.name))
+        self._tell(self, ev.Note(f"nothing is read from afar here: {why}", self.spec.name))
 
     def _seldom(self, op: int, lane: int, head: dict[str, Any], body: bytes) -> None:
         if op == wire.LEFT and not body:
@@ -383,6 +424,8 @@ class Carrier:
         elif op == wire.NOT_HERE and self._place is not None:
             path = head["path"] if len(self._place.not_here) < MOST_JOBS else ""
             self._place.not_here[path] = str(head["why"])
+        elif op == wire.NO_MOUNT:
+            self._no_mount(str(head["why"]))
         elif op == wire.TROUBLE:
             self._trouble = str(head.get("fatal") or head)
             if head.get("fatal"):
@@ -414,6 +457,6 @@ class Carrier:
         )
 
 
-_ABOUT_FILES = frozenset({wire.NEED, wire.HOLDS, wire.CAME, wire.SERVES, wire.READY})
+_ABOUT_FILES = frozenset({wire.NEED, wire.HOLDS, wire.CAME, wire.SERVES, wire.READY, wire.SEEN})
 _NOTHING: Any = object()  # wakes the thread, for a control frame
 _NOBODY: Any = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import threading
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from serai.travel.executor import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from serai.dispatch.reading.gate import Gate
     from serai.match.movement import Move
 
 SMALLEST = 256 * 1024  # bytes; smaller files travel with the bundles that read them
@@ -28,6 +30,7 @@ MOST_SOURCES = 4  # peers that a node is told of for one file
 MOST_SHARED = 1000  # files in one frame
 MOST_DIGESTS = 200_000  # of one node's cache that are remembered
 Stamp = tuple[str, ...]
+_DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
 
 
 class Host(Protocol):
@@ -124,6 +127,7 @@ class Catalogue:
         self._here: set[str] = set()  # nodes that are this machine
         self._secrets: dict[str, str] | None = None
         self._make_secrets: Callable[[], dict[str, str]] | None = None
+        self.gate: Gate | None = None  # by which tasks read from afar; the run sets it
         self.on_replica: Callable[[str, str, int | None], object] = lambda _digest, _node, _size: None
         self.reader: Callable[[str], Iterator[bytes | None]] | None = None
         self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
@@ -148,6 +152,7 @@ class Catalogue:
                 known = self._files.get(self._numbers.get(origin, 0))
                 if known is None or known.stamp != stamp:
                     digest = self._remembered(origin, stamp)
+                    digest = digest if _DIGEST.fullmatch(digest) else ""
                     known = File(len(self._files) + 1, origin, one.size, stamp, digest, one.host, one.path)
                     self._files[known.number] = known
                     self._numbers[origin] = known.number
@@ -213,7 +218,13 @@ class Catalogue:
         return self._files[number]
 
     def learn(self, number: int, digest: str) -> None:
-        """The digest of a file is known."""
+        """The digest of a file is known.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest!r} is no digest")
         with self._lock:
             file = self._files[number]
             if file.digest == digest:
@@ -266,6 +277,8 @@ class Catalogue:
                     self._hold(node, file)
                 if file.host in own:
                     file.lies[node] = file.path
+                elif node not in self._here:
+                    file.lies.pop(node, None)  # it is another host than when it was here last
                 if node in file.holders or node in file.lies:
                     numbers.append(file.number)
             tell(numbers)

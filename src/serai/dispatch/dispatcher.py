@@ -12,10 +12,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from serai.dispatch.carrier import Beat, Came, Carrier, Gone, NothingLeft
+from serai.dispatch.ports import PRICES
+from serai.dispatch.reading.telling import Allowance, prices
 from serai.dispatch.schedule import events as ev
 from serai.dispatch.settling import Settling
 from serai.dispatch.snapshot import take
-from serai.errors import NodeLost
+from serai.errors import NodeLost, UsageError
 from serai.match.feasible import why_nowhere
 from serai.travel.executor import wire
 
@@ -62,9 +64,11 @@ class Dispatcher:
         self._asleep = True
         self._owners: dict[int, Owner] = {}
         self._settling = Settling(journal, landing, self._owners, clock)
+        self._explaining = Allowance()
         self._beats: dict[str, Any] = {}
         self._beats_at = 0.0
         self.last_beats: dict[str, Mapping[str, Any]] = {}
+        self._leaving: dict[str, None] = {}  # nodes that are to be released
         self._stop = False
         self._snapshot_at = float("-inf")
         self.nodes_now: tuple[NodeNow, ...] = ()
@@ -133,6 +137,19 @@ class Dispatcher:
         """Tasks that their user withdrew before they were sent: the same as `cancel`."""
         self.tell(None, ev.Cancelled(tasks))
 
+    def release(self, node: str) -> None:
+        """Let go of a node; returns at once. Any thread.
+
+        It gets no new tasks, and gives back those that it has not begun and others can run. When it has ended the rest,
+        and files that only its cache has are on other nodes, its executor is ended and it is not tried again.
+
+        Raises:
+            UsageError: there is no such node.
+        """
+        if node not in self._roster.specs:
+            raise UsageError(f"no node is called {node}", hint=f"there are {', '.join(self._roster.specs)}")
+        self.tell(None, ev.Leaving(node))
+
     def ask_reach(self, node: str, places: Sequence[tuple[str, int]]) -> None:
         """Have a node measure how near (host, port) places are; it tells with its next beats. Any thread."""
         self._control(node, wire.pack(wire.PROBE, head={"software": [], "reach": list(places)}))
@@ -181,6 +198,7 @@ class Dispatcher:
                 self._schedule.tell(ev.Tick(), now)
                 for action in self._schedule.decide(now):
                     self._act(action)
+                self._see_off(now)
                 self._settling.flush()
                 self._write_beats(now)
                 self._check_hope()
@@ -210,6 +228,8 @@ class Dispatcher:
         for _ in range(min(len(inbox), DRAIN)):
             carrier, event = inbox.popleft()
             if carrier is None:
+                if type(event) is ev.Leaving:
+                    self._leaving[event.node] = None
                 schedule.tell(event, now)
             elif self._roster.is_current(carrier):
                 self._from_node(carrier, event, now)
@@ -260,13 +280,19 @@ class Dispatcher:
         self._schedule.tell(self._roster.came(carrier, event, now), now)
         if event.files:
             self._schedule.tell(ev.Cached(name, event.files), now)
+        if name in self._leaving:  # it was not there when it was to be released
+            self._schedule.tell(ev.Leaving(name), now)
         self._record(name, event.ad)
 
     def _lost(self, carrier: Carrier, event: Gone, now: float) -> None:
         name = carrier.spec.name
         self._roster.lost(carrier, event.error, now)
         self._settling.note(str(event.error), name, 0)
-        self._schedule.tell(ev.NodeDown(name, event.error.what), now)
+        self._forget(name, event.error.what, now)
+
+    def _forget(self, name: str, why: str, now: float) -> None:
+        """A node is there no longer."""
+        self._schedule.tell(ev.NodeDown(name, why), now)
         self._beats.pop(name, None)
         self.last_beats.pop(name, None)
         self._record(name, None)
@@ -283,6 +309,14 @@ class Dispatcher:
             words = f"it has been silent for {now - carrier.heard_at:.0f} s"
             self._lost(carrier, Gone(NodeLost(words, host=carrier.spec.name)), now)
             carrier.close_soon()
+
+    def _see_off(self, now: float) -> None:
+        """End the executors of nodes that were to be released, have nothing to do, and nothing that only they have."""
+        for name in [name for name in self._leaving if self._schedule.may_leave(name)]:
+            del self._leaving[name]
+            self._roster.release(name, now)
+            self._settling.note("it was released", name, 0)
+            self._forget(name, "it was released", now)
 
     def _act(self, action: ev.Action) -> None:
         kind = type(action)
@@ -322,7 +356,21 @@ class Dispatcher:
             return  # the schedule is about to hear that it is gone
         batch = self._settling.batch
         batch.opened.append((action.bundle, action.node, action.lane, self._clock.wall(), json.dumps(action.tasks)))
+        if action.moves:
+            self._note_prices(action)
         carrier.post(action, owner)
+
+    def _note_prices(self, action: ev.Assign) -> None:
+        """Note what the inputs of tasks were thought to cost there and elsewhere, of so many that it slows nothing."""
+        for ident in action.tasks:
+            now = self._clock.now()
+            if not self._explaining.may(now):
+                return
+            task = self._schedule.tasks.get(ident)
+            if task is not None and task.inputs:
+                lines = prices(action.node, task.inputs, action.moves, self._schedule.explain_moves(ident))
+                self._settling.note(PRICES + "\n".join(lines), action.node, ident)
+                self._explaining.did(now, self._clock.now())
 
     def _control(self, node: str, frame: bytes, about: int = 0) -> None:
         carrier = self._roster.carrier(node)

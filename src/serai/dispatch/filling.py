@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import queue
@@ -69,13 +70,17 @@ class Filler:
                 self._serve(*asked)
             except OSError:
                 return  # the node is gone; the carrier's own thread says so
+            except Exception as error:  # noqa: BLE001 - without this thread, the node would wait for each further file
+                with contextlib.suppress(OSError, SeraiError):
+                    self._put(*asked, {"bad": f"the front end failed: {error!r}"})
 
     def _serve(self, number: int, attempt: int) -> None:
         file = self._catalogue.file(number)
         digest, at, why = hashlib.blake2b(digest_size=32), 0, ""
         try:
             for piece in self._pieces(file):
-                if piece is None:
+                if piece is None:  # the origin is tried again, perhaps; the node gives up what it hears nothing of
+                    self._put(number, attempt, {})
                     continue
                 digest.update(piece)
                 at += len(piece)
@@ -119,9 +124,10 @@ class Filler:
             if not whole:
                 raise
 
-    def _relayed(self, file: File) -> Generator[bytes, None, bool]:
+    def _relayed(self, file: File) -> Generator[bytes | None, None, bool]:
         """The bytes of a file from another node that has it; returns whether they were all to be had."""
         for node, name in self._catalogue.holders(file.number, but=self._node):
+            yield None
             at = 0
             while at < file.size and (data := self._catalogue.read_from(node, name, at, PART)):
                 at += len(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +63,26 @@ class Link(Protocol):
         ...
 
 
+@runtime_checkable
+class Leading(Protocol):
+    """A link that can let processes of its node reach this machine."""
+
+    def lead_back(self, there: str, here: str) -> str:
+        """Let them reach a unix socket of this machine, as long as the link lives.
+
+        Args:
+            there: the path of a socket that may be made on the node, for the agent's user alone.
+            here: the path of the socket here.
+
+        Returns:
+            The path of the socket that leads there, on the node.
+
+        Raises:
+            AccessError: the node does not allow it.
+        """
+        ...
+
+
 class Engine(Protocol):
     """What starts agents on nodes and carries frames. One per scheme; any thread may call it."""
 
@@ -102,6 +122,9 @@ class Place:
         ways: how inputs by URL came, for the journal: (task, sentence); the owner adds to it.
         reads: by bundle, (task, {number of a catalogued file: its name}); the owner adds to it, and it is taken off
             when the node says how they came.
+        way_back: where tasks find the front end's gateway; empty while they cannot read from afar.
+        looks: by task, {number of a file that it reads from afar: (its name, the node that is asked first)}; the owner
+            adds to it, and it is taken off when the node says what was read.
     """
 
     spec: NodeSpec
@@ -110,9 +133,12 @@ class Place:
     not_here: dict[str, str] = field(default_factory=dict)
     ways: list[tuple[int, str]] = field(default_factory=list)
     reads: dict[int, list[tuple[int, dict[int, str]]]] = field(default_factory=dict)
+    way_back: str = ""
+    looks: dict[int, dict[int, tuple[str, str]]] = field(default_factory=dict)
 
 
 WAY = "inputs: "  # what a note begins with that says how a task's inputs came
+PRICES = WAY + "prices\n"  # and one that says what this was thought to cost there and elsewhere, a node in each line
 
 
 class Ended:

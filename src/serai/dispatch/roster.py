@@ -64,6 +64,7 @@ class Roster:
         self._timing = timing
         self._patience = patience
         self._carriers: dict[str, Carrier] = {}
+        self._released: list[threading.Thread] = []  # that end executors
         self._ads: dict[str, dict[str, Any]] = {}
         self._tell: Callable[[Carrier, Any], None] = _nobody
 
@@ -140,6 +141,16 @@ class Roster:
         self._catalogue.lost(carrier.spec.name)
         self.members[carrier.spec.name].lost(str(error), now, transient=error.transient, patience=self._patience)
 
+    def release(self, name: str, now: float) -> None:
+        """A node is not wanted any more, and has nothing to do: end its executor, and try it no more."""
+        carrier = self._carriers.pop(name, None)
+        if carrier is not None:
+            thread = threading.Thread(target=carrier.close, name=f"close-{name}", daemon=True)
+            thread.start()
+            self._released.append(thread)
+        self._catalogue.lost(name)
+        self.members[name].released(now)
+
     def silent(self, now: float) -> list[Carrier]:
         """Carriers of nodes that are up and have said nothing for too long."""
         return [
@@ -187,9 +198,10 @@ class Roster:
         for thread in threads:
             thread.start()
         until = self._clock.now() + deadline_s
-        for thread in threads:
+        for thread in [*threads, *self._released]:
             thread.join(max(0.0, until - self._clock.now()))
         for member in self.members.values():
-            member.standing = Standing.ENDED
+            if member.standing is not Standing.RELEASED:
+                member.standing = Standing.ENDED
         for engine in set(self._engines.values()):
             engine.close()

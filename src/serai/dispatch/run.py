@@ -25,6 +25,7 @@ from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
 from serai.dispatch.front_end import ENDED
 from serai.dispatch.journal import Journal
+from serai.dispatch.reading.gate import Gate
 from serai.dispatch.roster import Roster
 from serai.dispatch.schedule.events import Limits
 from serai.dispatch.schedule.machine import Schedule
@@ -138,9 +139,11 @@ class Run:
             "keep": settings.keep_bytes,
             "cache": {"limit": settings.cache_bytes, "rule": settings.replacement},
             "software": well_known(),
+            "mount": int(settings.limits.access is not Access.STAGE),
         }
         self._digests = Digests(state_directory(os.environ), self.clock.wall)
         self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
+        self.catalogue.gate = Gate(self.catalogue, directory, settings.cache_bytes)
         self._replicas: Replicas | None = None
         if settings.adverts != "":
             self._replicas = Replicas(self.name, partial(open_adverts, settings.adverts, os.environ))
@@ -213,6 +216,8 @@ class Run:
             self.dispatcher.close(deadline_s)
         finally:
             self._digests.close()
+            if self.catalogue.gate is not None:
+                self.catalogue.gate.close()
             if self._replicas is not None:
                 self._replicas.close()
             if self._home is not None:

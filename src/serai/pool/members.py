@@ -14,6 +14,7 @@ class Standing(StrEnum):
     WAITING = "waiting"  # to be tried again
     GIVEN_UP = "given up"
     ENDED = "ended"
+    RELEASED = "released"  # its user wanted it no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,12 @@ class Member:
             self.standing = Standing.WAITING
             self.retry_at = now + min(patience.most_s, patience.first_s * 2.0 ** (self.tries - 1))
 
+    def released(self, now: float) -> None:
+        """It is not wanted any more, and has handed over what only it had."""
+        self.standing = Standing.RELEASED
+        self.why = f"{self.name}: its user let go of it"
+        self.since = now
+
     def due(self, now: float) -> bool:
         """Whether it is to be tried again now."""
         return self.standing is Standing.WAITING and now >= self.retry_at
@@ -72,4 +79,4 @@ class Member:
     @property
     def hopeless(self) -> bool:
         """Whether nothing more is expected of it."""
-        return self.standing in {Standing.GIVEN_UP, Standing.ENDED}
+        return self.standing in {Standing.GIVEN_UP, Standing.ENDED, Standing.RELEASED}

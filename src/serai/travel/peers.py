@@ -34,6 +34,7 @@ CONNECT_S = 2.0  # for a connection and its handshake: a peer that cannot be rea
 TRANSFER_S = 30.0  # for some bytes to come
 CHUNK = 1 << 18
 LONGEST_HEAD = 1 << 16
+STRANGER_S = 15.0  # for all that a peer does before it has shown a certificate or a token
 
 
 class Unreachable(OSError):
@@ -133,6 +134,11 @@ def _interface_addresses() -> list[str]:
     return found
 
 
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS's own takes away what another thread reads from
+
+
 def _finds_nothing(_name: str) -> None:
     """What a server finds that knows registered files only."""
 
@@ -149,7 +155,8 @@ class Server:
             none. Any thread.
         at_once: so many transfers at a time; whoever asks for one more is refused, and tries somebody else.
         by_http: answers one request of a peer that shows no certificate, and says whether there may be another: (its
-            connection, what comes from it). Without this, such peers are refused.
+            connection, what comes from it, what to call when it has shown that it may ask). Without this, such peers
+            are refused.
     """
 
     def __init__(
@@ -160,7 +167,7 @@ class Server:
         scratch: str,
         find: Callable[[str], str | None] = _finds_nothing,
         at_once: int = MOST_CONNECTIONS,
-        by_http: Callable[[ssl.SSLSocket, BinaryIO], bool] | None = None,
+        by_http: Callable[[ssl.SSLSocket, BinaryIO, Callable[[], object]], bool] | None = None,
     ) -> None:
         self._by_http = by_http
         self._find = find
@@ -225,19 +232,12 @@ class Server:
     def _serve(self, plain: socket.socket) -> None:
         try:
             plain.settimeout(CONNECT_S * 5)
-            with self._context.wrap_socket(plain, server_side=True) as connection:
+            with self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as connection:
                 with self._lock:
+                    self._open.discard(plain)
                     self._open.add(connection)
                 try:
-                    answer: Callable[[ssl.SSLSocket, BinaryIO], bool] = self._answer
-                    if self._by_http is not None and connection.getpeercert(binary_form=True) is None:
-                        answer = self._by_http
-                    else:
-                        check_peer(connection, self._certificate)
-                    connection.settimeout(IDLE_S)
-                    stream = connection.makefile("rb")
-                    while answer(connection, stream):
-                        pass
+                    self._talk(connection)
                 finally:
                     with self._lock:
                         self._open.discard(connection)
@@ -247,6 +247,24 @@ class Server:
             with self._lock:
                 self._open.discard(plain)
             plain.close()
+
+    def _talk(self, connection: ssl.SSLSocket) -> None:
+        """Answer a peer's requests. Until it has proved that it is one, it has little time, however it spends it."""
+        strange = threading.Timer(STRANGER_S, _shut, (connection,))
+        strange.daemon = True
+        strange.start()
+        try:
+            connection.do_handshake()
+            by_http = self._by_http if connection.getpeercert(binary_form=True) is None else None
+            if by_http is None:
+                check_peer(connection, self._certificate)
+                strange.cancel()
+            connection.settimeout(IDLE_S)
+            stream = connection.makefile("rb")
+            while by_http(connection, stream, strange.cancel) if by_http else self._answer(connection, stream):
+                pass
+        finally:
+            strange.cancel()
 
     def _answer(self, connection: ssl.SSLSocket, stream: BinaryIO) -> bool:
         """Answer one request; whether there may be another."""

@@ -13,6 +13,7 @@ __all__ = ["MOST_BYTES", "MOST_FILES", "bundle", "unbundle"]
 
 MOST_FILES = 250
 MOST_BYTES = 16 << 20  # of a bundle; a file that alone has more goes alone
+MOST_INDEX = 2 << 20  # bytes of text, which become many times as many in memory
 _LENGTH = struct.Struct(">I")
 
 
@@ -31,7 +32,10 @@ def unbundle(message: bytes | bytearray | memoryview) -> tuple[list[dict[str, An
     whole = memoryview(message)
     if len(whole) < _LENGTH.size:
         raise ValueError("a bundle begins with the length of its index")
-    at = _LENGTH.size + _LENGTH.unpack_from(whole)[0]
+    length = _LENGTH.unpack_from(whole)[0]
+    if length > MOST_INDEX:
+        raise ValueError("the index of a bundle is too long")
+    at = _LENGTH.size + length
     index = json.loads(bytes(whole[_LENGTH.size : at]))
     if not isinstance(index, list) or not all(isinstance(row, dict) for row in index):
         raise ValueError("the index of a bundle has an object for each file")

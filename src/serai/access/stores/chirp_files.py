@@ -61,7 +61,7 @@ class ChirpFiles:
         """Whose files these are: whoever the server takes us for."""
 
         def ask(wire: Connection) -> bytes:
-            return b"".join(wire.pieces(wire.ask(b"whoami", PIECE)))
+            return _text(wire, wire.ask(b"whoami", PIECE))
 
         name = self._asked(ask, again=True).decode("utf-8", "surrogateescape")
         return HostFacts(host=self.server.where, boot="", user=name, uid=-1, home="/")
@@ -118,6 +118,7 @@ class ChirpFiles:
                 at, end, _ = slice(start, stop).indices(found["size"])
                 while at < end:
                     count = wire.ask(b"pread", fd, min(PIECE, end - at), at, path=path)
+                    wire.expect(count, 0, min(PIECE, end - at))
                     if not count:
                         break
                     at += count
@@ -291,7 +292,7 @@ class ChirpFiles:
         for path in paths:
             if kind == "md5" and not start and stop is None:
                 asked = self._asked(
-                    lambda wire, path=path: b"".join(wire.pieces(wire.ask(b"md5", word(path), path=path))),  # type: ignore[misc] # mypy does not see the default
+                    lambda wire, path=path: _text(wire, wire.ask(b"md5", word(path), path=path)),  # type: ignore[misc] # mypy does not see the default
                     again=True,
                 )
                 found[path] = asked.hex()
@@ -394,20 +395,35 @@ def _place(wire: Connection, draft: str, target: str, *, exclusive: bool) -> Non
 
 def _open(wire: Connection, path: str, flags: bytes, mode: int) -> tuple[int, dict[str, Any]]:
     fd = wire.ask(b"open", word(path), flags, mode, path=path)
-    return fd, _facts(wire.line())
+    return fd, _told(wire)
+
+
+def _text(wire: Connection, size: int) -> bytes:
+    """A short answer, in one."""
+    wire.expect(size, 0, PIECE)
+    return b"".join(wire.pieces(size))
+
+
+def _told(wire: Connection) -> dict[str, Any]:
+    """The facts of a file that come next."""
+    line = wire.line()
+    if not _STAT.fullmatch(line):
+        raise wire.not_spoken()
+    return _facts(line)
 
 
 def _write(wire: Connection, fd: int, data: bytes | memoryview, at: int, path: str) -> int:
     view = memoryview(data).cast("B")
     while view:
         count = wire.ask(b"pwrite", fd, min(PIECE, len(view)), at, data=view[:PIECE], path=path)
+        wire.expect(count, 1, min(PIECE, len(view)))
         at, view = at + count, view[count:]
     return at
 
 
 def _stat(wire: Connection, how: bytes, path: str) -> dict[str, Any]:
     wire.ask(how, word(path), path=path)
-    return _facts(wire.line())
+    return _told(wire)
 
 
 def _facts(line: bytes) -> dict[str, Any]:
@@ -429,8 +445,7 @@ def _linked(wire: Connection, path: str, found: dict[str, Any], *, follow: bool)
     """What is told of a link: where it leads, and with `follow` what is there."""
     if not found["islink"]:
         return found
-    size = wire.ask(b"readlink", word(path), PIECE, path=path)
-    destination = b"".join(wire.pieces(size)).decode("utf-8", "surrogateescape")
+    destination = _text(wire, wire.ask(b"readlink", word(path), PIECE, path=path)).decode("utf-8", "surrogateescape")
     there = _stat(wire, b"stat", path) if follow else found
     return {**there, "islink": True, "destination": destination}
 
@@ -446,7 +461,7 @@ def _entries(wire: Connection, path: str) -> list[tuple[str, dict[str, Any]]]:
         if name and _STAT.fullmatch(line):
             text = b"\n".join(name).decode("utf-8", "surrogateescape")
             name = []
-            if text not in {".", ".."}:
+            if text not in {".", ".."} and "/" not in text and "\0" not in text:  # else it leads out of the directory
                 found.append((text, _facts(line)))
         elif not line and not name:
             break

@@ -177,12 +177,25 @@ class Connection:
         try:
             number = int(text[0])
         except (ValueError, IndexError):
-            self.close()
-            raise AccessError("what answers there speaks no Chirp", host=self.server.where) from None
+            raise self.not_spoken() from None
         if number < 0:
             code = _ERRORS.get(number, errno.EIO)
             raise OSError(code, f"{os.strerror(code)} (on {self.server.where})", path)
         return number
+
+    def not_spoken(self) -> AccessError:
+        """What came is not of the protocol: nobody knows what would come next."""
+        self.close()
+        return AccessError("what answers there speaks no Chirp", host=self.server.where)
+
+    def expect(self, number: int, least: int, most: int) -> None:
+        """Make sure that an answer's number is one that may be.
+
+        Raises:
+            AccessError: it is none.
+        """
+        if not least <= number <= most:
+            raise self.not_spoken()
 
     def line(self) -> bytes:
         """A line of an answer."""

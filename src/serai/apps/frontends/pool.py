@@ -316,6 +316,21 @@ class Pool(Executor):
                 raise self._core.broken_by
         return run_commands(self._core.run, plan, items, self._core.bags)
 
+    def release(self, node: str) -> None:
+        """Let go of a node while the others go on: ``pool.release("lab1")``; returns at once.
+
+        It gets no new tasks. What it runs ends there; what waits there goes to others, as do files that only its cache
+        has. Then its executor ends, and `serai status` calls it released. Results are not touched by any of this;
+        when no other node can run what waits, that fails as if the node had never been there.
+
+        Args:
+            node: its name: the host of ``ssh://lab1``, ``local`` for this machine.
+
+        Raises:
+            UsageError: there is no such node.
+        """
+        self._core.run.dispatcher.release(node)
+
     def mapreduce(
         self,
         mapper: Callable[..., Any] | str,

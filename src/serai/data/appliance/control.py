@@ -66,8 +66,10 @@ class Control:
                 self._own(name, who)
                 found = self._told(await self._transfers.run(self._book.release, name))
             case "POST", ["put"]:
-                body = await self._transfers.whole(request, MOST_BODY)
-                found = await self._transfers.run(put_many, self._files, who, body, request.headers.get("Serai-Lot"))
+                lot = request.headers.get("Serai-Lot")
+                found = await self._transfers.whole(
+                    request, MOST_BODY, lambda body: put_many(self._files, who, body, lot)
+                )
             case "POST", ["get"]:
                 bundled = await self._transfers.run(get_many, self._files, who, await self._said(request))
                 return web.Response(body=bundled)

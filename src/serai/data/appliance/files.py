@@ -64,7 +64,7 @@ class Files:
 
     def __init__(self, root: Root, book: Book, keys: Keys) -> None:
         self.root, self.book, self.keys = root, book, keys
-        self.commits = threading.Lock()  # between looking at a version and putting another in its place
+        self.commits = threading.RLock()  # between looking at a version and putting another in its place
 
     # ---- rights
 

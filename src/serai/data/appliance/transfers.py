@@ -30,6 +30,7 @@ __all__ = ["Transfers", "digest_header"]
 SMALL = 256 << 10  # bytes that are read, or taken, in one
 PIECE = 1 << 20
 STRIDE = 16 << 20  # bytes that are sent under one deadline
+MOST_STRAIGHT = 8  # bodies that have a thread each while they come: half of those there are, so that others are served
 _T = TypeVar("_T")
 
 
@@ -87,6 +88,7 @@ class Transfers:
     idle_s: float = 60.0
     at_once: int = 64
     _coming: asyncio.Semaphore = field(init=False)
+    _straight: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._coming = asyncio.Semaphore(self.at_once)
@@ -243,8 +245,8 @@ class Transfers:
                 await self.run(lambda: end(at))
         return at
 
-    async def whole(self, request: web.BaseRequest, most: int) -> bytearray:
-        """All of a body, whose length is said.
+    async def whole(self, request: web.BaseRequest, most: int, act: Callable[[bytearray], _T]) -> _T:
+        """Do something with all of a body, whose length is said; so few at a time that there is memory for them.
 
         Raises:
             ValueError: it is longer than it may be.
@@ -252,9 +254,13 @@ class Transfers:
         length = request.content_length
         if length is None or length > most:
             raise ValueError(f"{most} bytes at most, and Content-Length says how many")
-        if can_be(request):
+        async with self._coming:
+            return await self.run(act, await self._body(request, length))
+
+    async def _body(self, request: web.BaseRequest, length: int) -> bytearray:
+        if self._can_be_straight(request):
             body = bytearray(length)
-            await take_straight(request, body, self.run, self.idle_s)
+            await self._take_straight(request, body)
             return body
         body = bytearray()
         while True:
@@ -263,6 +269,19 @@ class Transfers:
             if not piece:
                 return body
             body += piece
+
+    def _can_be_straight(self, request: web.BaseRequest) -> bool:
+        """Whether a body may have a thread: a peer that sends slowly keeps it for as long as it likes."""
+        return self._straight < MOST_STRAIGHT and can_be(request)
+
+    async def _take_straight(
+        self, request: web.BaseRequest, into: Callable[[Sequence[bytes | memoryview]], object] | bytearray
+    ) -> None:
+        self._straight += 1
+        try:
+            await take_straight(request, into, self.run, self.idle_s)
+        finally:
+            self._straight -= 1
 
     async def _all(self, request: web.BaseRequest) -> bytes:
         pieces: list[bytes] = []
@@ -282,8 +301,8 @@ class Transfers:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        if can_be(request):
-            await take_straight(request, write, self.run, self.idle_s)
+        if self._can_be_straight(request):
+            await self._take_straight(request, write)
             return
         writing: asyncio.Future[None] | None = None
         pieces: list[bytes] = []

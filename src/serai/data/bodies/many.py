@@ -56,7 +56,8 @@ def put_many(files: Files, who: Identity, message: bytearray, lot: str | None) -
                 answers[number] = {"errno": "EINVAL", "error": "a row has path, size and sha256"}
             except _TROUBLE as error:
                 answers[number] = _said(error)
-        with files.book.together():  # one write of the book for all of them
+        # One write of the book for all of them. Whoever puts a file in its place takes these two in this order.
+        with files.commits, files.book.together():
             for number, upload, sha256 in begun:
                 try:
                     answers[number] = {"etag": upload.finish(sha256=sha256).etag}

@@ -87,7 +87,7 @@ class StoreEnd:
             below = posixpath.relpath(name, top)
             if below == ".":
                 continue
-            if below.startswith("../"):  # a store of objects takes any name
+            if below == ".." or below.startswith("../") or "\0" in below:  # a store of objects takes any name
                 troubles[below] = "the store names what cannot be in a directory: not copied"
                 continue
             # Stores of objects have no directories of their own: what is in one makes it.

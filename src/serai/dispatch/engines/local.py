@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 START_S = 30.0
 
 
+class LocalLink(PipeLink):
+    """A link to an agent of this machine."""
+
+    def lead_back(self, there: str, here: str) -> str:
+        """See `Leading`: it is there already."""
+        return here
+
+
 class LocalEngine:
     """Starts agents on this machine."""
 
@@ -62,7 +70,7 @@ class LocalEngine:
 
             try:
                 farewell = wire.pack(wire.BYE) if lingers else None
-                return PipeLink(start, EXECUTOR.packed(lingers=lingers), deliver, START_S, farewell=farewell)
+                return LocalLink(start, EXECUTOR.packed(lingers=lingers), deliver, START_S, farewell=farewell)
             except (OSError, StartFailed) as error:
                 said.seek(0)
                 words = said.read(2000).decode("utf-8", "replace").strip().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import threading
@@ -11,7 +12,7 @@ from serai.access.connections import target_of
 from serai.access.openssh import Connection
 from serai.clock import SystemClock
 from serai.dispatch.ports import NodeSpec
-from serai.errors import NodeLost
+from serai.errors import AccessError, NodeLost, SeraiError
 from serai.session.home import control_directory
 from serai.travel.boot import EXECUTOR
 from serai.travel.executor import wire
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PYTHON = "python3"
 START_S = 30.0
+LONGEST_SOCKET = 100  # bytes of its path: a little less than any system takes
 
 
 class SshLink:
@@ -36,10 +38,19 @@ class SshLink:
         self._connection = connection
         self._home = home
         self._closing = threading.Lock()
+        self._back: tuple[str, str] | None = None
 
     def send(self, frame: bytes) -> None:
         """See `Link.send`."""
         self._link.send(frame)
+
+    def lead_back(self, there: str, here: str) -> str:
+        """See `Leading`."""
+        if len(os.fsencode(there)) > LONGEST_SOCKET:
+            raise AccessError(f"{there} is too long for the path of a socket", hint="scratch=DIR names another place")
+        self._connection.forward_back(there, here)
+        self._back = (there, here)
+        return there
 
     def close(self) -> None:
         """See `Link.close`."""
@@ -47,6 +58,10 @@ class SshLink:
             self._link.close()
             if self._home is not None:
                 self._home.release(self._connection)
+            if self._back is not None:  # the connection may be the user's own, and go on
+                with contextlib.suppress(SeraiError):
+                    self._connection.end_forward_back(*self._back)
+                self._back = None
             self._connection.close()
 
 

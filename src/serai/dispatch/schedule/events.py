@@ -103,6 +103,13 @@ class Moved:
 
 
 @dataclass(slots=True)
+class NoMount:
+    """A node cannot mount after all: nothing there is read from afar any more."""
+
+    node: str
+
+
+@dataclass(slots=True)
 class Hurried:
     """Tasks that wait for a time need not wait any more."""
 
@@ -150,7 +157,8 @@ class LaneDown:
 
     Attributes:
         blame: whether it died of what it ran.
-        bundles: those that it had been given, among others; None when nobody knows: then all that were sent to it.
+        bundles: those that it had been given, the one that it ran first, among others; None when nobody knows: then
+            all that were sent to it.
     """
 
     node: str
@@ -227,7 +235,7 @@ class Tick:
 
 Event = (
     WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
-    | FilesAdded | Cached | Evicted | Moved | Leaving | Advertised
+    | FilesAdded | Cached | Evicted | Moved | NoMount | Leaving | Advertised
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from serai.describe.task import Cause
 from serai.dispatch.schedule import events as ev
+from serai.match.movement import Access
 
 if TYPE_CHECKING:
     import random
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from serai.dispatch.schedule.machine import Schedule
     from serai.dispatch.schedule.records import Bundle, Task
 
+# How a task ends that moves its input away, or asks of it what only a file on a disk can do.
+NOT_OF_A_MOUNT = frozenset({Cause.EXIT, Cause.MISSING_OUTPUT, Cause.OUTPUT})
 ELSEWHERE = frozenset({Cause.INPUT, Cause.OUTPUT, Cause.EXECUTOR, Cause.NODE_LOST})
 
 
@@ -124,6 +127,8 @@ class Judging:
         task.bundles = tuple(one for one in task.bundles if one != bundle.id)
         node = bundle.node.name
         elsewhere = bool(task.work.fit - {node, *task.avoid})
+        if cause in NOT_OF_A_MOUNT and bundle.reads and self._schedule.limits.access is Access.AUTO:
+            return self._without_a_mount(task, bundle, now)
         if cause in ELSEWHERE and not report.final:
             self._schedule.fault(bundle.node.site, now)
             task.faults += 1
@@ -142,6 +147,15 @@ class Judging:
         if elsewhere:
             task.avoid = (*task.avoid, node)
         task.work.delay(task, now + delay)
+        return ev.Verdict.AGAIN
+
+    def _without_a_mount(self, task: Task, bundle: Bundle, now: float) -> int:
+        """A task that was told to read from afar ended badly: it comes again with copies, as do all of its work."""
+        task.work.copies_only = True
+        words = "it ended badly while its inputs were read from afar: it is tried again with copies"
+        self._schedule.act(ev.Note(words, bundle.node.name, task.id))
+        if not task.bundles and not task.where:
+            task.work.delay(task, now)
         return ev.Verdict.AGAIN
 
     def _back_off(self, task: Task) -> float:

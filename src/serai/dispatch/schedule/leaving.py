@@ -40,6 +40,7 @@ class Leaving:
         if node.held_for is not None:
             node.held_for.holds.discard(node.name)
             node.held_for = None
+        self._recall(node)
         holdings = schedule.holdings
         sole = [
             file
@@ -47,6 +48,14 @@ class Leaving:
             if coming is None and len(holdings.homes(file)) == 1
         ]
         self._left[node.name] = sorted(sole, key=lambda file: (holdings.is_wanted(file), -file))
+
+    def _recall(self, node: Node) -> None:
+        """Call back what others can run and a node that leaves has not begun."""
+        for lane, bundles in enumerate(node.lanes):
+            for position, bundle in enumerate(bundles):
+                if bundle.work.fit and not bundle.recalled and (position or len(bundle.left) > 1):
+                    bundle.recalled = True
+                    self._schedule.act(ev.Recall(node.name, lane, bundle.id))
 
     def hand_over(self, now: float) -> None:
         """Order copies, as many at a time as a source may serve."""

@@ -20,7 +20,7 @@ from serai.dispatch.schedule.placing import Placing
 from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
 from serai.match.feasible import why_not
 from serai.match.matching import Matching
-from serai.match.movement import Policy, Way
+from serai.match.movement import Access, Policy, Way
 
 if TYPE_CHECKING:
     import random
@@ -84,6 +84,7 @@ class Schedule:
             ev.Cached: self._cached,
             ev.Evicted: self._evicted,
             ev.Moved: self._moved,
+            ev.NoMount: self._no_mount,
             ev.Leaving: self._leaving.begin,
         }
 
@@ -196,6 +197,11 @@ class Schedule:
         if work is not None and size:
             seen = min(1.0, event.read_bytes / size)
             work.fraction = seen if work.fraction is None else work.fraction + 0.3 * (seen - work.fraction)
+
+    def _no_mount(self, event: ev.NoMount, now: float) -> None:
+        node = self._nodes.get(event.node)
+        if node is not None:
+            node.ad["mount"] = False
 
     # ---- works and tasks
 
@@ -360,7 +366,8 @@ class Schedule:
         self.matching.drop_node(node.name)
         site = node.site
         site.nodes -= 1
-        self.fault(site, now)
+        if not node.leaving or any(node.lanes):
+            self.fault(site, now)
         for lane, bundles in enumerate(node.lanes):
             site.idle.pop((node.name, lane), None)
             site.thin.pop((node.name, lane), None)
@@ -389,8 +396,10 @@ class Schedule:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        held = [bundle for bundle in node.lanes[event.lane] if event.bundles is None or bundle.id in event.bundles]
-        for position, bundle in enumerate(held):
+        held = {bundle.id: bundle for bundle in node.lanes[event.lane]}
+        # The lane had them in another order than they were sent in, where one waited for its files.
+        gone = list(held) if event.bundles is None else [number for number in event.bundles if number in held]
+        for position, bundle in enumerate(held[number] for number in gone):
             self.lose(bundle, event.why, now, blame=event.blame and position == 0)
 
     def lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:
@@ -459,9 +468,14 @@ class Schedule:
     def _order(self, bundle: Bundle, tasks: list[int]) -> list[Move]:
         """How the files that a bundle's tasks read come to its node."""
         files = [file for ident in tasks for file in self._tasks[ident].inputs]
-        access = self._nearness(bundle.work).access(bundle.node.name)
+        nearness = self._nearness(bundle.work)
+        access = nearness.access(bundle.node.name)
+        if access is Access.AUTO and nearness.wants_to_look(bundle.node.name, files):
+            access = Access.MOUNT
+            bundle.work.look, bundle.work.looks = bundle.id, bundle.work.looks + 1
         moves = self.holdings.order(bundle.node.name, files, access, bundle.work.fraction)
         bundle.coming = tuple(move.file for move in moves if move.way == Way.STAGE)
+        bundle.reads = any(move.way == Way.READ for move in moves)
         return moves
 
     def is_suspect(self, task: Task) -> bool:

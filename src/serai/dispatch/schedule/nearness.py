@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LEAST_TASK_S = 0.05  # how long a task is thought to take before any has ended
 LANES_LOOKED_AT = 4
 RATE_AGAIN_S = 1.0
+MOST_LOOKS = 2  # bundles of a work that read from afar for it to be seen how much they read
+WORTH_LOOKING_S = 2.0  # files that are copied sooner are copied
 NEAREST = 4  # nodes that are nearest to the origin, kept for comparison
 MUCH_FARTHER = 2.0  # a node whose rate from the origin is so many times lower is compared with those
 
@@ -59,7 +61,19 @@ class Nearness:
         access = self._schedule.limits.access
         if access is Access.STAGE or not self._schedule.nodes[node].ad.get("mount"):
             return Access.STAGE
+        if access is Access.AUTO and self._work.copies_only:
+            return Access.STAGE
         return access
+
+    def wants_to_look(self, node: str, files: Sequence[int]) -> bool:
+        """Whether tasks should read from afar so that it is seen how much of their files this work reads.
+
+        One bundle of a work does, and another if nothing came of it; the others do not wait for what it finds.
+        """
+        work, holdings = self._work, self._schedule.holdings
+        if work.fraction is not None or work.looks >= MOST_LOOKS or work.look in self._schedule.bundles:
+            return False
+        return holdings.missing_bytes(node, files) / holdings.links.rate_bytes_s(ORIGIN, node) >= WORTH_LOOKING_S
 
     def fetch_s(self, node: str, files: Sequence[int]) -> float:
         """See `Surroundings`."""

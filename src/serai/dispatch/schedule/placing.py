@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from serai.dispatch.schedule import events as ev
 from serai.dispatch.schedule.bundles import bundle_size
-from serai.dispatch.schedule.preferring import best_first, leader
+from serai.dispatch.schedule.preferring import best_first, best_names, leader
 from serai.dispatch.schedule.records import Where
 from serai.match.movement import Policy
 
@@ -148,6 +148,10 @@ class Placing:
 
     def _fill_near(self, works: list[Work], names: list[str], now: float, *, thin: bool, thoroughly: bool) -> None:
         """Ask the nodes for which there may be something, then some others in turn, while they take what there is."""
+        lead = leader(works)
+        if lead is not None:
+            self._fill_near_ranked(lead, works, names, now, thin=thin, thoroughly=thoroughly)
+            return
         for name in names:
             self._ask_node(works, name, now, thin=thin)
         others = self._thin if thin else self._idle
@@ -165,6 +169,24 @@ class Placing:
             return
         if not thin and not patience:
             self._patience = max(1, self._patience // 2)
+
+    def _fill_near_ranked(
+        self, lead: Work, works: list[Work], names: list[str], now: float, *, thin: bool, thoroughly: bool
+    ) -> None:
+        """The same, the nodes first that a work wants most; what is near says only which task each is given.
+
+        Now and then all are asked: those that are wanted most would decline every time, and come first every time.
+        """
+        others = self._thin if thin else self._idle
+        patience = len(others) if thoroughly else 0 if thin else PATIENCE
+        news = dict.fromkeys(names)
+        for name in best_names(lead, news | others if patience else news):
+            if not any(work.waiting for work in works):
+                return
+            if name in news:
+                self._ask_node(works, name, now, thin=thin)
+            elif patience > 0 and not self._ask_node(works, name, now, thin=thin):
+                patience -= 1
 
     def _ask_node(self, works: list[Work], name: str, now: float, *, thin: bool) -> bool:
         """Offer every lane of a node that has room; returns whether one of them was taken."""

@@ -21,3 +21,9 @@ def best_first(lead: Work, sites: Sequence[Site], *, thin: bool) -> list[tuple[S
     lanes = [(site, name, lane) for site in sites for name, lane in (site.thin if thin else site.idle)]
     lanes.sort(key=lambda one: -ranks.get(one[1], 0.0))
     return lanes
+
+
+def best_names(lead: Work, names: Iterable[str]) -> list[str]:
+    """Nodes, those that a work ranks highest first; else in their order."""
+    ranks = lead.ranks
+    return sorted(names, key=lambda name: -ranks.get(name, 0.0))

@@ -72,6 +72,9 @@ class Work:
     waiting: int = 0  # tasks that could be sent now: the living ones in the queue, among the picky and in files
     files: Queue | None = None  # tasks that read files, from the first of them on
     fraction: float | None = None  # of its inputs that tasks were seen to read from afar
+    look: int = 0  # the bundle that reads from afar for that to be seen
+    looks: int = 0  # how many did
+    copies_only: bool = False  # a task that read from afar ended badly: perhaps it does with files what no mount allows
     sent_at: float = 0.0  # when the first bundle was sent
     busy: dict[int, Work] = field(default_factory=dict)  # the schedule's: works with tasks that wait, or will again
 
@@ -138,6 +141,7 @@ class Bundle:
     sent_at: float
     recalled: bool = False
     coming: tuple[int, ...] = ()  # files that it waits for
+    reads: bool = False  # its tasks read files from afar
 
 
 @dataclass(slots=True, eq=False)

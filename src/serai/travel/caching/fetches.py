@@ -205,7 +205,7 @@ class Fetches:
         """Leave nothing half done."""
         self.cut_off("the executor ends")
         for filling in list(self._fillings):
-            filling.abandon()
+            filling.remove()  # and no more: its thread closes it
 
     # ---- the threads
 

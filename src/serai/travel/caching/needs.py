@@ -66,6 +66,7 @@ class Needs:
     ) -> None:
         cache = hello.get("cache") or {}
         self._base = base
+        self._node = hello["node"]
         self._send = send
         self._post = post
         self._to_lane = to_lane
@@ -85,6 +86,7 @@ class Needs:
         self._users: dict[int, set[int]] = {}  # bundles that read a file
         self._shared: dict[str, str] = {}
         self._server: Server | None = None
+        self._serves: dict[str, Any] = {}  # where
         self._tell_all()
 
     # ---- from the front end
@@ -170,7 +172,6 @@ class Needs:
 
     def meet(self, head: Mapping[str, Any]) -> None:
         """Speak with peers from now on."""
-        where: dict[str, Any] = {}
         if self._server is None:
             try:
                 self._fetches.peers = Peers(head["cert"], head["key"], self._base)
@@ -184,12 +185,12 @@ class Needs:
                     self._base,
                     self._find,
                     SERVED_AT_ONCE,
-                    lambda connection, stream: web.answer(connection, stream, token, self._find),
+                    lambda connection, stream, known: web.answer(connection, stream, token, self._find, known),
                 )
-                where = {"addresses": own_addresses(), "port": self._server.port}
+                self._serves = {"addresses": own_addresses(), "port": self._server.port}
             except OSError:
                 pass  # others come to the front end for what is here
-        self._send(wire.SERVES, 0, 0, where)
+        self._send(wire.SERVES, 0, 0, self._serves)  # the same, should it be told to twice
 
     def share(self, head: Mapping[str, Any]) -> None:
         """Files outside of the cache that peers may read."""
@@ -260,7 +261,7 @@ class Needs:
         """Tell a lane what it may take."""
         bundle.on_lane = True
         known = {one: self._files[one] for one in bundle.files if one in self._files}
-        stamps = {str(one): found.stamp or found.why for one, found in known.items()}
+        stamps = {str(one): found.stamp or "%s on %s" % (found.why, self._node) for one, found in known.items()}
         self._to_lane(bundle.lane, wire.pack(wire.HELD, bundle.lane, 0, {"files": stamps}), 0)
 
     def ended(self, number: int) -> None:

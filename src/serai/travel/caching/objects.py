@@ -32,6 +32,7 @@ FLOOR_BYTES = 1 << 30  # of the disk, so much is left free …
 FLOOR_SHARE = 0.05  # … or this part of it, where that is less
 BEFORE_NS = 2 * 10**9  # an object is dated back, so that whoever writes to it, however soon, gives it another time
 LONGEST_LOG = 4 << 20  # bytes, before it is written anew with what still counts
+LOCK_S = 10.0  # for another executor to let go of the log: one that was stopped holds up nobody for ever
 
 
 class NoRoom(Exception):
@@ -163,6 +164,10 @@ class Filling:
     def abandon(self) -> None:
         """Remove what has come."""
         self.close()
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove what has come, while another thread may still write to it."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
 
@@ -197,6 +202,7 @@ class Cache:
         self._threads = threading.RLock()
         self._numbers = 0
         self._at = 0
+        self._longest = LONGEST_LOG
         _own_directory(directory)
         for name in ("objects", "coming"):
             os.makedirs(os.path.join(directory, name), mode=0o700, exist_ok=True)
@@ -399,14 +405,28 @@ class Cache:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with self._threads:
-            with contextlib.suppress(OSError):  # some file systems have no locks: there, one executor is on its own
-                fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._lock()
             try:
                 self._read_on()
                 yield
             finally:
                 with contextlib.suppress(OSError):
                     fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def _lock(self) -> None:
+        until, pause_s = time.monotonic() + LOCK_S, 0.001
+        while True:
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return  # what two write at once is put right by whoever looks for an object that is not there
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, 0.02)
+            except OSError:  # some file systems have no locks: there, one executor is on its own
+                return
+            else:
+                return
 
     def _open_log(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -451,6 +471,7 @@ class Cache:
                     one = objects[words[1]]
                     one.used, one.uses = float(words[2]), one.uses + 1
                 elif words[0] == "-":
+                    self._verified.pop(words[1], None)
                     if objects.pop(words[1], None) is not None:
                         self._changes[words[1]] = False
                 elif words[0] == "+" and NAME(words[1]):
@@ -467,7 +488,7 @@ class Cache:
         os.write(self._log, data)
         self._at += len(data)
         self._apply(text.splitlines())
-        if self._at > LONGEST_LOG:
+        if self._at > self._longest:
             self._write_anew()
 
     def _write_anew(self) -> None:
@@ -476,6 +497,7 @@ class Cache:
             for digest, one in self._objects.items()
         ]
         data = "".join(lines).encode("ascii")
+        self._longest = max(LONGEST_LOG, 2 * len(data))  # else each further line would cost as much as all of them
         if len(data) * 2 > self._at:
             return
         path = os.path.join(self.directory, "log")

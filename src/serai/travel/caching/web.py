@@ -23,7 +23,13 @@ REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 401: "Unauthor
            405: "Method Not Allowed", 416: "Range Not Satisfiable"}  # fmt: skip
 
 
-def answer(connection: ssl.SSLSocket, stream: BinaryIO, token: str, find: Callable[[str], str | None]) -> bool:
+def answer(
+    connection: ssl.SSLSocket,
+    stream: BinaryIO,
+    token: str,
+    find: Callable[[str], str | None],
+    known: Callable[[], object],
+) -> bool:
     """Answer one request.
 
     Args:
@@ -31,6 +37,7 @@ def answer(connection: ssl.SSLSocket, stream: BinaryIO, token: str, find: Callab
         stream: where requests come from.
         token: what a request must show.
         find: gives the path of an object by its name; None where there is none.
+        known: called when the token was shown.
 
     Returns:
         Whether there may be another.
@@ -42,7 +49,8 @@ def answer(connection: ssl.SSLSocket, stream: BinaryIO, token: str, find: Callab
     shown = headers.get("authorization", "").encode("utf-8", "surrogateescape")
     if not hmac.compare_digest(shown, b"Bearer " + token.encode("ascii")):
         _refuse(connection, 401)
-        return True
+        return False  # who has no token keeps no connection
+    known()
     if method not in ("GET", "HEAD"):
         _refuse(connection, 405)
         return False  # it may have a body
@@ -119,5 +127,7 @@ def _refuse(connection: ssl.SSLSocket, status: int, more: str = "") -> None:
 
 
 def _say(connection: ssl.SSLSocket, status: int, length: int, more: str) -> None:
+    if status in (401, 405):
+        more += "Connection: close\r\n"
     text = "HTTP/1.1 %d %s\r\nContent-Length: %d\r\n%s\r\n" % (status, REASONS[status], length, more)
     connection.sendall(text.encode("ascii"))

@@ -33,6 +33,8 @@ LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
 CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.web", "caching.needs")
+MOUNTING = ("mount.namespace", "mount.tasks")
+_OF_CACHES = frozenset({wire.NEEDS, wire.PEERS, wire.SHARE, wire.GIVE})
 LANE_SETUP = ("node", "run", "keep")
 
 
@@ -236,13 +238,19 @@ class Agent:
         elif op == wire.MODULES:
             self._modules = frame
             self._to_all(frame)
-        elif op == wire.NEEDS:
+        elif op == wire.AFAR:
+            self._afar(head, wire.unpack(frame)[4])
+        elif op in _OF_CACHES:
+            self._about_files(op, ident, head)
+
+    def _about_files(self, op: int, ident: int, head: dict[str, Any]) -> None:
+        if op == wire.NEEDS:
             self._caching().needs(ident, head)
         elif op == wire.PEERS:
             self._caching().meet(head)
         elif op == wire.SHARE:
             self._caching().share(head)
-        elif op == wire.GIVE:
+        else:
             self._caching().give(ident, head)
 
     def _probe(self, head: dict[str, Any]) -> None:
@@ -254,11 +262,20 @@ class Agent:
     def _caching(self) -> Needs:
         """What brings files to this node; its modules are loaded when the first is wanted."""
         if self._needs is None:
-            names: dict[str, Any] = {}
-            exec(self._sources["loader"], names)  # noqa: S102 - as all of this was
-            module = names["load"](self._sources, CACHING)
+            module = self._load(CACHING)
             self._needs = module.Needs(self._inputs().base, self._hello, self._send, self._post, self._to_lane)
         return self._needs
+
+    def _load(self, names: tuple[str, ...]) -> Any:
+        """Load modules that not all executors need; returns the last."""
+        found: dict[str, Any] = {}
+        exec(self._sources["loader"], found)  # noqa: S102 - as all of this was
+        return found["load"](self._sources, names)
+
+    def _afar(self, head: dict[str, Any], program: bytes) -> None:
+        """Tasks will read from afar; where this cannot be prepared, they say so."""
+        with contextlib.suppress(OSError):
+            self._load(MOUNTING).prepare(self._inputs().base, head, program)
 
     def _check_in(self, hello: dict[str, Any]) -> None:
         self._hello = hello
@@ -273,7 +290,10 @@ class Agent:
         if hello.get("cache") and has_cache(base):  # said first: what comes next is where tasks go
             with contextlib.suppress(OSError):  # said when it is wanted
                 self._caching()
-        self._send(wire.AD, head=facts.ad(base, hello.get("software") or ()))
+        ad = facts.ad(base, hello.get("software") or ())
+        if hello.get("mount"):
+            ad["mount"] = self._load(MOUNTING[:1]).can_mount(base)
+        self._send(wire.AD, head=ad)
         if hello.get("linger"):
             self._look_at = time.monotonic()
         threading.Thread(target=self._guard, args=(hello["silence"],), name="guard", daemon=True).start()

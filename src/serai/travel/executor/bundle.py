@@ -26,7 +26,8 @@ class Bundle:
         self.ids: list[int] = head["ids"]
         self.argv: list[list[str]] | None = head.get("argv")
         self.inputs: list[list[tuple[Any, str]]] | None = head.get("in")
-        self.reads: list[list[Any]] | None = head.get("reads")  # what tasks read from afar
+        self.reads: list[list[Any]] | None = head.get("reads")  # [name, number] of what tasks read from afar
+        self.sources: dict[str, dict[str, Any]] = head.get("sources") or {}  # where that is, by number
         self.outputs: list[list[str]] | None = head.get("out")
         self.landing: list[list[tuple[str, str]]] | None = head.get("land")
         self.body = body

@@ -7,6 +7,7 @@ thread, so that is where the user's functions run.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -16,16 +17,17 @@ import time
 import traceback
 from collections import deque
 
-from ..processes import Starter, adopt_orphans, cannot_start, end_descendants, signal_group
+from ..mount.tasks import CANNOT_MOUNT, Afar
+from ..processes import Starter, adopt_orphans, cannot_start, end_descendants, find_program, signal_group
 from . import wire
 from .bundle import FLUSH_BYTES, FLUSH_S, Bundle, Report
 from .capture import Capture
 from .functions import Functions, install
-from .stage import NotHere, Spoiled, Stage, StageError, words_of
+from .stage import NoMount, NotHere, Spoiled, Stage, StageError, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any, NoReturn
 
     Ended = tuple[int, "int | None", int, "str | None", "list[int] | None"]  # cause, code, rss in kB, detail, sizes
@@ -69,6 +71,7 @@ class Lane:
         self._capture = Capture(os.path.join(setup["base"], "lane-%d" % number), setup["keep"])
         self._starter = Starter(self._capture.actions)
         self._stage = Stage(setup["base"], number)
+        self._afar = Afar(setup["base"], number)
         self._environment = dict(os.environ, SERAI_NODE=setup["node"], SERAI_RUN=setup["run"], SERAI_LANE=str(number))
         self._functions: Functions | None = None
         self._in_function = False
@@ -307,7 +310,7 @@ class Lane:
         if self._functions is not None:
             self._stage.clean()  # functions share their process and their directory; commands start in an empty one
         # A task that runs elsewhere and was given no files does not know of the lane's own directory.
-        elsewhere = work.get("cwd") and not (work.get("shared") or bundle.inputs or bundle.outputs)
+        elsewhere = work.get("cwd") and not (work.get("shared") or bundle.inputs or bundle.outputs or bundle.reads)
         while True:
             taken = self._start(bundle)
             if taken is None:
@@ -332,17 +335,21 @@ class Lane:
             return refused
         argv = bundle.argv[index] if bundle.argv else work["argv"]
         where = work.get("cwd") or self._stage.directory
+        reads = bundle.reads[index] if bundle.reads else ()
         try:
             os.chdir(where)
+            words = argv if not reads else self._words_afar(bundle, reads, argv, environment)
             with self._lock, self._starting:
                 if self._ending:
                     return self._ending, None, 0, "cancelled", None
-                pid = self._pid = self._starter.start(argv, environment)
+                pid = self._pid = self._starter.start(words, environment)
         except (OSError, ValueError) as error:
             return NO_COMMAND, None, 0, cannot_start(argv, where, error), None
         self._limit(work.get("limit"))
         code, rss, ending = self._wait(pid)
         end_descendants(os.getpid(), 0 if self._adopts else pid)
+        if reads:
+            self._tell_seen(bundle, index, reads, code)
         if ending:
             words = "it ran longer than its limit of %g s" % work["limit"] if ending == TIME_LIMIT else "cancelled"
             return ending, code, rss, words, None
@@ -350,11 +357,38 @@ class Lane:
             return EXECUTOR, None, 0, "something in its lane took its exit status away", None
         return (EXIT, code, rss, None, None) if code else self._outputs(bundle, index, rss)
 
+    def _words_afar(
+        self, bundle: Bundle, reads: Sequence[Any], argv: list[str], environment: dict[str, str]
+    ) -> list[str]:
+        """What a task is started by that reads from afar."""
+        path = find_program(argv[0] if argv else "", environment.get("PATH"))
+        if not os.access(path, os.X_OK):  # said as of all others
+            os.stat(path)
+            raise PermissionError(errno.EACCES, "permission denied", path)
+        try:
+            return self._afar.words(reads, bundle.sources, argv)
+        except OSError as error:
+            raise NoMount("", words_of(error)) from error
+
+    def _tell_seen(self, bundle: Bundle, index: int, reads: Sequence[Any], code: int | None) -> None:
+        """Tell what a task read from afar.
+
+        Raises:
+            NoMount: it could not, and was not started.
+        """
+        why = self._afar.failed() if code == CANNOT_MOUNT else ""
+        if why:
+            raise NoMount("", why)
+        head = {"w": bundle.work, "ok": int(code == 0), "files": self._afar.seen(reads)}
+        self._report.send(wire.pack(wire.SEEN, self.number, bundle.ids[index], head))
+
     def _lay(self, bundle: Bundle, work: dict[str, Any], index: int) -> Ended | None:
         """Lay down what a task needs; returns how it ended if that cannot be done."""
         try:
             landing = bundle.landing[index] if bundle.landing else None
             self._stage.lay(work.get("shared") or (), bundle.inputs[index] if bundle.inputs else (), landing)
+            for there, name in self._afar.places(bundle.reads[index] if bundle.reads else ()):
+                self._stage.see(there, name)
             if bundle.outputs:
                 self._stage.prepare(bundle.outputs[index])
         except StageError as error:
@@ -364,9 +398,12 @@ class Lane:
         return None
 
     def _give_back(self, bundle: Bundle, task: int, error: NotHere) -> None:
-        """A task cannot have an input in place: it comes again, with the input itself."""
+        """A task cannot have an input in place, or read it from afar: it comes again, with the input itself."""
         if isinstance(error, Spoiled):
             self._report.send(wire.pack(wire.SPOILED, self.number, error.number, {"stamp": error.stamp}))
+        elif isinstance(error, NoMount):
+            self._capture.take(bundle, task, self._report.send_stream)  # what was said about it; nothing else was
+            self._report.send(wire.pack(wire.NO_MOUNT, self.number, 0, {"why": error.why}))
         else:
             self._report.send(wire.pack(wire.NOT_HERE, self.number, 0, {"path": error.path, "why": error.why}))
         with self._lock:

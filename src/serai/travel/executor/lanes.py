@@ -24,7 +24,7 @@ LANE_BOOT = (
     "p=json.loads(r(int(r(12))))\n"
     "exec(p['loader'])\n"
     "e='executor.'\n"
-    "load(p['sources'],('frames','processes',e+'wire',e+'bundle',e+'capture',e+'stage',e+'functions',e+'lane'))"
+    "load(p['sources'],('frames','processes',e+'wire',e+'bundle',e+'capture',e+'stage',e+'functions','mount.tasks',e+'lane'))"
     ".main(p['number'],i,o,p['setup'])\n"
 )
 END_GRACE_S = 3.0  # lanes have so long to end, and to end what only they can find

@@ -39,6 +39,10 @@ class NotHere(Exception):
         self.why = why
 
 
+class NoMount(NotHere):
+    """A task cannot read from afar here."""
+
+
 class Spoiled(NotHere):
     """A file of the cache is not what it was.
 
@@ -184,6 +188,10 @@ class Stage:
         trouble = _unreadable(there)
         if trouble:
             raise NotHere(there, trouble)
+        self.see(there, path)
+
+    def see(self, there: str, path: str) -> None:
+        """Let a file be seen that is, or will be, somewhere else."""
         try:
             target = self._place(path)
             if os.path.lexists(target):
@@ -196,10 +204,13 @@ class Stage:
         """Lay down a file of the cache as a second name of it, which nobody may write to."""
         known = self.held.get(number, "nobody has fetched it")
         if isinstance(known, str):
-            raise StageError(INPUT, "the input %s is not there: %s" % (path, known))
+            raise StageError(INPUT, "the input %s did not arrive whole: %s" % (path, known))
         source = os.path.join(self._held, str(number))
         try:
-            info = os.lstat(source)
+            try:
+                info = os.lstat(source)
+            except FileNotFoundError:  # somebody has noticed before us, and it is on its way again, perhaps
+                raise Spoiled(number, known, path) from None
             if (info.st_size, info.st_mtime_ns) != tuple(known):
                 raise Spoiled(number, known, path)
             target = self._place(path)

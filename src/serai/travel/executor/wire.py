@@ -27,9 +27,8 @@ NEEDS = 13  # identifier: bundle, 0 for none. {"files"}: catalogued files that m
 PIECE = 14  # lane: attempt, identifier: number of a catalogued file. {"end"} or {"bad"} in the last of its pieces
 PEERS = 15  # {"cert", "key", "token"}: speak with the run's other nodes directly
 SHARE = 16  # {"files"}: {number: path} of files on this node that peers may read
-GIVE = (
-    17  # identifier: of this request. {"name", "at", "length"}: a part of a file that peers may read, for another node
-)
+GIVE = 17  # identifier: of this request. {"name", "at", "length"}: a part of a file that peers may read
+AFAR = 18  # {"token", "limit"}, body: the program, compressed, that starts tasks which read from afar
 
 # From the agent to the front end.
 AD = 32  # the check-in: what this node has
@@ -47,6 +46,8 @@ CAME = 44  # identifier: number of a catalogued file. {"digest", "way", "from", 
 READY = 45  # identifier: bundle: all that it needs is there. {"ways"}: {number: how it came}
 GIVEN = 47  # identifier: of the request. The part; {"why"} where there is none
 SERVES = 46  # {"addresses", "port"}: where peers find this node; empty when it cannot listen
+SEEN = 49  # lane, identifier: task. {"w", "ok", "files"}: [number, read, moved, took] of what it read from afar
+NO_MOUNT = 48  # lane. {"why"}: a task that was to read from afar comes back, as none will here
 LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was not through with
 
 # Between the agent and a lane.

@@ -12,11 +12,14 @@ import contextlib
 import ctypes
 import errno
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
+import warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REC, MS_SLAVE = 1, 2, 4, 16384, 1 << 19
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
 HELPER_S = 20.0
+TRIED_S = 2.0
 DEVICE = "/dev/fuse"
 _REPORT = struct.Struct("<i")  # an errno, or 0; then a sentence
 
@@ -189,6 +193,36 @@ def _enter(directory: str, *, read_only: bool) -> int:
     return device
 
 
+def can_mount(directory: str) -> bool:
+    """Whether a program could have a mount here: it is made, in a process that ends with it.
+
+    Any thread may ask, also of many: the child does nothing but this.
+
+    Args:
+        directory: an empty one of this user.
+    """
+    if not os.access(DEVICE, os.R_OK | os.W_OK) or not hasattr(_libc, "unshare"):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # since 3.12, of a fork where there are threads
+        pid = os.fork()
+    if not pid:
+        try:
+            _enter(directory, read_only=True)
+        except BaseException:  # noqa: BLE001 - nothing of the parent's may run in the child
+            os._exit(1)
+        os._exit(0)
+    until = time.monotonic() + TRIED_S
+    while time.monotonic() < until:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
+
+
 class Program:
     """A program that is about to run where a directory shows what we serve.
 
@@ -270,13 +304,24 @@ def _become(channel: socket.socket, argv: Sequence[str], directory: str, read_on
         if bound:
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         try:
-            os.execvp(argv[0], list(argv))  # noqa: S606 - the user's own words
+            _execute(list(argv))
         except OSError as error:
             channel.sendall(_REPORT.pack(error.errno or errno.EIO) + ("%s: %s" % (argv[0], error.strerror)).encode())
         os._exit(127)
     except BaseException:  # noqa: BLE001 - nothing of the parent's may run in the child
         sys.excepthook(*sys.exc_info())
         os._exit(126)
+
+
+def _execute(argv: list[str]) -> None:
+    """Become a program; one without a first line that names its interpreter as a shell does it."""
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606 - the user's own words
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+    path = argv[0] if "/" in argv[0] else shutil.which(argv[0]) or argv[0]
+    os.execv("/bin/sh", ["/bin/sh", path, *argv[1:]])  # noqa: S606 - the same
 
 
 def _stand_again() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 import threading
 
 from ..reading.ahead import Habits
-from ..reading.careful import Calls
+from ..reading.careful import LOST, Calls
 from ..reading.contents import Content
 from ..reading.sources import Stat, unknown
 from . import protocol
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from .session import Request
     from .tree import Node
 
+MOST_COMPLAINTS = 3
+TROUBLES = LOST | {errno.EIO, errno.ESTALE}
+
+LONGEST_NAME = 1024  # bytes, for FUSE
 SEEN_S = 1.0  # what was found so recently needs no second look when a file is opened
 
 
@@ -63,6 +68,7 @@ class Files:
         self.tell: Callable[[bytes], None] = _to_nobody
         self._owner = (os.geteuid(), os.getegid())
         self._habits = Habits()
+        self._complaints = 0
         self._lock = threading.Lock()
         self._handles: dict[int, Handle] = {}
         self._last = 0
@@ -81,7 +87,20 @@ class Files:
         act = self._acts.get(request.op)
         if act is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        return act(request)
+        try:
+            return act(request)
+        except OSError as error:
+            if error.errno in TROUBLES:
+                self._complain(request.node, error)
+            raise
+
+    def _complain(self, number: int, error: OSError) -> None:
+        """Say why, on standard error: a program is told an errno and does not know more; a few times at most."""
+        if self._complaints < MOST_COMPLAINTS:
+            self._complaints += 1
+            with contextlib.suppress(OSError):
+                name = os.path.basename(self.tree.path(self.tree.node(number)))
+                sys.stderr.write("mount: %s cannot be read: %s\n" % (name, error.strerror))
 
     # ---- knowing
 
@@ -268,7 +287,7 @@ class Files:
         found = self.calls.ask(careful, patience, lambda: list(careful.source.listed(there)))
         rows = {os.fsencode(name): facts for name, facts in found}
         rows.update(self.writing.names(node))
-        plain = [(name, facts) for name, facts in rows.items() if name not in (b"", b".", b"..") and b"/" not in name]
+        plain = [(name, facts) for name, facts in rows.items() if _can_be(name)]
         own = Stat("directory", 0, 0, 0, "")
         return [(b".", own), (b"..", own), *plain]
 
@@ -304,6 +323,11 @@ class Files:
             if node.handles:
                 self._note(node)
         self._record.close()
+
+
+def _can_be(name: bytes) -> bool:
+    """Whether a directory can have a name; the kernel takes no listing with one that it cannot."""
+    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name and len(name) <= LONGEST_NAME
 
 
 def _to_nobody(_notice: bytes) -> None:

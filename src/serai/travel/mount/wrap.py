@@ -10,12 +10,13 @@ to be seen where:
      "record": "...",             a file that JSON lines are added to, see `record`
      "cache": ["DIRECTORY", BYTES],  blocks are kept there, shared with others; null: in memory only
      "scratch": "...",            a directory for what is written; absent: nothing can be
+     "failed": "...",             a file that says why, where no mount could be made
      "deadline_s": 30.0}          how long a source may be silent before a program is told EIO
 
 A SOURCE is what `make` takes: ``{"kind": "gateway", "url": "ssh://…", "stat": [size, mtime_ns, mode]}`` and so on.
 The exit code is the task's, also where it was killed by a signal: then this process ends by the same one. Signals for
 this process's group reach the task, which is in it, and are not heard here. Exit code 125: the mount could not be made,
-and standard error says why in one line.
+and standard error says why in one line, as the file "failed" does: a task may have this exit code, too.
 """
 
 from __future__ import annotations
@@ -91,7 +92,11 @@ def make(said: Mapping[str, Any]) -> Source:
     if kind == "first":
         *peers, last = said["of"]
         others = [dict({"silent_s": PEER_SILENT_S}, **one) for one in peers]  # while there is time for the next
-        return FirstOf([(make(one), str(one.get("file", "/"))) for one in [*others, last]], str(said.get("digest", "")))
+        first = FirstOf(
+            [(make(one), str(one.get("file", "/"))) for one in [*others, last]], str(said.get("digest", ""))
+        )
+        first.identity = first.identity or str(said.get("identity", ""))
+        return first
     if kind in ("store", "peer"):
         from ..reading import web  # noqa: PLC0415 - ssl takes long to import
 
@@ -216,7 +221,7 @@ def end_as(code: int) -> None:
     """End this process as another one ended."""
     sys.stderr.flush()
     if code < 0:
-        with contextlib.suppress(OSError):  # SIGKILL is not to be set
+        with contextlib.suppress(OSError):  # SIGKILL and SIGSTOP take no other way
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
         threading.Event().wait(1.0)
@@ -226,17 +231,24 @@ def end_as(code: int) -> None:
 
 def main(path: str) -> None:
     """What `program` does: run what a file says."""
+    setup: dict[str, Any] = {}
     try:
         with open(path, encoding="utf-8") as file:
             setup = json.load(file)
         code = run(setup)
     except namespace.CannotMount as error:
-        sys.stderr.write("mount: %s\n" % error)
-        code = CANNOT_MOUNT
+        code = _cannot(setup, str(error))
     except (OSError, ValueError, KeyError) as error:
-        sys.stderr.write("mount: %s: %s\n" % (type(error).__name__, error))
-        code = CANNOT_MOUNT
+        code = _cannot(setup, "%s: %s" % (type(error).__name__, error))
     end_as(code)
+
+
+def _cannot(setup: Mapping[str, Any], why: str) -> int:
+    sys.stderr.write("mount: %s\n" % why)
+    if setup.get("failed"):
+        with contextlib.suppress(OSError), open(setup["failed"], "w", encoding="utf-8", errors="replace") as file:
+            file.write(why)
+    return CANNOT_MOUNT
 
 
 def program(sources: Mapping[str, str]) -> str:

@@ -51,7 +51,9 @@ def make(said: Mapping[str, Any]) -> Source:
     with _lock:
         line = _connections.setdefault((address, token_file), Line(address, token_file))
     silent_s = float(said.get("silent_s", SILENT_S))
-    return Relayed(line, str(said["url"]), writable=bool(said.get("writable")), silent_s=silent_s)
+    made = Relayed(line, str(said["url"]), writable=bool(said.get("writable")), silent_s=silent_s)
+    made.identity = str(said.get("identity") or made.identity)
+    return made
 
 
 class Line:

@@ -1,0 +1,158 @@
+"""What tasks read from afar comes through here, where no peer has it: the run's inputs, by number, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import platform
+import ssl
+import threading
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from serai.dispatch.catalogue import look
+from serai.dispatch.ports import Leading
+from serai.errors import AccessError, UsageError
+from serai.travel import boot
+from serai.travel.executor import wire
+from serai.travel.mount.tasks import GATEWAY, TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from serai.adverts.gateway import Gateway, Handler
+    from serai.dispatch.catalogue import Catalogue, File
+    from serai.dispatch.ports import Place
+    from serai.match.movement import Move
+
+PEER_TOKEN = "peer-token"  # noqa: S105 - the name of a file, which the node's server of peers has written
+MOST_ADDRESSES = 2  # of one peer
+CHANGED = "ESTALE: it has changed since the run looked at it"
+
+
+class Gate:
+    """The gateway of a run, opened when the first task reads from afar.
+
+    Args:
+        catalogue: knows the inputs.
+        room: where the gateway's socket is made.
+        cache_bytes: what the cache of a node may hold; None where nobody says.
+    """
+
+    def __init__(self, catalogue: Catalogue, room: Path, cache_bytes: int | None) -> None:
+        self._catalogue = catalogue
+        self._room = room
+        self._cache_bytes = cache_bytes
+        self._lock = threading.Lock()
+        self._gateway: Gateway | None = None
+        self._reach: dict[str, Handler] = {}
+        self.ssh_config_of: Callable[[str], str | None] = lambda _url: None
+
+    def lead(self, link: object, base: str) -> tuple[str, bytes]:
+        """Let a node reach the gateway.
+
+        Args:
+            link: to the node.
+            base: the executor's own directory there.
+
+        Returns:
+            The gateway's address on the node, and the frame that prepares it.
+
+        Raises:
+            AccessError: there is no way back.
+        """
+        if not isinstance(link, Leading):
+            raise AccessError("its engine leads no way back")
+        gateway = self._open()
+        address = link.lead_back(f"{base}/{GATEWAY}", gateway.address)
+        from serai.travel.mount.wrap import MODULES, program  # noqa: PLC0415 - few runs read from afar
+
+        head = {"token": gateway.token, "limit": self._cache_bytes}
+        return address, wire.pack(wire.AFAR, 0, 0, head, zlib.compress(program(boot.sources(MODULES)).encode()))
+
+    def close(self) -> None:
+        """Let nobody reach it any more."""
+        with self._lock:
+            if self._gateway is not None:
+                self._gateway.close()
+
+    def _open(self) -> Gateway:
+        with self._lock:
+            if self._gateway is None:
+                from serai.adverts.gateway import Gateway  # noqa: PLC0415 - few runs read from afar
+                from serai.data.afar import Reach  # noqa: PLC0415 - fsspec is slow to import
+
+                reach = Reach(lambda _url, write: not write, str(self._room), self.ssh_config_of).handlers()
+                self._reach = {name: reach[name] for name in ("file.stat", "file.read")}
+                self._gateway = Gateway({"file.stat": self._stat, "file.read": self._read}, self._room)
+            return self._gateway
+
+    def _stat(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        return self._do("file.stat", head, body)
+
+    def _read(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        return self._do("file.read", head, body)
+
+    def _do(self, what: str, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """Do as the node asks with the input that it names by its number, as long as that is what it was."""
+        number = str(head.get("url"))
+        try:
+            file = self._catalogue.file(int(number))
+        except (KeyError, ValueError):
+            raise PermissionError(errno.EACCES, "it is no input of this run", number) from None
+        self._check(file)
+        answer = self._reach[what]({**head, "url": file.origin}, body)
+        self._check(file)
+        return answer
+
+    @staticmethod
+    def _check(file: File) -> None:
+        if os.path.isabs(file.origin):
+            try:
+                same = look(file.origin) == (file.size, file.stamp)
+            except OSError as error:
+                code = errno.errorcode.get(error.errno or errno.EIO, "EIO")
+                raise UsageError(f"{code}: {error.strerror}") from error
+            if not same:
+                raise UsageError(CHANGED)
+
+    def sources(self, numbers: Iterable[int], moves: dict[int, Move], place: Place) -> dict[int, dict[str, Any]]:
+        """Where a node finds files that its tasks read from afar, as `serai.travel.mount.wrap.make` takes it.
+
+        Args:
+            numbers: of the files.
+            moves: by number, what the schedule advises.
+            place: the node.
+        """
+        return {number: self._source(self._catalogue.file(number), moves[number], place) for number in numbers}
+
+    def _source(self, file: File, move: Move, place: Place) -> dict[str, Any]:
+        gateway = {
+            "kind": "gateway",
+            "url": str(file.number),
+            "address": place.way_back,
+            "token_file": TOKEN,
+            "identity": f"{platform.node()}:{os.getuid()}:{file.origin}",
+        }
+        peers = self._peers(file, place.spec.name, move.source)
+        if not peers:
+            return gateway
+        # What is kept by the digest alone must be what has it: of files here that is seen to with each part.
+        digest = file.digest if os.path.isabs(file.origin) else ""
+        return {"kind": "first", "of": [*peers, gateway], "digest": digest, "identity": gateway["identity"]}
+
+    def _peers(self, file: File, node: str, first: str) -> list[dict[str, Any]]:
+        """The node that the schedule says has a file, as a source of parts of it."""
+        secrets = self._catalogue.secrets() if first else None
+        if secrets is None:
+            return []
+        shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(secrets["cert"])).hexdigest()
+        known = {"kind": "peer", "fingerprint": shown, "token_file": PEER_TOKEN, "size": file.size}
+        return [
+            {**known, "digest": file.digest, "host": address, "port": port, "object": name}
+            for giver, addresses, port, name in self._catalogue.afar(node, file.number)["sources"]
+            if giver == first
+            for address in addresses[:MOST_ADDRESSES]
+        ]

@@ -1,0 +1,78 @@
+"""What the front end sends of catalogued files, and says while it has nothing to send."""
+
+from __future__ import annotations
+
+import queue
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serai.dispatch.catalogue import Catalogue, Found
+from serai.dispatch.filling import AT_ONCE, Filler
+from serai.errors import NodeLost, TransferFailed
+from serai.travel.executor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Heard = tuple[int, dict[str, Any], bytes]
+
+
+def refuse(_origin: str) -> Iterator[bytes]:
+    raise TransferFailed("it is away")
+
+
+@pytest.fixture
+def asked() -> Iterator[Callable[..., queue.Queue[Heard]]]:
+    """Has a file asked for of a catalogue; gives what the node hears: numbers, heads and bytes."""
+    fillers: list[Filler] = []
+
+    def ask(catalogue: Catalogue, times: int = 1) -> queue.Queue[Heard]:
+        heard: queue.Queue[Heard] = queue.Queue()
+
+        def send(frame: bytes) -> None:
+            _, attempt, _, head, body = wire.unpack(frame)
+            heard.put((attempt, head, body))
+
+        fillers.append(Filler("n", catalogue, send))
+        catalogue.add([Found("memory://x", 3, ("3",))])
+        for attempt in range(times):
+            fillers[-1].ask(1, attempt)
+        return heard
+
+    yield ask
+    for one in fillers:
+        one.close()
+
+
+def test_a_node_hears_that_an_origin_is_still_being_tried(asked: Callable[..., queue.Queue[Heard]]) -> None:
+    catalogue = Catalogue(lambda _event: None)
+    catalogue.reader = lambda _origin: iter([None, None, b"abc"])
+    heard = asked(catalogue)
+    assert [heard.get(timeout=5)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
+
+
+def test_a_node_hears_that_holders_are_asked_in_turn(asked: Callable[..., queue.Queue[Heard]]) -> None:
+    catalogue = Catalogue(lambda _event: None, remembered=lambda _origin, _stamp: "a" * 64)
+    catalogue.reader = refuse
+    catalogue.read_from = lambda node, _name, _at, _length: b"abc" if node == "n2" else b""
+    for node in ("n1", "n2"):
+        catalogue.came(node, {}, ["a" * 64], lambda _files: None)
+    heard = asked(catalogue)
+    assert [heard.get(timeout=5)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
+
+
+def test_what_fails_in_an_unforeseen_way_is_told_and_further_files_come(
+    asked: Callable[..., queue.Queue[Heard]],
+) -> None:
+    def lost(*_: object) -> bytes:
+        raise NodeLost("it is gone")
+
+    catalogue = Catalogue(lambda _event: None, remembered=lambda _origin, _stamp: "a" * 64)
+    catalogue.reader, catalogue.read_from = refuse, lost
+    catalogue.came("n1", {}, ["a" * 64], lambda _files: None)
+    times = 2 * AT_ONCE
+    heard = asked(catalogue, times)
+    told = [one for one in (heard.get(timeout=5) for _ in range(2 * times)) if one[1]]
+    assert sorted(attempt for attempt, _, _ in told) == list(range(times))
+    assert all("bad" in head for _, head, _ in told)
