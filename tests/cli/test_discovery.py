@@ -82,6 +82,16 @@ def test_nodes_as_people_see_them() -> None:
     ]
 
 
+@pytest.mark.usefixtures("some")
+def test_a_node_that_says_which_store_it_means_belongs_to_that() -> None:
+    with open_adverts() as adverts:
+        for name, says in (("cms", "=TARGET.HasCMSData"), ("atlas", "=TARGET.HasATLASData")):
+            adverts.put(f"/nodes/r/{name}", {"Name": name, "Memory": 1, "NearestStorage": says, "Run": "r"}, 60.0)
+    rows = {row["store"]: row for row in json.loads(serai("communities", "--json").stdout)}
+    assert [one["name"] for one in rows["s"]["nodes"]] == ["cms", "large"]
+    assert not rows["=TARGET.HasATLASData"]["advertised"]
+
+
 def test_where_nothing_is_advertised_it_says_what_to_do() -> None:
     done = serai("nodes")
     assert done.returncode == 1

@@ -144,6 +144,7 @@ def test_environment_and_directory() -> None:
         ["echo", "--memory", "much"],
         ["echo", "--env", "NO_SUCH_VARIABLE_HERE"],
         ["echo", "--send", "nonesuch"],
+        ["cat {in} {line}", "pyproject.toml"],
         ["echo 'a"],
         ["echo", "--nonesuch"],
     ],

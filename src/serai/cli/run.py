@@ -204,6 +204,10 @@ def _check(plan: Plan, source: Source, has_files: bool) -> None:
             raise UsageError(
                 f"the command has {{{wants[0]}}} and no files are given", hint="give FILES after the command"
             )
+    if has_files and template.uses_line:
+        raise UsageError(
+            "the command has {line}, and files have none", hint="give lines by --each, or name each task's files there"
+        )
     if has_files and template.outputs:
         first = next(iter(source))
         if is_url(first.inputs[0]):  # else every task would say so
