@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.dispatch.dispatcher import Dispatcher
     from serai.dispatch.journal import Journal
-    from serai.match.communities import Closeness
+    from serai.match.communities import Closeness, Rules
 
 MEASURE_S = 60.0  # between two measurements of a node
 
@@ -37,6 +37,7 @@ class Discovery:
         adverts: where; see `open_adverts`. Empty for nowhere.
         declared: the ads of stores that pool files describe, by name; an advert adds to what they say.
         clock: tells the time.
+        rules: when nodes change their store.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Discovery:
         adverts: str | None,
         declared: Mapping[str, Mapping[str, Any]],
         clock: Clock,
+        rules: Rules,
     ) -> None:
         self._dispatcher = dispatcher
         self._journal = journal
         self._run = run
         self._clock = clock
+        self._rules = rules
         self._declared = declared
         self._stores: dict[str, Mapping[str, Any]] = dict(declared)
         journal.set_run({STORES: self._stores, TASK: task_facts(run)})
@@ -110,7 +113,8 @@ class Discovery:
             if wanted and (asked != wanted or now - at >= MEASURE_S):
                 self._asked[node.name] = (wanted, now)
                 dispatcher.ask_reach(node.name, list(wanted.values()))
-        before, self._grouping = self._grouping, group(self._grouping, measured, loads(self._stores), now)
+        before = self._grouping
+        self._grouping = group(before, measured, loads(self._stores), now, self._rules)
         self._closest = {node: measured[node, store].rtt_s for node, store in self._grouping.at.items()}
         if self._grouping.at != before.at:
             nearest = dict(self._grouping.at)

@@ -30,6 +30,7 @@ from serai.dispatch.roster import Roster
 from serai.dispatch.schedule.events import Limits
 from serai.dispatch.schedule.machine import Schedule
 from serai.errors import UsageError
+from serai.match.communities import Rules
 from serai.match.movement import Access, Policy
 from serai.pool.members import Patience
 from serai.pool.replicas import Replicas
@@ -65,6 +66,7 @@ class Settings:
     replacement: str = LRU
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
     adverts: str | None = None  # where nodes are advertised, and stores found; see `open_adverts`; "" for nowhere
+    communities: Rules = field(default_factory=Rules)  # when nodes change the store that they are near to
 
 
 def moving(settings: Settings, policy: str | None, access: str | None, cache: str | None) -> Settings:
@@ -158,7 +160,13 @@ class Run:
         schedule = Schedule(settings.limits, random, first_bundle=(life << 32) + 1, matching=matching)
         self.dispatcher = Dispatcher(schedule, self.journal, self.roster, self.landing, self.clock)
         self.discovery = Discovery(
-            self.dispatcher, self.journal, self.name, settings.adverts, stores_of(sites), self.clock
+            self.dispatcher,
+            self.journal,
+            self.name,
+            settings.adverts,
+            stores_of(sites),
+            self.clock,
+            settings.communities,
         )
         self._works = itertools.count(1)
         self._numbers = threading.Lock()

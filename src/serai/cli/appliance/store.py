@@ -42,6 +42,13 @@ def store() -> None:
 @click.option("--cert", type=click.Path(dir_okay=False), help="A certificate (PEM); default: one is made.")
 @click.option("--key", type=click.Path(dir_okay=False), help="Its key.")
 @click.option("--tls", is_flag=True, help="TLS on loopback too.")
+@click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Transfers that go well at a time; with more, the ad says how long a new one waits, and nodes go elsewhere.",
+)
 @click.option("--adverts", help="Where the ad goes; default: $SERAI_ADVERTS, or this user's own service.")
 @click.option("--no-ad", is_flag=True, help="Publish no ad.")
 def serve(directory: str, listen: str, size: str | None, attributes: tuple[str, ...], **options: Any) -> None:
@@ -72,6 +79,7 @@ def serve(directory: str, listen: str, size: str | None, attributes: tuple[str, 
         datasets=options["datasets"],
         attributes=dict(map(_attribute, attributes)),
         adverts="" if options["no_ad"] else options["adverts"],
+        at_once=options["at_once"],
     )
     asyncio.run(run(settings, SystemClock(), click.echo, os.environ))
 

@@ -67,11 +67,13 @@ class Control:
                 found = self._told(await self._transfers.run(self._book.release, name))
             case "POST", ["put"]:
                 lot = request.headers.get("Serai-Lot")
-                found = await self._transfers.whole(
-                    request, MOST_BODY, lambda body: put_many(self._files, who, body, lot)
-                )
+                with self._transfers.load.transfer():
+                    found = await self._transfers.whole(
+                        request, MOST_BODY, lambda body: put_many(self._files, who, body, lot)
+                    )
             case "POST", ["get"]:
-                bundled = await self._transfers.run(get_many, self._files, who, await self._said(request))
+                with self._transfers.load.transfer():
+                    bundled = await self._transfers.run(get_many, self._files, who, await self._said(request))
                 return web.Response(body=bundled)
             case "POST", ["files"]:
                 return await self._call(request, await self._said(request), who)
@@ -235,13 +237,14 @@ def _number(said: Mapping[str, Any], name: str) -> float:
     return value
 
 
-def store_ad(facts: Mapping[str, Any], sums: Mapping[str, int], lots: int) -> dict[str, Any]:
+def store_ad(facts: Mapping[str, Any], sums: Mapping[str, int], lots: int, waiting_s: float = 0.0) -> dict[str, Any]:
     """The ad of a store, with ClassAd's names: sizes in KiB, as ``Disk`` of a node is.
 
     Args:
         facts: of the status: name, host, modes (name and URL), datasets, fingerprint, attributes.
         sums: `Book.sums`.
         lots: how many hold.
+        waiting_s: how long a new transfer would wait: see `serai.data.bodies.load.Load`.
     """
     datasets = list(facts["datasets"])[:MOST_DATASETS]
     ad: dict[str, Any] = {
@@ -252,6 +255,7 @@ def store_ad(facts: Mapping[str, Any], sums: Mapping[str, int], lots: int) -> di
         "Disk": sums["free"] // 1024,
         "Lots": lots,
         "ReservedDisk": sums["reserved"] // 1024,
+        "WaitingSeconds": round(waiting_s, 1),
         "AccessModes": [mode for mode, _ in facts["modes"]],
         "AccessURLs": [url for _, url in facts["modes"]],
         "Datasets": datasets,

@@ -29,6 +29,7 @@ from serai.data.appliance.paths import Parts, Root
 from serai.data.appliance.transfers import Transfers
 from serai.data.appliance.uploads import sweep
 from serai.data.appliance.webdav import Answers
+from serai.data.bodies.load import Load, is_news
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ THREADS = 16  # for what a disk may keep waiting
 OWNER_S = 366 * 86400.0  # the life of the owner's token, which each start renews
 SSHD_PORT = 22
 LOOK_S = 0.05  # between looks whether transfers have ended
+LOOK_LOAD_S = 1.0  # between looks at how much there is to do
 LAST_S = 2.0  # for answers that are written already
 
 
@@ -63,6 +65,8 @@ class Settings:
         attributes: further ones of the ad.
         adverts: the advert service; see `open_adverts`. Empty: no ad.
         ad_life_s: how long the ad lives unless it is renewed.
+        at_once: transfers that are served at a time without one being held up by another; when there are more, the ad
+            says how long a new one would wait, and nodes go to other stores.
         connections: how many there may be.
         head_s: how long a peer may take for the head of its first request, and to begin another one.
         idle_s: how long a peer may neither send nor take anything.
@@ -81,6 +85,7 @@ class Settings:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     adverts: str | None = None
     ad_life_s: float = 180.0
+    at_once: int = 16
     connections: int = 512
     head_s: float = 20.0
     idle_s: float = 60.0
@@ -299,7 +304,8 @@ async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], 
     try:
         listening = _listen(settings)
         port: int = listening.getsockname()[1]
-        transfers = Transfers(appliance.files, disk, settings.idle_s)
+        load = Load(clock.now, settings.at_once)
+        transfers = Transfers(appliance.files, disk, load, settings.idle_s)
         token = appliance.owner_token(port, environment)
         control = Control(transfers, clock, appliance.facts(port))
         control.answers = Answers(transfers, control, clock, host_only=is_loopback(settings.host))
@@ -310,7 +316,7 @@ async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], 
         )
         for line in _greeting(appliance, port, token):
             say(line)
-        publishing = asyncio.create_task(_publish(appliance, port, say, environment))
+        publishing = asyncio.create_task(_publish(appliance, port, load, say, environment))
         await ended.wait()
         listener.close()
         publishing.cancel()
@@ -346,36 +352,41 @@ def _greeting(appliance: Appliance, port: int, token: str) -> list[str]:
 
 
 async def _publish(
-    appliance: Appliance, port: int, say: Callable[[str], object], environment: Mapping[str, str]
+    appliance: Appliance, port: int, load: Load, say: Callable[[str], object], environment: Mapping[str, str]
 ) -> None:
-    """Put the store's ad where it is found, again and again; it goes when we go."""
+    """Put the store's ad where it is found, again and again, and soon when its load changes; it goes when we go."""
     settings, path = appliance.settings, ""
     if settings.adverts == "":
         return
 
-    def put() -> str:
+    def put(waiting_s: float) -> str:
         facts, now = appliance.facts(port), appliance.clock.wall()
         live = sum(lot.live(now) for lot, _ in appliance.book.lots())
         where = f"/stores/{facts['name']}"
         with open_adverts(settings.adverts, environment) as adverts:
-            adverts.put(where, store_ad(facts, appliance.book.sums(), live), settings.ad_life_s)
+            adverts.put(where, store_ad(facts, appliance.book.sums(), live, waiting_s), settings.ad_life_s)
         return where
 
     def remove() -> None:
         with contextlib.suppress(FileNotFoundError), open_adverts(settings.adverts, environment) as adverts:
             adverts.remove(path)
 
-    said = ""
+    said, told_s, due = "", 0.0, appliance.clock.now()
     try:
         while True:
+            waiting_s, now = load.waiting_s(), appliance.clock.now()
+            if now < due and not is_news(told_s, waiting_s):
+                await asyncio.sleep(LOOK_LOAD_S)
+                continue
+            told_s, due = waiting_s, now + settings.ad_life_s / 3
             try:
-                path = await asyncio.to_thread(put)
+                path = await asyncio.to_thread(put, waiting_s)
                 said = ""
             except (SeraiError, OSError) as error:  # the service may come back; the files are served meanwhile
                 if str(error) != said:
                     said = str(error)
                     say(f"the ad could not be published: {said}")
-            await asyncio.sleep(settings.ad_life_s / 3)
+            await asyncio.sleep(LOOK_LOAD_S)
     finally:
         if path:
             with contextlib.suppress(SeraiError, OSError):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from serai.data.appliance.paths import Parts
     from serai.data.appliance.rights import Identity
+    from serai.data.bodies.load import Load
 
 __all__ = ["Transfers", "digest_header"]
 
@@ -79,12 +80,14 @@ class Transfers:
     Attributes:
         files: where they are.
         disk: threads for what blocks.
+        load: is told of transfers as they begin and end.
         idle_s: how long a peer may neither send nor take anything.
         at_once: how many long bodies may come at once.
     """
 
     files: Files
     disk: Executor
+    load: Load
     idle_s: float = 60.0
     at_once: int = 64
     _coming: asyncio.Semaphore = field(init=False)
@@ -101,6 +104,10 @@ class Transfers:
 
     async def send(self, request: web.BaseRequest, who: Identity, parts: Parts) -> web.StreamResponse:
         """Answer GET and HEAD of a file."""
+        with self.load.transfer():
+            return await self._send(request, who, parts)
+
+    async def _send(self, request: web.BaseRequest, who: Identity, parts: Parts) -> web.StreamResponse:
         answer = await self.run(self._prepare, request.headers, request.method == "HEAD", who, parts)
         if answer.fd < 0:
             if request.method == "HEAD" and answer.status < 300:
@@ -188,6 +195,10 @@ class Transfers:
 
     async def take(self, request: web.BaseRequest, who: Identity, parts: Parts) -> Receipt:
         """Answer PUT: write what comes, and put it in its place."""
+        with self.load.transfer():
+            return await self._take(request, who, parts)
+
+    async def _take(self, request: web.BaseRequest, who: Identity, parts: Parts) -> Receipt:
         headers, length = request.headers, request.content_length
         if "Content-Range" in headers:
             raise ValueError("a part of a file is not put: see PATCH")
@@ -224,6 +235,10 @@ class Transfers:
 
     async def take_part(self, request: web.BaseRequest, who: Identity, parts: Parts) -> int:
         """Answer PATCH: write into a file in place from an offset on, and cut it there; returns its size."""
+        with self.load.transfer():
+            return await self._take_part(request, who, parts)
+
+    async def _take_part(self, request: web.BaseRequest, who: Identity, parts: Parts) -> int:
         offset = request.headers.get("Upload-Offset", "")
         if not (offset.isascii() and offset.isdecimal() and len(offset) < 19) or request.content_length is None:
             raise ValueError("a part says Upload-Offset and Content-Length")

@@ -93,12 +93,16 @@ class Agent:
             self._needs.cut_off()
         if self._linger_until is not None or self._ending:
             return
-        if not linger_s or self._store is None or not any(lane.bundles for lane in self._lanes.values()):
+        if not linger_s or self._store is None or not self._has_work():
             self._running = False
             return
         self._linger_until = time.monotonic() + linger_s
         self._beat_at, self._look_at = self._linger_until, float("inf")
         self._out = Spool(self._store.base).send
+
+    def _has_work(self) -> bool:
+        """Whether bundles are on lanes, or wait for files."""
+        return any(lane.bundles for lane in self._lanes.values()) or (self._needs is not None and self._needs.waits)
 
     def _wake(self) -> None:
         self._awake.set()
@@ -328,6 +332,8 @@ class Agent:
             except OSError as error:  # too many processes or open files: the others work on
                 head = {"exit": None, "log": "cannot start a lane: %s" % error, "bundles": [bundle]}
                 self._send(wire.LANE_DIED, number, head=head)
+                if bundle and self._needs is not None:
+                    self._needs.ended(bundle)
                 return
         if bundle:
             lane.bundles[bundle] = None
@@ -405,7 +411,7 @@ class Agent:
                 lane.cancelled_at = None
                 lane.kill()
         if self._linger_until is not None:
-            if now >= self._linger_until or not any(lane.bundles for lane in self._lanes.values()):
+            if now >= self._linger_until or not self._has_work():
                 self._running = False
             return
         if self._hello and now - self._heard_at > self._hello["silence"]:
