@@ -95,6 +95,18 @@ def test_everybody_sees_a_public_mount_until_it_is_ended(room: Room, end: str) -
     assert (room.source / "b").read_text() == "written"
 
 
+def test_a_mount_whose_server_was_killed_is_told_from_what_is_no_directory(room: Room) -> None:
+    words = [sys.executable, "-m", "serai", "mount", "source", str(room.mount), "--public"]
+    with subprocess.Popen(words, cwd=room.base, stderr=subprocess.DEVNULL) as process:
+        until(lambda: mounts_at(room.mount) == ["fuse.serai"], "it is there")
+        process.kill()
+    try:
+        done = serai(room, "source", "mount", "--", "true")
+        assert (done.returncode, "umount mount" in done.stderr) == (2, True)
+    finally:
+        subprocess.run(["umount", "-l", str(room.mount)], check=False)
+
+
 def test_what_is_wrong_is_said_at_once(room: Room) -> None:
     (room.source / "a").write_text("x")
     for words, code, said in (

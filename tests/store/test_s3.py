@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import pickle
@@ -17,6 +18,7 @@ from moto.server import ThreadedMotoServer
 
 from serai.access.files import filesystem_for
 from serai.access.stores.objects import S3FileSystem
+from serai.data.afar import FarSource
 from serai.errors import HostUnreachable, LoginRefused, UsageError
 from serai.session.context import Context, Session
 
@@ -126,6 +128,12 @@ def test_inputs_keep_the_service_that_the_url_names(
         urls = [f"s3://{bucket}/{name}?endpoint={endpoint}" for name in names]
         serai("run", 'sh -c \'echo $(wc -c < "$1") $(basename "$1") > "$2"\' sh {in} {out}', *urls, "--out", out)
         assert {path.name: path.read_text(encoding="ascii").strip() for path in (tmp_path / out).iterdir()} == wanted
+
+
+def test_what_a_mounted_program_writes_becomes_an_object(endpoint: str, bucket: str) -> None:
+    source = FarSource(f"s3://{bucket}/d?endpoint={endpoint}")
+    source.write("/x", io.BytesIO(b"written"), 7, 0o644)
+    assert b"".join(source.read("/x", "", 0, 7)) == b"written"
 
 
 def test_the_service_is_that_of_the_url_or_of_the_session(endpoint: str, bucket: str) -> None:

@@ -113,8 +113,8 @@ class FarSource(Source):
                         self._files.rm_file(draft)
                     raise
             if mode is not None and hasattr(self._files, "chmod"):
-                with contextlib.suppress(OSError, NotImplementedError, SeraiError):
-                    self._files.chmod(final, mode)
+                with contextlib.suppress(OSError, NotImplementedError, SeraiError, TypeError, ValueError):
+                    self._files.chmod(final, mode)  # of s3fs, it takes something else
 
     def _send(self, content: Content, there: str) -> None:
         with self._files.open(there, "wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -46,6 +47,10 @@ def mount(url: str, directory: str, command: tuple[str, ...], *, public: bool, *
     from serai.quantity import bytes_of, seconds  # noqa: PLC0415 - the same
 
     where = os.path.abspath(directory)
+    if _left_behind(where):
+        raise UsageError(
+            f"{directory} is a mount whose server has gone", hint=f"umount {directory}, or fusermount3 -u {directory}"
+        )
     if not os.path.isdir(where):
         raise UsageError(f"{directory} is no directory", hint=f"mkdir {directory}")
     deadline_s, limit = seconds(options["deadline"]), bytes_of(options["cache"])
@@ -102,8 +107,10 @@ def _mount(url: str, options: dict[str, Any], limits: tuple[float, int], *, read
         raise AccessError(f"{url} cannot be read: {error.strerror or error}") from error
     if found.kind != "directory":
         raise UsageError(f"{url} is a file", hint="mount the directory that it is in")
+    from serai.describe.places import split_options  # noqa: PLC0415 - `serai --help` does without
+
     cache = _cache_directory()
-    top = url.partition("?fingerprint=")[0].rstrip("/")
+    top = split_options(url)[0].rstrip("/")
     return Mount(
         source,
         lambda path: top + path,
@@ -112,6 +119,14 @@ def _mount(url: str, options: dict[str, Any], limits: tuple[float, int], *, read
         scratch=None if read_only else _scratch(cache),
         deadline_s=deadline_s,
     )
+
+
+def _left_behind(where: str) -> bool:
+    try:
+        os.stat(where)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
 
 
 def _cache_directory() -> str:
