@@ -211,7 +211,7 @@ def test_functions_from_python(bench: Bench, tmp_path: Path) -> None:
         result = pool.mapreduce(lambda line: ((word, 1) for word in line.split()), count, bench.corpus.directory)
         assert len(result.files) == 2
         assert dict(result.items()) == bench.corpus.counts
-        assert result.statistics.workers == 2
+        assert 1 <= result.statistics.workers <= 2  # the second may come when all is done
         assert result.statistics.records == len(bench.corpus.counts)
         result.timeline(tmp_path / "x.svg")
         counted = pool.mapreduce(str.split, "sum", [bench.corpus.directory], combiner="count", partitions=1)
