@@ -34,8 +34,8 @@ def test_a_command_that_is_not_there_is_named() -> None:
 
 
 def test_detached_it_is_taken_up_again() -> None:
-    first = job("run", "--detach", "local:", "--", "sh", "-c", "echo out; echo err >&2; exec sleep 1000").stdout.decode()
-    first = first.strip()
+    script = "echo out; echo err >&2; exec sleep 1000"
+    first = job("run", "--detach", "local:", "--", "sh", "-c", script).stdout.decode().strip()
     last = first.rpartition("[")[2].rstrip("]")
     assert first.startswith("[local:]-[")
     assert b"RUNNING" in job("list", "local:").stdout
