@@ -31,6 +31,7 @@ GET, GIVEN, REFUSED = 1, 2, 3
 MOST_CONNECTIONS = 64
 IDLE_S = 60.0  # a connection that asks for nothing is closed
 CONNECT_S = 2.0  # for a connection and its handshake: a peer that cannot be reached is not waited for
+UNREACHABLE_S = 60.0  # a peer that did not answer is not asked again for so long
 TRANSFER_S = 30.0  # for some bytes to come
 CHUNK = 1 << 18
 LONGEST_HEAD = 1 << 16
@@ -338,7 +339,7 @@ class Peers:
         self._certificate = ssl.PEM_cert_to_DER_cert(certificate)
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, ...], list[tuple[ssl.SSLSocket, BinaryIO]]] = {}
-        self._unreachable: set[tuple[str, ...]] = set()
+        self._unreachable: dict[tuple[str, ...], float] = {}  # until when that is believed
 
     def fetch(self, addresses: Iterable[str], port: int, wanted: dict[str, Any], into: Writable) -> None:
         """Read a part of a peer's file.
@@ -355,7 +356,7 @@ class Peers:
         """
         peer = (*addresses, str(port))
         with self._lock:
-            if peer in self._unreachable:
+            if time.monotonic() < self._unreachable.get(peer, 0.0):
                 raise Unreachable("it could not be reached before")
             idle = self._idle.get(peer)
             kept = idle.pop() if idle else None
@@ -367,7 +368,7 @@ class Peers:
             self._ask(peer, self._connect(peer[:-1], port), wanted, into)
         except (OSError, ValueError) as error:
             with self._lock:
-                self._unreachable.add(peer)
+                self._unreachable[peer] = time.monotonic() + UNREACHABLE_S
             raise Unreachable("%s: %s" % (" ".join(peer), error)) from error
 
     def _connect(self, addresses: Sequence[str], port: int) -> tuple[ssl.SSLSocket, BinaryIO]:

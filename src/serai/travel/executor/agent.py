@@ -249,13 +249,22 @@ class Agent:
 
     def _about_files(self, op: int, ident: int, head: dict[str, Any]) -> None:
         if op == wire.NEEDS:
-            self._caching().needs(ident, head)
+            self._needed(ident, head)
         elif op == wire.PEERS:
             self._caching().meet(head)
         elif op == wire.SHARE:
             self._caching().share(head)
         else:
             self._caching().give(ident, head)
+
+    def _needed(self, bundle: int, head: dict[str, Any]) -> None:
+        try:
+            caching = self._caching()
+        except OSError as error:  # a full disk: the tasks will say that their files did not come, and go elsewhere
+            for one in head["files"]:
+                self._send(wire.CAME, 0, int(one[0]), {"took": 0.0, "why": words_of(error)})
+        else:
+            caching.needs(bundle, head)
 
     def _probe(self, head: dict[str, Any]) -> None:
         if head["software"]:
