@@ -326,3 +326,14 @@ def test_a_file_whose_time_was_set_back_is_another(pool: Callable[..., serai.Poo
     os.utime(files[0], ns=(found.st_atime_ns, found.st_mtime_ns))
     (second,) = one.run(SUM, files[:1])
     assert second.stdout != first.stdout
+
+
+def test_names_that_are_no_text_are_names(pool: Callable[..., serai.Pool], tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")
+    Path(path).write_bytes(b"x" * SIZE)
+    none = f"{path}none"
+    one = pool()
+    done = {outcome.item.inputs[0]: outcome for outcome in one.run(COUNT, [path, none])}
+    assert (done[path].error, done[path].stdout.strip()) == (None, b"%d" % SIZE)
+    assert done[none].state == State.FAILED
+    assert notes(tmp_path, one.name, done[path].task) == [f"inputs: {tmp_path}/\\udcff\\udcfe sent"]

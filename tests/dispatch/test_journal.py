@@ -60,7 +60,7 @@ def test_it_survives_a_writer_that_was_killed(path: Path) -> None:
 def test_a_batch_is_written_whole_or_not_at_all(path: Path) -> None:
     journal = Journal(path, fresh=True)
     batch = results((1, State.DONE))
-    batch.details.append((1, None))  # type: ignore[arg-type] # what the table refuses
+    batch.attempts.append((1, None, "local", 1, "why"))  # type: ignore[arg-type] # what the table refuses
     with pytest.raises(JournalError):
         journal.write(batch)
     assert journal.ended(1, 1) == {}

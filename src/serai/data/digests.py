@@ -41,7 +41,7 @@ class Digests:
     def get(self, origin: str, stamp: Stamp) -> str:
         """The digest of an origin with a stamp; empty where nobody knows."""
         with self._lock, contextlib.suppress(sqlite3.Error, OSError):
-            row = self._open().execute("SELECT stamp, digest FROM digest WHERE origin = ?", (origin,)).fetchone()
+            row = self._open().execute("SELECT stamp, digest FROM digest WHERE origin = ?", (_key(origin),)).fetchone()
             if row is not None and row[0] == "\n".join(stamp):
                 return str(row[1])
         return ""
@@ -51,7 +51,7 @@ class Digests:
         if not _tells(stamp):
             return
         if os.path.isabs(origin):
-            at_ns = int(stamp[1])
+            at_ns = int(stamp[-1])
             if self._wall() - at_ns * 1e-9 < (YOUNG_S if at_ns % 1_000_000_000 else COARSE_S):
                 return
         with self._lock:
@@ -81,10 +81,15 @@ class Digests:
         learnt, self._learnt = self._learnt, {}
         if not learnt:
             return
-        rows = [(origin, "\n".join(stamp), digest) for origin, (stamp, digest) in learnt.items()]
+        rows = [(_key(origin), "\n".join(stamp), digest) for origin, (stamp, digest) in learnt.items()]
         with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             database.executemany("INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", rows)
             database.execute("DELETE FROM digest WHERE rowid <= (SELECT max(rowid) FROM digest) - ?", (MOST,))
+
+
+def _key(origin: str) -> str | bytes:
+    """An origin as the database takes it: a name that is no UTF-8 has surrogates."""
+    return origin if origin.isascii() else origin.encode("utf-8", "surrogateescape")
 
 
 def _tells(stamp: Stamp) -> bool:

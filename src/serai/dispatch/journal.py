@@ -54,6 +54,16 @@ FROM json_each(?1)
 """
 
 
+def _readable(text: str) -> str:
+    """A sentence as the database takes it: the names of files that it tells may be no UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _sentences(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows whose last column is a sentence."""
+    return [(*row[:-1], _readable(row[-1])) for row in rows]
+
+
 @dataclass(slots=True)
 class Batch:
     """What is to be written together.
@@ -160,10 +170,10 @@ class Journal:
         ]
         for table, rows in (
             ("stream VALUES (?, ?, ?, ?)", batch.streams),
-            ("detail VALUES (?, ?)", batch.details),
-            ("attempt (task, at, node, cause, text) VALUES (?, ?, ?, ?, ?)", batch.attempts),
+            ("detail VALUES (?, ?)", _sentences(batch.details)),
+            ("attempt (task, at, node, cause, text) VALUES (?, ?, ?, ?, ?)", _sentences(batch.attempts)),
             ("bundle VALUES (?, ?, ?, ?, ?)", batch.opened),
-            ("note (at, node, task, text) VALUES (?, ?, ?, ?)", batch.notes),
+            ("note (at, node, task, text) VALUES (?, ?, ?, ?)", _sentences(batch.notes)),
         ):
             if rows:
                 statements.append((f"INSERT OR REPLACE INTO {table}", rows, True))
@@ -175,7 +185,7 @@ class Journal:
 
     def set_node(self, name: str, url: str, state: str, at: float, ad: Mapping[str, Any] | None, why: str = "") -> None:
         """Record a node's state."""
-        row = (name, url, state, at, None if ad is None else json.dumps(ad), why)
+        row = (name, url, state, at, None if ad is None else json.dumps(ad), _readable(why))
         statement = """
             INSERT INTO node (name, url, state, since, ad, why) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (name) DO UPDATE SET
