@@ -248,8 +248,8 @@ def test_a_name_in_a_store_that_leads_out_of_its_tree_is_not_copied(tmp_path: Pa
         outcome = copy(["memory://leading/in"], f"{tmp_path}/to", R)
     finally:
         memory.store.clear()
-    assert len(outcome.complaints) == 1
-    assert "cannot be in a directory" in outcome.complaints[0]
+    assert outcome.complaints
+    assert all("cannot be in a directory" in complaint for complaint in outcome.complaints)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["good"]
 
 
