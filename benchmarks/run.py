@@ -78,7 +78,11 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="+", choices=[*GROUPS, *RATES, *OTHERS])
     parser.add_argument("--quick", action="store_true", help="fewer tasks: to try the scripts, not to quote")
-    parser.add_argument("--only", default="", help="peers by the beginning of their names: serai,dask")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="peers by the beginning of their names: serai,dask; with ; between names that have commas",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds, peers interleaved in each (default: 3)")
     parser.add_argument("--out", type=Path, default=HERE / "out")
     parser.add_argument("--date", default=dt.datetime.now(tz=dt.UTC).date().isoformat())

@@ -58,7 +58,9 @@ def study(module: str, words: Sequence[str], arguments: argparse.Namespace, dead
 
 def kept(figure: Mapping[str, Any], only: str) -> bool:
     """Tell whether `--only` leaves a figure in."""
-    return any(figure["peer"].lower().startswith(word.strip().lower()) for word in only.split(","))
+    return any(
+        figure["peer"].lower().startswith(word.strip().lower()) for word in only.split(";" if ";" in only else ",")
+    )
 
 
 def say(figure: Mapping[str, Any]) -> None:
