@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import processes
 from peers.proctree import adopt_orphans
 from studies.cold import home_in
+from studies.rates import wanted
 
 if TYPE_CHECKING:
     import argparse
@@ -58,9 +59,7 @@ def study(module: str, words: Sequence[str], arguments: argparse.Namespace, dead
 
 def kept(figure: Mapping[str, Any], only: str) -> bool:
     """Tell whether `--only` leaves a figure in."""
-    return any(
-        figure["peer"].lower().startswith(word.strip().lower()) for word in only.split(";" if ";" in only else ",")
-    )
+    return wanted(figure["peer"], only)
 
 
 def say(figure: Mapping[str, Any]) -> None:

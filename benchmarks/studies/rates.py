@@ -35,8 +35,9 @@ def study(study: Study, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def wanted(peer: str, only: str) -> bool:
-    """Tell whether `--only` leaves a peer in."""
-    return not only or any(peer.lower().startswith(word.strip().lower()) for word in only.split(","))
+    """Tell whether `--only` leaves a peer in: beginnings of names, with ``;`` between them where a name has a comma."""
+    words = only.split(";" if ";" in only else ",")
+    return not only or any(peer.lower().startswith(word.strip().lower()) for word in words if word.strip())
 
 
 def brief(figure: dict[str, Any]) -> str:
