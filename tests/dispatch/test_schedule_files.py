@@ -197,3 +197,13 @@ def test_a_node_that_leaves_gives_back_what_it_has_not_begun_and_is_not_blamed_f
     assert it.schedule.may_leave("a")
     it.tell(ev.NodeDown("a", "it was released")).decide()
     assert it.schedule.sites["a"].score.value >= score
+
+
+@pytest.mark.parametrize("access", [Access.MOUNT, Access.STAGE, Access.AUTO])
+def test_what_waits_behind_a_long_task_is_called_back_for_a_node_that_comes_later(access: Access) -> None:
+    it = case(ev.Limits(access=access)).files(30 * MB, 30 * MB).work().after(1.0)
+    it.tell(ev.NodeUp("a", "a", 1, 0, {"python": (3, 12), "mount": True})).read((1,), (2,))
+    assert it.decide() == ["a/0 <- 1", "a/0 <- 2"]
+    it.tell(ev.NodeUp("b", "b", 1, 0, {"python": (3, 12), "mount": True})).decide()
+    said = [line for _ in range(10) for line in it.after(0.3).decide()]
+    assert said == ["a/0 recall 2"]

@@ -375,6 +375,9 @@ class Placing:
                 continue
             if bundle.work.id not in useful:
                 useful[bundle.work.id] = not bundle.work.fit.isdisjoint(idle)
+                nearness = self._schedule.nearness.get(bundle.work.id)
+                if nearness is not None:
+                    nearness.refresh(now)  # what runs for long is thought to last: nobody may have asked since it began
             if not useful[bundle.work.id] or not self._is_better_elsewhere(bundle, idle):
                 continue
             wait = bundle.work.estimate.mean_s * len(bundle.left)
