@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
+from pathlib import Path
 
 BEGAN = time.perf_counter()  # before the engine's own imports, which are a part of its start-up
 
@@ -46,6 +48,7 @@ def main() -> None:
         max_workers_per_node=task.slots,
         storage_access=[HTTPInTaskStaging()],
         working_dir="/tmp/parsl",
+        interchange_launch_cmd=[sys.executable, str(Path(sys.executable).with_name("interchange.py"))],
         launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", POOL),
         worker_logdir_root="/tmp",
         provider=LocalProvider(init_blocks=1, min_blocks=1, max_blocks=1, launcher=OverSsh(task)),
