@@ -73,8 +73,7 @@ def test_a_task_on_a_host_reads_a_part_of_what_the_front_end_has(lab: Lab, tmp_p
     target = Target(host.name, config=str(lab.ssh_config))
     connection = Connection(target, control_dir=short, clock=SystemClock(), interactive=False)
     with contextlib.ExitStack() as stack:
-        reach = stack.enter_context(contextlib.closing(Reach(lambda one, write: one == url and not write, str(short))))
-        gateway = stack.enter_context(Gateway(reach.handlers(), short))
+        gateway = stack.enter_context(Gateway(Reach(lambda one: one == url).handlers(), short))
         stack.callback(connection.close)
         connection.open()
         node = Node(host, gateway, connection)

@@ -5,19 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
-import json
 import os
-import re
 import secrets
-import tempfile
 import threading
-import time
-import zlib
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from serai.access.files import filesystem_for
-from serai.errors import DeadlineExceeded, SeraiError, UsageError
+from serai.errors import SeraiError, UsageError
 from serai.travel.reading.sources import Source, Stat
 
 if TYPE_CHECKING:
@@ -30,13 +24,10 @@ __all__ = ["FarSource", "Reach"]
 
 SENT = 1 << 20
 MOST_READ = 4 << 20  # bytes of one answer
-MOST_ROWS = 200_000
-MOST_DRAFTS = 256
-DRAFT_S = 900.0  # a draft that nothing is added to for so long is given up
+MOST_SOURCES = 10_000
 # A whole file appears there at once, or not at all.
 _AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
 _VERSION = ("etag", "ETag", "checksum", "md5Hash", "ino", "size", "mtime_ns", "mtime", "LastModified", "last_modified")
-_NAME = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
 
 
 class FarSource(Source):
@@ -137,12 +128,6 @@ class FarSource(Source):
             move = getattr(self._files, "replace", None) or self._files.mv
             move(self._at(path), self._at(target))
 
-    def rename_to(self, target: FarSource) -> None:
-        """Rename what this is of to what another is of."""
-        with _plain(self.identity):
-            move = getattr(self._files, "replace", None) or self._files.mv
-            move(self._at("/"), target._at("/"))
-
     def stamp(self, path: str, *, mode: int | None, mtime_ns: int | None) -> None:
         """See `Source`; where nothing of the kind is kept, nothing happens."""
         if hasattr(self._files, "stamp"):
@@ -201,145 +186,48 @@ def _stat_of(found: Mapping[str, Any]) -> Stat:
     return Stat(kind, int(found.get("size") or 0), int(changed or 0), mode, version)
 
 
-class _Draft:
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.size, self.touched = file, 0, time.monotonic()
-
-
 class Reach:
-    """What nodes may read, and write, through the gateway of their run; see `serai.travel.reading.relayed`.
+    """What nodes may read through the gateway of their run; see `serai.travel.reading.relayed`.
 
     Args:
-        allowed: whether a URL may be used: (url, to be written) -> bool.
+        allowed: whether a URL may be read.
         ssh_config_of: the file that ssh is given for a URL, or None for the user's own.
-        room: a directory for what is coming.
     """
 
     def __init__(
-        self,
-        allowed: Callable[[str, bool], bool],
-        room: str,
-        ssh_config_of: Callable[[str], str | None] = lambda _url: None,
+        self, allowed: Callable[[str], bool], ssh_config_of: Callable[[str], str | None] = lambda _url: None
     ) -> None:
-        self._allowed, self._room, self._ssh_config_of = allowed, room, ssh_config_of
+        self._allowed, self._ssh_config_of = allowed, ssh_config_of
         self._lock = threading.Lock()
         self._sources: dict[str, FarSource] = {}
-        self._drafts: dict[tuple[str, str], _Draft] = {}
 
     def handlers(self) -> dict[str, Handler]:
         """For `serai.adverts.gateway.Gateway`."""
         acts: dict[str, Handler] = {
             "file.stat": lambda head, _: (_told(self._source(head).stat("/")), b""),
-            "file.list": self._list,
             "file.read": self._read,
-            "file.write": self._write,
-            "file.commit": self._commit,
-            "file.drop": self._drop,
-            "file.mkdir": self._mkdir,
-            "file.remove": self._remove,
-            "file.rename": self._rename,
-            "file.stamp": self._stamp,
         }
         return {name: _coded(act) for name, act in acts.items()}
 
-    def _source(self, head: Mapping[str, Any], *, write: bool = False) -> FarSource:
+    def _source(self, head: Mapping[str, Any]) -> FarSource:
         url = str(head.get("url"))
-        if ".." in url.split("/") or "\0" in url or not self._allowed(url, write):
+        if ".." in url.split("/") or "\0" in url or not self._allowed(url):
             raise PermissionError(errno.EACCES, "it is not for this run", url)
         with self._lock:
             found = self._sources.get(url)
         if found is None:
             found = FarSource(url, self._ssh_config_of(url))
             with self._lock:
-                if len(self._sources) > 10_000:
+                if len(self._sources) > MOST_SOURCES:
                     self._sources.clear()
                 self._sources[url] = found
         return found
-
-    def _list(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
-        rows = [(name, found and _told(found)) for name, found in self._source(head).listed("/")]
-        if len(rows) > MOST_ROWS:
-            raise UsageError(f"{head.get('url')} has {len(rows)} names, more than are listed at once")
-        return {}, zlib.compress(json.dumps(rows).encode("ascii"), 1)  # a head may not be so long
 
     def _read(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
         start, length = _number(head, "start"), _number(head, "length")
         if length > MOST_READ:
             raise UsageError(f"{length} bytes are not read at once")
         return {}, b"".join(self._source(head).read("/", "", start, length))
-
-    # ---- writing
-
-    def _write(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        self._source(head, write=True)
-        draft = self._draft(head)
-        if _number(head, "offset") != draft.size:
-            raise UsageError("the parts of a file come one behind the other")
-        draft.file.write(body)
-        draft.size, draft.touched = draft.size + len(body), time.monotonic()
-        return {}, b""
-
-    def _draft(self, head: Mapping[str, Any]) -> _Draft:
-        name = str(head.get("draft"))
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"{name!r} names no draft")
-        key = (str(head.get("url")), name)
-        with self._lock:
-            draft = self._drafts.get(key)
-            if draft is None:
-                now = time.monotonic()
-                for old in [one for one, draft in self._drafts.items() if now - draft.touched > DRAFT_S]:
-                    self._drafts.pop(old).file.close()
-                if len(self._drafts) >= MOST_DRAFTS:
-                    raise DeadlineExceeded("too many files are being written at once")
-                Path(self._room).mkdir(mode=0o700, parents=True, exist_ok=True)
-                file = tempfile.TemporaryFile(dir=self._room)  # noqa: SIM115 - it is closed when it is committed
-                draft = self._drafts[key] = _Draft(file)
-        return draft
-
-    def _commit(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
-        source, draft = self._source(head, write=True), self._draft(head)
-        try:
-            if draft.size != _number(head, "size"):
-                raise SeraiError(f"{draft.size} of {head['size']} bytes came")
-            draft.file.seek(0)
-            mode = head.get("mode")
-            source.write("/", draft.file, draft.size, None if mode is None else int(mode))
-        finally:
-            self._drop(head, b"")
-        return {}, b""
-
-    def _drop(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
-        with self._lock:
-            draft = self._drafts.pop((str(head.get("url")), str(head.get("draft"))), None)
-        if draft is not None:
-            draft.file.close()
-        return {}, b""
-
-    def _mkdir(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
-        self._source(head, write=True).make_directory("/", _number(head, "mode"))
-        return {}, b""
-
-    def _remove(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
-        self._source(head, write=True).remove("/", directory=bool(head.get("directory")))
-        return {}, b""
-
-    def _stamp(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
-        self._source(head, write=True).stamp("/", mode=head.get("mode"), mtime_ns=head.get("mtime_ns"))
-        return {}, b""
-
-    def _rename(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
-        source, target = self._source(head, write=True), str(head.get("target"))
-        there = self._source({"url": target}, write=True)
-        source.rename_to(there)
-        return {}, b""
-
-    def close(self) -> None:
-        """Give up what is coming."""
-        with self._lock:
-            drafts, self._drafts = list(self._drafts.values()), {}
-        for draft in drafts:
-            draft.file.close()
 
 
 def _told(found: Stat) -> dict[str, Any]:

@@ -84,8 +84,7 @@ class Gate:
                 from serai.adverts.gateway import Gateway  # noqa: PLC0415 - few runs read from afar
                 from serai.data.afar import Reach  # noqa: PLC0415 - fsspec is slow to import
 
-                reach = Reach(lambda _url, write: not write, str(self._room), self.ssh_config_of).handlers()
-                self._reach = {name: reach[name] for name in ("file.stat", "file.read")}
+                self._reach = Reach(lambda _url: True, self.ssh_config_of).handlers()  # nodes give numbers, not URLs
                 self._gateway = Gateway({"file.stat": self._stat, "file.read": self._read}, self._room)
             return self._gateway
 

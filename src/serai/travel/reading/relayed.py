@@ -1,30 +1,23 @@
 """Sources behind the front end: whatever it can reach, ``ssh://``, ``any://``, ``s3://`` and so on, over the gateway.
 
-Calls are ``file.stat`` {url}, ``file.list`` {url}, ``file.read`` {url, start, length}, and for what is written
-``file.write`` {url, draft, offset} with bytes, ``file.commit`` {url, draft, size, mode}, ``file.drop``, ``file.mkdir``,
-``file.remove``, ``file.rename`` {url, target} and ``file.stamp``. The front end decides which URLs it lets be used.
+Calls are ``file.stat`` {url} and ``file.read`` {url, start, length}: files, to be read. The front end decides which.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
-import secrets
 import threading
-import zlib
 
 from ..gateway import LARGEST, Gateway, GatewayError
-from .sources import Source, Stat, unknown
+from .sources import Source, Stat
 from .web import token_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from .sources import Content
 
 SILENT_S = 30.0
 STEP = 1 << 20  # bytes of one answer
@@ -51,7 +44,7 @@ def make(said: Mapping[str, Any]) -> Source:
     with _lock:
         line = _connections.setdefault((address, token_file), Line(address, token_file))
     silent_s = float(said.get("silent_s", SILENT_S))
-    made = Relayed(line, str(said["url"]), writable=bool(said.get("writable")), silent_s=silent_s)
+    made = Relayed(line, str(said["url"]), silent_s)
     made.identity = str(said.get("identity") or made.identity)
     return made
 
@@ -95,18 +88,17 @@ def _as_os_error(error: GatewayError) -> OSError:
 
 
 class Relayed(Source):
-    """A file or a directory behind the front end.
+    """A file behind the front end.
 
     Args:
         line: to it.
         url: of it, as the front end knows it.
-        writable: whether the front end lets it be changed.
         silent_s: how long it may be silent.
     """
 
-    def __init__(self, line: Line, url: str, *, writable: bool, silent_s: float) -> None:
+    def __init__(self, line: Line, url: str, silent_s: float) -> None:
         self._line, self._url, self._silent_s = line, url, silent_s
-        self.identity, self.writable = url.rstrip("/"), writable
+        self.identity = url.rstrip("/")
 
     def _at(self, path: str) -> str:
         return self._url.rstrip("/") + path if path != "/" else self._url
@@ -118,11 +110,6 @@ class Relayed(Source):
         """See `Source`."""
         return _stat_of(self._call("stat", path)[0])
 
-    def listed(self, path: str) -> Iterable[tuple[str, Stat | None]]:
-        """See `Source`."""
-        rows = json.loads(zlib.decompress(self._call("list", path)[1]).decode("ascii"))
-        return [(str(name), _stat_of(found) if found else None) for name, found in rows]
-
     def read(self, path: str, stamp: str, start: int, length: int) -> Iterator[bytes]:
         """See `Source`."""
         while length:
@@ -133,43 +120,6 @@ class Relayed(Source):
             if len(data) < wanted:
                 return
             start, length = start + len(data), length - len(data)
-
-    def write(self, path: str, content: Content, size: int, mode: int | None) -> None:
-        """See `Source`; the parts are gathered beside the file, and renamed at the end."""
-        draft = secrets.token_hex(8)
-        sent = 0
-        try:
-            while sent < size:
-                data = content.read(min(PART, size - sent))
-                if not data:
-                    raise unknown(errno.EIO, path)  # noqa: TRY301 - the draft is given up
-                self._call("write", path, data, draft=draft, offset=sent)
-                sent += len(data)
-            self._call("commit", path, draft=draft, size=size, mode=mode)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self._call("drop", path, draft=draft)
-            raise
-
-    def make_directory(self, path: str, mode: int) -> None:
-        """See `Source`."""
-        self._call("mkdir", path, mode=mode)
-
-    def remove(self, path: str, *, directory: bool) -> None:
-        """See `Source`."""
-        self._call("remove", path, directory=directory)
-
-    def rename(self, path: str, target: str) -> None:
-        """See `Source`."""
-        self._call("rename", path, target=self._at(target))
-
-    def stamp(self, path: str, *, mode: int | None, mtime_ns: int | None) -> None:
-        """See `Source`."""
-        self._call("stamp", path, mode=mode, mtime_ns=mtime_ns)
-
-    def space(self) -> tuple[int, int]:
-        """See `Source`."""
-        return 0, 0
 
 
 def _stat_of(found: Mapping[str, Any]) -> Stat:
