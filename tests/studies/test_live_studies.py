@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serai.cli.study import live_communities, live_diffusion
-from serai.match.movement import Policy, Way
+from serai.match.movement import Policy
 from serai.sim.studies.communities import RULES
 
 pytestmark = pytest.mark.lab
@@ -37,5 +37,13 @@ def test_live_communities_read_through_the_mount(monkeypatch: pytest.MonkeyPatch
     assert remote.wan_bytes > 8 * 700_000  # of what a job reads twice, one part comes from its mount's memory
 
 
-def test_what_auto_does_live_is_a_choice_by_price() -> None:
-    assert live_communities._auto().way in {Way.READ, Way.STAGE}
+@pytest.mark.timeout(180)  # as above
+@pytest.mark.usefixtures("lab_factory")
+def test_auto_needs_no_more_than_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_communities, "JOBS", 12)
+    monkeypatch.setattr(live_communities, "COMPUTE_S", {"nestore.bologna": 0.8, "nestore.madison": 0.8})
+    monkeypatch.setattr(live_communities, "READ_BYTES", 1_000_000)
+    monkeypatch.setattr(live_communities, "FILE_BYTES", 4_000_000)
+    (auto,) = live_communities.live_communities(1, say=lambda _line: None, rules=[live_communities.AUTO]).runs
+    assert sum(auto.ran.values()) == 12
+    assert auto.wan_bytes < 12_000_000  # what all jobs read there would be more with each of them
