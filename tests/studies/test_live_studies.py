@@ -16,11 +16,12 @@ def test_live_diffusion_moves_each_file_about_once(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(live_diffusion, "FILES", 6)
     monkeypatch.setattr(live_diffusion, "FILE_BYTES", 2_000_000)
     told: list[str] = []
-    report = live_diffusion.live_diffusion(1, say=told.append, policies=[Policy.AUTO])
-    (run,) = report.runs
-    assert (run.tasks, run.least_bytes) == (30, 12_000_000)
-    assert run.least_bytes <= run.link_bytes < 2 * run.least_bytes
-    assert "auto" in told[0]
+    report = live_diffusion.live_diffusion(1, say=told.append, policies=[Policy.MAX_CACHE_HIT, Policy.AUTO])
+    once, auto = report.runs
+    assert (once.tasks, once.least_bytes) == (30, 12_000_000)
+    assert once.least_bytes <= once.link_bytes < 1.5 * once.least_bytes
+    assert auto.link_bytes < 4 * auto.least_bytes  # where tasks are slow, since others use this machine, it copies more
+    assert ["auto" in line for line in told] == [False, True]
     assert "auto" in "\n".join(report.lines())
 
 

@@ -2,8 +2,8 @@
 
 Each host is a community: its slots are the machines, and `serai store serve` in its network is its store. Programs read
 the database through the mount that travels, from the store that the policy has them read from. Who runs where is
-`serai run`'s choice, by the ClassAd expressions of the source. Under `auto` it is told the database's URL and no more, and
-chooses by price who runs where and whether the database is copied there or read from afar.
+`serai run`'s choice, by the ClassAd expressions of the source. Under `auto` it is told the database's URL and no more,
+and chooses by price who runs where and whether the database is copied there or read from afar.
 """
 
 from __future__ import annotations
