@@ -103,9 +103,9 @@ class Lanes:
         lane = lanes[0]
         bundle = Bundle(number, work, node, lane, tuple(lanes[1:]), dict.fromkeys(tasks), now)
         self.bundles[number] = bundle
-        held = (number,)
+        held, known = (number,), self._schedule.tasks
         for ident in tasks:
-            task = self._schedule.tasks[ident]
+            task = known[ident]
             task.bundles = held if not task.bundles else (*task.bundles, number)
         site = node.site
         used = len(bundle.borrowed) + (not node.lanes[lane])
@@ -117,7 +117,7 @@ class Lanes:
             site.idle.pop((node.name, other), None)
             site.thin.pop((node.name, other), None)
         node.memory_used += work.needs.memory_bytes
-        if self.is_suspect(self._schedule.tasks[tasks[0]]):
+        if self.is_suspect(known[tasks[0]]):
             node.suspect = bundle
         self._classify(node, lane)
         moves = self._order(bundle, tasks) if work.files is not None else ()
@@ -126,7 +126,8 @@ class Lanes:
 
     def _order(self, bundle: Bundle, tasks: list[int]) -> list[Move]:
         """How the files that a bundle's tasks read come to its node."""
-        files = [file for ident in tasks for file in self._schedule.tasks[ident].inputs]
+        known = self._schedule.tasks
+        files = [file for ident in tasks for file in known[ident].inputs]
         nearness = self._schedule.nearness[bundle.work.id]
         access = nearness.access(bundle.node.name)
         if access is Access.AUTO and nearness.wants_to_look(bundle.node.name, files):
