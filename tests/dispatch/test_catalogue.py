@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serai.data.digests import Digests
-from serai.dispatch.catalogue import SMALLEST, Catalogue, Found, look
+from serai.dispatch.files.catalogue import Catalogue
+from serai.dispatch.files.origins import SMALLEST, Found, look
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Move, Way
 from serai.travel.executor import wire

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serai.dispatch.catalogue import Catalogue, Found
-from serai.dispatch.filling import AT_ONCE, Filler
+from serai.dispatch.files.catalogue import Catalogue
+from serai.dispatch.files.filling import AT_ONCE, Filler
+from serai.dispatch.files.origins import Found
 from serai.errors import NodeLost, TransferFailed
 from serai.travel.executor import wire
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from serai.apps.inputs import infos, opened
 from serai.describe.places import url_parts
-from serai.dispatch.catalogue import SMALLEST, Found
+from serai.dispatch.files.origins import SMALLEST, Found
 from serai.errors import SeraiError, TransferFailed
 from serai.travel.executor.wire import CHUNK
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause
-from serai.dispatch.filling import Filler
+from serai.dispatch.files.filling import Filler
 from serai.dispatch.ports import WAY, CargoPostponed, CargoRefused, Place
 from serai.dispatch.reading.telling import joined, read_words
 from serai.dispatch.schedule import events as ev
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from serai.clock import Clock
     from serai.data.landing import Landing
-    from serai.dispatch.catalogue import Catalogue
+    from serai.dispatch.files.catalogue import Catalogue
     from serai.dispatch.ports import Engine, Link, NodeSpec, Owner
 
 GIVE_S = 30.0  # for a part of a file that is relayed

@@ -19,10 +19,10 @@ from serai.data.landing import Landing
 from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
-from serai.dispatch.catalogue import Catalogue
 from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
+from serai.dispatch.files.catalogue import Catalogue
 from serai.dispatch.front_end import ENDED
 from serai.dispatch.journal import Journal
 from serai.dispatch.reading.gate import Gate

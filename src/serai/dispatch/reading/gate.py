@@ -11,7 +11,7 @@ import threading
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.catalogue import look
+from serai.dispatch.files.origins import look
 from serai.dispatch.ports import Leading
 from serai.errors import AccessError, UsageError
 from serai.travel import boot
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serai.adverts.gateway import Gateway, Handler
-    from serai.dispatch.catalogue import Catalogue, File
+    from serai.dispatch.files.catalogue import Catalogue
+    from serai.dispatch.files.origins import File
     from serai.dispatch.ports import Place
     from serai.match.movement import Move
 

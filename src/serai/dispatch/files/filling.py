@@ -9,14 +9,15 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.catalogue import look
+from serai.dispatch.files.origins import look
 from serai.errors import SeraiError
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from serai.dispatch.catalogue import Catalogue, File
+    from serai.dispatch.files.catalogue import Catalogue
+    from serai.dispatch.files.origins import File
 
 AT_ONCE = 4  # files that one node is sent at a time: origins may answer slowly
 PART = 1 << 20  # bytes that another node is asked for at a time

@@ -10,11 +10,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import stat
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
+from serai.dispatch.files.origins import File, Found, look
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Way
 from serai.travel.executor import wire
@@ -22,67 +22,14 @@ from serai.travel.executor import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from serai.dispatch.files.origins import Stamp
     from serai.dispatch.reading.gate import Gate
     from serai.match.movement import Move
 
-SMALLEST = 256 * 1024  # bytes; smaller files travel with the bundles that read them
 MOST_SOURCES = 4  # peers that a node is told of for one file
 MOST_SHARED = 1000  # files in one frame
 MOST_DIGESTS = 200_000  # of one node's cache that are remembered
-Stamp = tuple[str, ...]
 _DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
-
-
-class Host(Protocol):
-    """A host that files lie on; may be hashed."""
-
-    def is_of(self, ad: Mapping[str, Any]) -> bool:
-        """Whether a node that checked in so is this host."""
-        ...
-
-
-class Found(NamedTuple):
-    """What was seen of an origin.
-
-    Attributes:
-        origin: an absolute path on this machine, or a URL.
-        size: bytes.
-        stamp: what differs when it has changed.
-        host: the host that a URL names, if that may be a node.
-        path: where it is there.
-    """
-
-    origin: str
-    size: int
-    stamp: Stamp
-    host: Host | None = None
-    path: str = ""
-
-
-@dataclass(slots=True)
-class File:
-    """A catalogued file.
-
-    Attributes:
-        origin: its absolute path on this machine, or its URL.
-        stamp: what differs when it has changed.
-        digest: BLAKE2b-256 in hex; empty while nobody has read it.
-        host: the host that a URL names, if that may be a node; and its path there.
-        holders: nodes that have it in their caches.
-        lies: nodes on which it lies, and where.
-        unreadable: why its origin could not be read last; empty if it could.
-    """
-
-    number: int
-    origin: str
-    size: int
-    stamp: Stamp
-    digest: str = ""
-    host: Host | None = None
-    path: str = ""
-    holders: set[str] = field(default_factory=set)
-    lies: dict[str, str] = field(default_factory=dict)
-    unreadable: str = ""
 
 
 @dataclass(slots=True)
@@ -418,18 +365,3 @@ def batched(values: Iterable[tuple[int, str]], most: int) -> Iterator[list[tuple
     iterator = iter(values)
     while batch := list(itertools.islice(iterator, most)):
         yield batch
-
-
-def look(path: str) -> tuple[int, Stamp] | None:
-    """The size and the stamp of a path on this machine; None for what is not catalogued.
-
-    Programs are not: the copies in a cache cannot be executed.
-
-    Raises:
-        OSError: it is not there.
-    """
-    info = os.stat(path)
-    if not stat.S_ISREG(info.st_mode) or info.st_size < SMALLEST or info.st_mode & 0o111:
-        return None
-    # The last is set by no program: what keeps a size and sets a time back (`cp -p`, `rsync`) is another file, too.
-    return info.st_size, (str(info.st_size), str(info.st_mtime_ns), str(info.st_ctime_ns))

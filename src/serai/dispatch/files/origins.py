@@ -1,0 +1,81 @@
+"""Origins as they were seen, and the files that they are in a run."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SMALLEST = 256 * 1024  # bytes; smaller files travel with the bundles that read them
+Stamp = tuple[str, ...]
+
+
+class Host(Protocol):
+    """A host that files lie on; may be hashed."""
+
+    def is_of(self, ad: Mapping[str, Any]) -> bool:
+        """Whether a node that checked in so is this host."""
+        ...
+
+
+class Found(NamedTuple):
+    """What was seen of an origin.
+
+    Attributes:
+        origin: an absolute path on this machine, or a URL.
+        size: bytes.
+        stamp: what differs when it has changed.
+        host: the host that a URL names, if that may be a node.
+        path: where it is there.
+    """
+
+    origin: str
+    size: int
+    stamp: Stamp
+    host: Host | None = None
+    path: str = ""
+
+
+@dataclass(slots=True)
+class File:
+    """A catalogued file.
+
+    Attributes:
+        origin: its absolute path on this machine, or its URL.
+        stamp: what differs when it has changed.
+        digest: BLAKE2b-256 in hex; empty while nobody has read it.
+        host: the host that a URL names, if that may be a node; and its path there.
+        holders: nodes that have it in their caches.
+        lies: nodes on which it lies, and where.
+        unreadable: why its origin could not be read last; empty if it could.
+    """
+
+    number: int
+    origin: str
+    size: int
+    stamp: Stamp
+    digest: str = ""
+    host: Host | None = None
+    path: str = ""
+    holders: set[str] = field(default_factory=set)
+    lies: dict[str, str] = field(default_factory=dict)
+    unreadable: str = ""
+
+
+def look(path: str) -> tuple[int, Stamp] | None:
+    """The size and the stamp of a path on this machine; None for what is not catalogued.
+
+    Programs are not: the copies in a cache cannot be executed.
+
+    Raises:
+        OSError: it is not there.
+    """
+    info = os.stat(path)
+    if not stat.S_ISREG(info.st_mode) or info.st_size < SMALLEST or info.st_mode & 0o111:
+        return None
+    # The last is set by no program: what keeps a size and sets a time back (`cp -p`, `rsync`) is another file, too.
+    return info.st_size, (str(info.st_size), str(info.st_mtime_ns), str(info.st_ctime_ns))
