@@ -19,9 +19,9 @@ from fsspec.tests import abstract
 from tests.store.conftest import until
 
 from serai.access.files import filesystem_for
-from serai.access.stores import chirp_wire
+from serai.access.plain import chirp_wire
+from serai.access.plain.chirp_wire import Server, connected, word
 from serai.access.stores.chirp import ChirpFileSystem
-from serai.access.stores.chirp_wire import Server, connected, word
 from serai.errors import AccessError, HostUnreachable, LoginRefused, UsageError
 from serai.testing.files import FilesContract
 
