@@ -115,13 +115,17 @@ class HostedFileSystem(AbstractFileSystem):
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any
     ) -> Any:
-        """Everything below a path, in one call; see fsspec."""
+        """Everything below a path, in one call; see fsspec.
+
+        Raises:
+            PermissionError: the path itself cannot be read. What cannot be below it counts as empty.
+        """
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         path = self._strip_protocol(path)
         try:
             own, rows = self.far.rows(path, maxdepth, detail=detail)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError):
             return {} if detail else []
         wanted = [(_join(path, row["name"]), row) for row in rows if withdirs or row["type"] != "directory"]
         if withdirs or own["type"] != "directory":
