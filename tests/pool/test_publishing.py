@@ -23,7 +23,7 @@ FACTS = {
 }  # fmt: skip
 
 
-def until(what: Callable[[], Any], why: str, within_s: float = 10.0) -> Any:
+def until(what: Callable[[], Any], why: str, within_s: float = 40.0) -> Any:
     end = time.monotonic() + within_s
     while not (found := what()):
         assert time.monotonic() < end, why
