@@ -157,6 +157,19 @@ def test_mistakes_exit_with_2_and_start_nothing(words: list[str]) -> None:
     assert not list(Path(os.environ["SERAI_STATE"]).glob("runs/*"))
 
 
+def test_a_store_that_nobody_knows_is_warned_of() -> None:
+    Path("lab.toml").write_text(
+        '[[store]]\nname = "nestore.bologna"\n[[site]]\nurl = "local:"\nnearest_storage = "nestore.bolonga"\n',
+        encoding="ascii",
+    )
+    done = serai("run", "sleep 1", "--on", "lab.toml")
+    assert done.returncode == 0, done.stderr
+    warned = b"tells of the store nestore.bolonga, to which local refers; did you mean nestore.bologna?"
+    assert done.stderr.count(warned) == 1, done.stderr
+    assert b"nestore.bolonga" in serai("status").stdout
+    assert warned in serai("nodes", "--on", "lab.toml").stderr
+
+
 def test_limits_needs_retries_and_fail_fast() -> None:
     done = serai("run", "sleep 60", "--time-limit", "300ms")
     assert (done.returncode, b"limit" in done.stderr) == (1, True)

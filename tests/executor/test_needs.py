@@ -97,6 +97,8 @@ def test_what_cannot_be_had_fails_its_task_and_is_asked_for_again(agent: AgentHa
     assert ended.detail is not None
     assert "the input in/1 did not arrive whole: cannot read its input /x: Permission denied" in ended.detail
     assert "why" in agent.wait(wire.CAME).head
+    said = {"1": "did not come: cannot read its input /x: Permission denied"}
+    assert agent.wait(wire.READY).head == {"ways": said}, "it is not said to have been there"
     again = need(agent, 1)
     give(agent)
     assert words(agent.outcome(again)) == [digest_of(DATA)]
