@@ -33,7 +33,9 @@ class Node:
         self.cache = Cache(str(place / "cache"), limit)
         self.asked: queue.Queue[tuple[int, int]] = queue.Queue()
         self.told: queue.Queue[Fetched] = queue.Queue()
-        self.fetches = Fetches(self.cache, str(place / "held"), lambda *one: self.asked.put(one), self.told.put)
+        self.fetches = Fetches(
+            self.cache, str(place / "held"), lambda *one: self.asked.put(one), self.told.put, str(place / "unreached")
+        )
         self.fetches.peers = peers.Peers(secrets["cert"], secrets["key"], str(place))
         self.served: list[str] = []
         self.server = peers.Server(

@@ -32,9 +32,12 @@ STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread 
 LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
-CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.web", "caching.needs")
+CACHING = (
+    "peers", "reading.sources", "reading.web", "reading.direct",
+    "caching.replacement", "caching.objects", "caching.fetches", "caching.web", "caching.needs",
+)  # fmt: skip
 MOUNTING = ("mount.namespace", "mount.tasks")
-_OF_CACHES = frozenset({wire.NEEDS, wire.PEERS, wire.SHARE, wire.GIVE})
+_OF_CACHES = frozenset({wire.NEEDS, wire.PEERS, wire.SHARE, wire.GIVE, wire.GRANTED})
 LANE_SETUP = ("node", "run", "keep")
 
 
@@ -254,6 +257,8 @@ class Agent:
             self._caching().meet(head)
         elif op == wire.SHARE:
             self._caching().share(head)
+        elif op == wire.GRANTED:
+            self._caching().granted(ident, head)
         else:
             self._caching().give(ident, head)
 
