@@ -59,7 +59,7 @@ class Sshd:
         assert self.process.poll() is None, self.log.read_text()
 
     @staticmethod
-    def until(condition: Callable[[], object], what: str, deadline_s: float = 15.0) -> None:
+    def until(condition: Callable[[], object], what: str, deadline_s: float = 40.0) -> None:
         """Wait for a condition; fail when it does not come true in time."""
         end = time.monotonic() + deadline_s
         while not condition():

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serai.access import connections, porter
-from serai.access.filesystems import sftp, sftp_session
 from serai.access.filesystems.anywhere import AnyFileSystem
 from serai.access.filesystems.far import PorterFiles
 from serai.access.filesystems.local import LocalFiles
 from serai.access.filesystems.ssh import SshFileSystem
+from serai.access.plain import sftp, sftp_session
 from serai.errors import AccessError
 from serai.testing.files import FilesContract
 

@@ -20,7 +20,7 @@ from serai.testing.postgres import PostgresServer, need_postgres
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SOON_S = 20.0
+SOON_S = 40.0
 CLIENTS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'serai'"
 # Ends the connection while it commits, once for each name in this sequence's life: what was done is not known there.
 DIE_AT_COMMIT = """

@@ -23,7 +23,7 @@ from serai.errors import DeadlineExceeded, SeraiError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 def test_the_usual_place_is_private_and_names_the_machine(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from serai.travel.caching.objects import Cache, Filling, digest_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DEADLINE_S = 10.0
+DEADLINE_S = 40.0
 DATA = os.urandom(700_000)
 
 

@@ -53,7 +53,7 @@ def test_a_service_that_does_not_answer_is_tried_again(tmp_path: Path) -> None:
         assert adverts.get("/replicas/aa/lab1") is not None
 
 
-def until(holds: object, within_s: float = 10.0) -> None:
+def until(holds: object, within_s: float = 40.0) -> None:
     assert callable(holds)
     end = time.monotonic() + within_s
     while not holds():

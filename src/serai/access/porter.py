@@ -200,6 +200,9 @@ class Porter:
                 self.send(pack(CANCEL, 0, self.let_go.popleft()))
         self._slots.acquire()
         with self._lock:
+            if self._gone:  # its end was told to the calls of then: nobody would tell this one
+                self._slots.release()
+                raise self._lost()
             number = next(self._numbers)
             call = self._calls[number] = Call(self, number, do)
         try:
@@ -256,8 +259,8 @@ class Porter:
 
     def _deliver(self, frame: bytes | None) -> None:
         if frame is None:
-            self._gone = True
             with self._lock:
+                self._gone = True
                 numbers = list(self._calls)
             for number in numbers:
                 call = self._forget(number)

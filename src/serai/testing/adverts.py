@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Open = Callable[[], "Adverts"]
 
-SOON_S = 10.0
+SOON_S = 30.0
 SHORT_S = 0.3  # a life that a test waits for
 
 BAD_PATHS = ["", "a", "a/b", "/a//b", "/a/../b", "/./a", "/a/", "/a\nb", "/a\0", "/" + "x" * 256, "/x" * 33, "/\ud800"]

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 OnHost = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]  # runs a command on the host by another way
 Lose = Callable[[], None]  # ends the way to the host as abruptly as can be
 
-END_S = 30.0
+END_S = 60.0
 ODD = {"PLAIN": "1", "BLANKS": " a  b\t", "LINES": "one\ntwo\n", "QUOTES": "'\"`$HOME\\", "UMLAUT": "äß→𝄞", "EMPTY": ""}
 ODD_BYTES = "\udcff\udcfe"  # bytes that are no text, as os.fsdecode gives them
 

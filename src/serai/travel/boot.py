@@ -163,6 +163,7 @@ STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames",
 
 _MAPREDUCE = (
     "keys",
+    "link",
     "splits",
     "runs",
     "gathering",

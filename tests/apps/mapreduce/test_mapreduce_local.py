@@ -43,7 +43,7 @@ OTHERS = [path for path in Path.home().glob(".pyenv/versions/3.[89].*/bin/python
 SERAI = [sys.executable, "-m", "serai"]
 
 
-def finish(running: Running, within_s: float = 40.0) -> list[str]:
+def finish(running: Running, within_s: float = 90.0) -> list[str]:
     assert running.wait(within_s), "it does not end"
     return running.files()
 

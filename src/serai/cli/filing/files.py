@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serai.cli.filing.operands import URLS, complain, echo, opened, shown, stdin_pieces
+from serai.cli.filing.operands import URLS, complain, echo, meant, opened, reason, shown, stdin_pieces
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 _CONFIG = click.option("-F", "--ssh-config", metavar="FILE", help="Give ssh this file instead of your own.")
 _NO_H = {"help_option_names": ["--help"]}  # -h stands for something else
-
-
-def _why(error: OSError | SeraiError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def each(command: str, places: Sequence[Place], act: Callable[[Place], Any]) -> tuple[list[tuple[Place, Any]], int]:
@@ -44,7 +40,7 @@ def each(command: str, places: Sequence[Place], act: Callable[[Place], Any]) -> 
     good = []
     for place, result in zip(places, results, strict=True):
         if isinstance(result, OSError | SeraiError):
-            complain(command, f"{place.shown}: {_why(result)}")
+            complain(command, f"{place.shown}: {reason(result)}")
             code = 1
         else:
             good.append((place, result))
@@ -112,21 +108,16 @@ def print_files(
         if url == "-":
             _print(stdin_pieces(), *span)
             continue
-        place = ends[url]
-        if isinstance(place, UsageError):
-            raise place
-        if isinstance(place, Exception):
-            complain(command, f"{url}: {place}")
-            code = 1
-            continue
-        for one in place.expanded():
+        places = meant(command, url, ends[url])
+        code = code if places else 1
+        for one in places:
             try:
                 start, stop = span
                 _print(one.end.read(one.path, start, follow=True, said={}), 0, None if stop is None else stop - start)
             except BrokenPipeError:
                 raise
             except (OSError, SeraiError) as error:
-                complain(command, f"{one.shown}: {_why(error)}")
+                complain(command, f"{one.shown}: {reason(error)}")
                 code = 1
     return code
 
@@ -172,7 +163,7 @@ def rm(urls: tuple[str, ...], *, recursive: bool, force: bool, verbose: bool, ss
         for error in troubles:
             name = str(error.filename)
             name = place.shown.rstrip("/") + name[len(place.path) :] if name.startswith(place.path) else name
-            complain("rm", f"{name}: {_why(error)}")
+            complain("rm", f"{name}: {reason(error)}")
             code = 1
         if verbose and not troubles:
             echo(f"removed {shown(place.shown)}")

@@ -173,8 +173,7 @@ class Control:
     def _readable(self, who: Identity, path: str) -> set[Parts]:
         """A file that somebody may read: its path, and the one that it leads to."""
         parts = parts_of_text(path)
-        fd, _, _ = self._files.open(who, parts)
-        os.close(fd)
+        os.close(self._files.open(who, parts).fd)
         with self._files.root.at(parts) as place:
             self._files.at(who, place, parts, READ)
             return {parts, place.parts}

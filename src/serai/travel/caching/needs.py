@@ -231,6 +231,8 @@ class Needs:
     def _came(self, found: Fetched) -> None:
         self._note(found)
         way = "from %s" % found.source if found.way == FROM else found.way
+        if found.stamp is None:
+            way = "did not come: %s" % found.why
         for number in list(self._users.get(found.number, ())):
             bundle = self._bundles[number]
             if found.number in bundle.missing:

@@ -6,7 +6,7 @@ from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from serai.dispatch.schedule.holdings import ORIGIN
+from serai.dispatch.schedule.files.holdings import ORIGIN
 from serai.match.movement import Access, Candidate
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Nearness:
     def is_busy(self) -> bool:
         """See `Surroundings`."""
         schedule = self._schedule
-        return schedule.lanes_used >= schedule.limits.busy_share * schedule.lanes_there
+        return schedule.lanes.used >= schedule.limits.busy_share * schedule.lanes.there
 
     def is_worth(self, node: str, files: Sequence[int], others: int) -> bool:
         """Whether a node would have some files before another has come to that many tasks that wait on it."""
