@@ -14,6 +14,11 @@ from typing import Any
 from serai.access.stores.certificates import pinned_certificate
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that break off."""
+
+
 class OriginServer:
     """Serves one file at every path.
 
@@ -45,7 +50,7 @@ class OriginServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server = _Server((host, port), Handler)
         self.fingerprint = ""
         if secure is not None and secure.exists():
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
