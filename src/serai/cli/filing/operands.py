@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serai.errors import SeraiError, UsageError
+from serai.errors import SeraiError, UsageError, errno_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,6 +79,9 @@ def meant(command: str, url: str, found: Place | Exception) -> list[Place]:
 
 def reason(error: OSError | SeraiError) -> str:
     """What went wrong, for beside the file's name."""
+    if isinstance(error, OSError) and not error.errno:  # some file systems of fsspec say a path only
+        number = errno_of(error)
+        return os.strerror(number) if number else str(error)
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
