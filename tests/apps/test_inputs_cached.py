@@ -184,7 +184,7 @@ def test_nodes_give_each_other_what_the_front_end_has_lost(
     (first,) = two.run(SUM, [files[0]])
     run = two._core.run
     other = "two" if first.node == "one" else "one"
-    until(lambda: run.catalogue._peers[first.node].port, "it listens for its peers")
+    until(lambda: run.catalogue._who.peers[first.node].port, "it listens for its peers")
     number = run.catalogue.number(files[0])
     assert number is not None
 
@@ -211,7 +211,7 @@ def test_nodes_that_cannot_reach_each_other_give_by_way_of_the_front_end(
     os.unlink(files[0])
     run.roster.copy(ev.Copy(number, other, first.node))
     until(lambda: run.catalogue.file(number).holders == {"one", "two"}, "it has come to the other")
-    assert not run.catalogue._peers["one"].port
+    assert not run.catalogue._who.peers["one"].port
 
 
 def test_inputs_by_url_are_read_once(

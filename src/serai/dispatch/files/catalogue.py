@@ -8,12 +8,10 @@ this run and of later ones.
 from __future__ import annotations
 
 import itertools
-import os
-import re
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from serai.dispatch.files.holders import Holders, is_digest
 from serai.dispatch.files.origins import File, Found, look
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Way
@@ -28,24 +26,6 @@ if TYPE_CHECKING:
 
 MOST_SOURCES = 4  # peers that a node is told of for one file
 MOST_SHARED = 1000  # files in one frame
-MOST_DIGESTS = 200_000  # of one node's cache that are remembered
-_DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
-
-
-@dataclass(slots=True)
-class Peer:
-    """A node as others find it.
-
-    Attributes:
-        ad: what it said when it checked in.
-        digests: what its cache has.
-        addresses, port: of its server; no port while it has none.
-    """
-
-    ad: Mapping[str, Any]
-    digests: set[bytes] = field(default_factory=set)
-    addresses: tuple[str, ...] = ()
-    port: int = 0
 
 
 class Catalogue:
@@ -53,25 +33,25 @@ class Catalogue:
 
     Args:
         tell: takes events for the schedule; any thread.
-        remembered: gives the digest of an origin with a stamp, if an earlier run learnt it.
-        learnt: is told (origin, stamp, digest) when one is learnt.
+        remembered: gives the digests that an earlier run's front end read of (origin, stamp) pairs, in their order;
+            empty for others. Nobody else waits for it.
+        learnt: is told (origin, stamp, digest) of what this front end has read.
     """
 
     def __init__(
         self,
         tell: Callable[[ev.Event], object],
-        remembered: Callable[[str, Stamp], str] = lambda _origin, _stamp: "",
+        remembered: Callable[[Sequence[tuple[str, Stamp]]], Sequence[str]] = lambda asked: [""] * len(asked),
         learnt: Callable[[str, Stamp, str], object] = lambda _origin, _stamp, _digest: None,
     ) -> None:
         self._tell = tell
         self._remembered = remembered
         self._learnt = learnt
         self._lock = threading.RLock()
+        self._making = threading.Lock()
         self._files: dict[int, File] = {}
         self._numbers: dict[str, int] = {}  # of origins as they are now
-        self._by_digest: dict[str, list[int]] = {}
-        self._peers: dict[str, Peer] = {}
-        self._here: set[str] = set()  # nodes that are this machine
+        self._who = Holders(lambda *replica: self.on_replica(*replica))  # noqa: PLW0108 - the run sets it later
         self._secrets: dict[str, str] | None = None
         self._make_secrets: Callable[[], dict[str, str]] | None = None
         self.gate: Gate | None = None  # by which tasks read from afar; the run sets it
@@ -91,50 +71,46 @@ class Catalogue:
         Returns:
             Their numbers, in that order; that of an origin known with this stamp is what it was.
         """
+        seen = list(found)
+        with self._lock:
+            strange = [(one.origin, one.stamp) for one in seen if self._known(one) is None]
+        digests = dict(zip(strange, self._remembered(strange), strict=True)) if strange else {}
         numbers: list[int] = []
         fresh: list[File] = []
         with self._lock:
-            for one in found:
-                origin, stamp = one.origin, one.stamp
-                known = self._files.get(self._numbers.get(origin, 0))
-                if known is None or known.stamp != stamp:
-                    digest = self._remembered(origin, stamp)
-                    digest = digest if _DIGEST.fullmatch(digest) else ""
-                    known = File(len(self._files) + 1, origin, one.size, stamp, digest, one.host, one.path)
+            for one in seen:
+                known = self._known(one)
+                if known is None:
+                    digest = digests.get((one.origin, one.stamp), "")
+                    digest = digest if is_digest(digest) else ""
+                    known = File(len(self._files) + 1, one.origin, one.size, one.stamp, digest, one.host, one.path)
+                    known.read_here = bool(digest)
                     self._files[known.number] = known
-                    self._numbers[origin] = known.number
+                    self._numbers[one.origin] = known.number
                     fresh.append(known)
                 numbers.append(known.number)
             if fresh:
                 self._announce(fresh)
         return numbers
 
+    def _known(self, one: Found) -> File | None:
+        known = self._files.get(self._numbers.get(one.origin, 0))
+        return known if known is not None and known.stamp == one.stamp else None
+
     def _announce(self, fresh: Sequence[File]) -> None:
         """Tell the schedule of new files, and who has them. With the lock."""
         self._tell(ev.FilesAdded([file.number for file in fresh], [file.size for file in fresh]))
         held: dict[str, list[int]] = {}
         for file in fresh:
-            if os.path.isabs(file.origin):
-                file.lies.update(dict.fromkeys(self._here, file.origin))
-            if file.host is not None:
-                near = [node for node, peer in self._peers.items() if file.host.is_of(peer.ad)]
-                file.lies.update(dict.fromkeys(near, file.path))
-            for node in file.lies:
+            for node in self._who.add(file):
                 held.setdefault(node, []).append(file.number)
-            if file.digest:
-                self._by_digest.setdefault(file.digest, []).append(file.number)
-                raw = bytes.fromhex(file.digest)
-                for node, peer in self._peers.items():
-                    if raw in peer.digests:
-                        self._hold(node, file)
-                        held.setdefault(node, []).append(file.number)
         for node, numbers in held.items():
             self._tell(ev.Cached(node, numbers))
             self._share(node, numbers)
 
     def _share(self, node: str, numbers: Iterable[int]) -> None:
         """Let peers read what lies on a node."""
-        if node in self._peers and node not in self._here:
+        if node in self._who.peers and node not in self._who.here:
             files = {number: path for number in numbers if (path := self._files[number].lies.get(node))}
             for some in batched(files.items(), MOST_SHARED):
                 self.to_node(node, wire.pack(wire.SHARE, head={"files": dict(some)}))
@@ -164,38 +140,37 @@ class Catalogue:
         """A file by its number."""
         return self._files[number]
 
-    def learn(self, number: int, digest: str) -> None:
+    def learn(self, number: int, digest: str, *, read_here: bool = True) -> None:
         """The digest of a file is known.
+
+        Args:
+            number: which.
+            digest: BLAKE2b-256 in hex.
+            read_here: the front end has read it at its origin; else it is known to this run only.
 
         Raises:
             ValueError: it is none.
         """
-        if not _DIGEST.fullmatch(digest):
+        if not is_digest(digest):
             raise ValueError(f"{digest!r} is no digest")
         with self._lock:
             file = self._files[number]
-            if file.digest == digest:
-                return
-            file.digest = digest
-            self._by_digest.setdefault(digest, []).append(number)
-            self._learnt(file.origin, file.stamp, digest)
-            raw = bytes.fromhex(digest)
-            for node, peer in self._peers.items():
-                if raw in peer.digests and node not in file.holders:
-                    self._hold(node, file)
+            if read_here and not (file.read_here and file.digest == digest):
+                file.read_here = True
+                self._learnt(file.origin, file.stamp, digest)
+            if file.digest != digest:
+                came, went = self._who.know(file, digest)
+                for node in came:
                     self._tell(ev.Cached(node, [number]))
+                for node in went:
+                    self._tell(ev.Evicted(node, [number]))
 
     # ---- nodes
 
     def here(self, node: str) -> None:
         """A node is this machine: what lies here lies there."""
         with self._lock:
-            self._here.add(node)
-            numbers = []
-            for file in self._files.values():
-                if os.path.isabs(file.origin):
-                    file.lies[node] = file.origin
-                    numbers.append(file.number)
+            numbers = self._who.is_here(node)
             if numbers:
                 self._tell(ev.Cached(node, numbers))
 
@@ -213,35 +188,19 @@ class Catalogue:
             ValueError: one of these is no digest.
         """
         with self._lock:
-            peer = self._peers[node] = Peer(ad)
-            peer.digests.update(itertools.islice(map(bytes.fromhex, has), MOST_DIGESTS))
-            hosts = {file.host for file in self._files.values() if file.host is not None}
-            own = {host for host in hosts if host.is_of(ad)}
-            numbers = []
-            for file in self._files.values():
-                file.holders.discard(node)
-                if file.digest and bytes.fromhex(file.digest) in peer.digests:
-                    self._hold(node, file)
-                if file.host in own:
-                    file.lies[node] = file.path
-                elif node not in self._here:
-                    file.lies.pop(node, None)  # it is another host than when it was here last
-                if node in file.holders or node in file.lies:
-                    numbers.append(file.number)
+            numbers = self._who.came(node, ad, has)
             tell(numbers)
             self._share(node, numbers)
 
     def lost(self, node: str) -> None:
         """A node is gone; the schedule knows."""
         with self._lock:
-            self._peers.pop(node, None)
-            for file in self._files.values():
-                file.holders.discard(node)
+            self._who.lost(node)
 
     def serves(self, node: str, addresses: Sequence[str], port: int) -> None:
         """Peers find a node there."""
         with self._lock:
-            peer = self._peers.setdefault(node, Peer({}))
+            peer = self._who.peer(node)
             peer.addresses, peer.port = tuple(addresses), port
 
     def holds(self, node: str, has: Iterable[str], gone: Iterable[str]) -> None:
@@ -251,56 +210,38 @@ class Catalogue:
             ValueError: one of these is no digest.
         """
         with self._lock:
-            peer = self._peers.setdefault(node, Peer({}))
-            came: list[int] = []
-            went: list[int] = []
-            for digest in gone:
-                peer.digests.discard(bytes.fromhex(digest))
-                went += self._gone(node, digest)
-            for digest in has:
-                if len(peer.digests) < MOST_DIGESTS:
-                    peer.digests.add(bytes.fromhex(digest))
-                for number in self._by_digest.get(digest, ()):
-                    if node not in self._files[number].holders:
-                        self._hold(node, self._files[number])
-                        came.append(number)
-            if came:
-                self._tell(ev.Cached(node, came))
+            went = [number for digest in gone for number in self._who.gone(node, digest)]
+            came = [number for digest in has for number in self._who.has(node, digest)]
             if went:
                 self._tell(ev.Evicted(node, went))
-
-    def _hold(self, node: str, file: File) -> None:
-        """A node's cache has a file. With the lock."""
-        file.holders.add(node)
-        self.on_replica(file.digest, node, file.size)
-
-    def _gone(self, node: str, digest: str) -> list[int]:
-        """The files that a node has not any more without an object. With the lock."""
-        files = [self._files[number] for number in self._by_digest.get(digest, ())]
-        files = [file for file in files if node in file.holders]
-        for file in files:
-            file.holders.discard(node)
-            self.on_replica(digest, node, None)
-        return [file.number for file in files if node not in file.lies]
+            if came:
+                self._tell(ev.Cached(node, came))
 
     def moved(self, node: str, number: int, head: Mapping[str, Any]) -> None:
-        """A node says how a file came: see the frame CAME."""
+        """A node says how a file came: see the frame CAME.
+
+        Raises:
+            ValueError: the digest that it names is none.
+        """
         if "why" in head:
             return
         digest = str(head["digest"])
-        self.learn(number, digest)
         with self._lock:
-            kept = bool(head.get("kept"))
-            if kept:
-                self._peers.setdefault(node, Peer({})).digests.add(bytes.fromhex(digest))
-                self._hold(node, self._files[number])
-            if head["way"] == "cached":
-                self._tell(ev.Cached(node, [number]))
-                return
-            source = str(head.get("from", ""))
-            self._tell(ev.Moved(node, number, source, int(head["bytes"]), float(head["took"])))
-            if not kept:
+            file = self._files[number]
+            if self._who.say(node, file, digest):
+                self.learn(number, digest, read_here=False)
+            well = file.digest in {"", digest}  # else it came by something else than the others
+            cached = head["way"] == "cached"
+            others = self._who.keeps(node, file, digest) if well and (cached or head.get("kept")) else []
+            if others:
+                self._tell(ev.Cached(node, others))
+            if not cached:
+                source = str(head.get("from", ""))
+                self._tell(ev.Moved(node, number, source, int(head["bytes"]), float(head["took"])))
+            if node not in file.holders and node not in file.lies:
                 self._tell(ev.Evicted(node, [number]))
+            elif cached:
+                self._tell(ev.Cached(node, [number]))
 
     # ---- how a node comes to files
 
@@ -329,15 +270,16 @@ class Catalogue:
         names += [name for name in (*sorted(file.holders), *file.lies) if name not in {first, node}]
         sources = [found for name in names if (found := self._source(name, file)) is not None]
         front_first = not first and (move is None or move.way != Way.HERE)
-        return [file.number, file.size, file.digest, int(front_first), sources[:MOST_SOURCES]]
+        digest = file.digest or file.said.get(node, "")
+        return [file.number, file.size, digest, int(front_first), sources[:MOST_SOURCES]]
 
     def _source(self, node: str, file: File) -> list[Any] | None:
-        peer = self._peers.get(node)
+        peer = self._who.peers.get(node)
         if peer is None or not peer.port:
             return None
         if file.digest and node in file.holders:
             return [node, list(peer.addresses), peer.port, f"objects/{file.digest}"]
-        if node in file.lies and node not in self._here:
+        if node in file.lies and node not in self._who.here:
             return [node, list(peer.addresses), peer.port, f"files/{file.number}"]
         return None
 
@@ -346,7 +288,7 @@ class Catalogue:
         with self._lock:
             file = self._files[number]
             found = [(node, f"objects/{file.digest}") for node in sorted(file.holders - {but}) if file.digest]
-            return found + [(node, f"files/{number}") for node in file.lies if node not in {but, *self._here}]
+            return found + [(node, f"files/{number}") for node in file.lies if node not in {but, *self._who.here}]
 
     def peers_with(self, make: Callable[[], dict[str, str]]) -> None:
         """Nodes may speak with one another, with a certificate and a key that are made when the first of them does."""
@@ -354,7 +296,7 @@ class Catalogue:
 
     def secrets(self) -> dict[str, str] | None:
         """What nodes prove to each other that they are of this run with; None where they do not speak."""
-        with self._lock:
+        with self._making:  # it takes its time, and others want to know of files
             if self._secrets is None and self._make_secrets is not None:
                 self._secrets = self._make_secrets()
             return self._secrets

@@ -47,7 +47,9 @@ class File:
     Attributes:
         origin: its absolute path on this machine, or its URL.
         stamp: what differs when it has changed.
-        digest: BLAKE2b-256 in hex; empty while nobody has read it.
+        digest: BLAKE2b-256 in hex; empty while it is not known (see `holders`).
+        read_here: the front end has read it, now or in an earlier run.
+        said: what nodes say that its digest is, while it is not known.
         host: the host that a URL names, if that may be a node; and its path there.
         holders: nodes that have it in their caches.
         lies: nodes on which it lies, and where.
@@ -63,6 +65,8 @@ class File:
     path: str = ""
     holders: set[str] = field(default_factory=set)
     lies: dict[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+    read_here: bool = False
     unreadable: str = ""
 
 
