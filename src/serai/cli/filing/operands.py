@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from serai.data.copying.opening import Place
 
+CONFIG = click.option("-F", "--ssh-config", metavar="FILE", help="Give ssh this file instead of your own.")
 URLS = click.UNPROCESSED  # names may hold any byte: nothing is done to them
 BLOCK = 1 << 20
 
