@@ -70,6 +70,12 @@ class Node:
         return Path(self.fetches.path(number)).read_bytes()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is there is reached, however busy this machine is: who is not reached is passed over."""
+    monkeypatch.setattr(peers, "CONNECT_S", 30.0)
+
+
 @pytest.fixture(scope="module")
 def secrets() -> dict[str, str]:
     return pinned_certificate("test", time.time())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fsspec.tests import abstract
+from tests.ports import unused_port
 from tests.store.conftest import until
 
 from serai.access.files import filesystem_for
@@ -51,9 +52,7 @@ def port() -> Iterator[int]:
         base = Path(scratch)
         (base / "root").mkdir()
         (base / "root/.__acl").write_text("address:127.0.0.1 rwldax\nhostname:localhost rwldax\nunix:* rwldax\n")
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
+        port = unused_port()
         words = ["chirp_server", "-r", f"{base}/root", "-y", scratch, "-p", str(port), "-I", "127.0.0.1"]
         words += ["-a", "unix", "-a", "hostname", "-a", "address", "-u", "127.0.0.1", "-c", scratch]
         if os.geteuid() == 0:  # it does not work as root
@@ -218,7 +217,7 @@ def _talker(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
         thread.start()
         yield listening.getsockname()[1], heard
         chirp_wire.close_all()
-    thread.join(5)
+    thread.join(40)
 
 
 def test_a_server_that_does_not_answer_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

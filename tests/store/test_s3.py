@@ -59,7 +59,7 @@ def bucket(endpoint: str) -> str:
 
 def serai(*words: str, code: int = 0) -> tuple[str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "serai", *words], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, "-m", "serai", *words], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert SECRET not in done.stdout + done.stderr

@@ -113,6 +113,8 @@ class Connection:
         self._room: Path | None = None  # our directory below control_dir: the socket and what ssh says
         self._socket: str | None = None  # ours or the user's; None before `open`
         self._master: Master | None = None  # None when the user's master is used
+        self._counting = threading.Lock()
+        self._closers = 0  # calls of `close` that are under way
 
     def __enter__(self) -> Self:
         self.open()
@@ -298,14 +300,20 @@ class Connection:
 
     def close(self) -> None:
         """End the master if it is ours, with all its sessions or an `open` under way; the user's goes on."""
-        self.begin_close()
-        with self._lock:
-            master, self._master, self._socket = self._master, None, None
-            if master is not None:
-                master.stop()
-            room, self._room = self._room, None
-            if room is not None:
-                shutil.rmtree(room, ignore_errors=True)
+        with self._counting:
+            self._closers += 1
+        try:
+            self.begin_close()
+            with self._lock:
+                master, self._master, self._socket = self._master, None, None
+                if master is not None:
+                    master.stop()
+                room, self._room = self._room, None
+                if room is not None:
+                    shutil.rmtree(room, ignore_errors=True)
+        finally:
+            with self._counting:
+                self._closers -= 1
 
     def _log_in(self, room: Path) -> None:
         try:
@@ -327,6 +335,8 @@ class Connection:
         master = self._master = Master(ssh, room, self._log("master"), asks=interactive)
         deadline, pause_s = self._clock.now() + limit_s, 0.002
         while not socket.exists():  # ssh puts the socket there once it is logged in and listens
+            if self._closers:  # it may have come before there was a master that it could tell to end
+                master.terminate()
             if master.ended(pause_s):
                 raise explain(self.target.host, self._said("master"), master.stop(), self._shown())
             if self._clock.now() >= deadline:
