@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from serai.apps.mapreduce.plan import Split
 
 MOST_EXCUSED = 12  # failures of one task that were no fault of its own
+MOST_DEATHS = 12  # workers that ended while they had one task, however often others end
+BY_CHANCE = 0.01  # a task is held to be the reason when chance is no better one
 MOST_LOST = 12  # times that one map's output could not be got
 SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
 MORE = "as many splits as skipping allows for have failed before; see the troubles for which"
@@ -59,7 +61,8 @@ class Rules:
         slow: a task is doubled when it takes so many times the median.
         slow_least_s: but never before this.
         alone_s: how long to wait for a silent worker when there is no other.
-        deaths: workers that may end while they have one task, before it is held to be the reason.
+        deaths: workers that end while they have one task, before it is held to be the reason; more, where workers
+            end with innocent tasks too.
         skip: splits that may be left out when they fail for good, as in Hadoop's skipping of bad records.
     """
 
@@ -104,6 +107,8 @@ class Master:
         self.running: dict[str, set[int]] = {MAP: set(), REDUCE: set()}
         self._expecting = Expecting(1)
         self._alone_since: float | None = None
+        self._well = 0  # attempts that ended well
+        self._innocent = 0  # attempts whose workers ended, at tasks that ended well since
         self._step = 0
         self._now = 0.0
         self._actions: list[Action] = []
@@ -179,21 +184,24 @@ class Master:
         if not worker.alive:
             return
         worker.alive = worker.waits = False
-        current, cancelled = worker.current, worker.cancelled
-        self._release(worker)
-        if event.by_itself and current is not None and not cancelled:
-            self._died_of(self.task(current.order), f"{event.worker}{_on(worker)}: {event.why}")
+        suspect = self.task(worker.current.order) if worker.current and not worker.cancelled else None
+        if suspect is not None and event.by_itself:
+            suspect.deaths.append(f"{event.worker}{f' on {worker.host}' if worker.host else ''}: {event.why}")
+        self._release(worker)  # into the queue of those that failed
+        if suspect is not None and event.by_itself:
+            self._judge(suspect)
         for number in sorted(worker.outputs):
             self._reopen(self.maps[number], event.why)
         worker.outputs.clear()
 
-    def _died_of(self, task: Task | None, said: str) -> None:
-        """A worker ended while it had a task: it may be what ends workers."""
-        if task is None or task.done:
+    def _judge(self, task: Task) -> None:
+        """A worker ended while it had a task: is that what ends workers?"""
+        if task.done:
             return
-        task.deaths.append(said)
-        if len(task.deaths) >= self.rules.deaths:
-            self._give_up(task, f"ended {len(task.deaths)} workers", tuple(task.deaths))
+        deaths = len(task.deaths)
+        by_chance = (self._innocent / max(1, self._innocent + self._well)) ** deaths
+        if deaths >= MOST_DEATHS or (deaths >= self.rules.deaths and by_chance <= BY_CHANCE):
+            self._give_up(task, f"ended {deaths} workers", tuple(task.deaths))
 
     def _asked(self, worker: Worker) -> None:
         self._release(worker)
@@ -235,6 +243,9 @@ class Master:
             return
         worker.faults = 0
         worker.done += 1
+        self._well += 1
+        self._innocent += len(task.deaths)
+        task.deaths.clear()
         if had is not None:
             self._took[task.kind].add(self._now - had.began)
         task.output, task.worker, task.done_step = event.output, event.worker, self._step
@@ -406,7 +417,3 @@ class Master:
         if not self.ended:
             self.ended = True
             self._actions.append(Fail(what, tried, of_task, hint))
-
-
-def _on(worker: Worker) -> str:
-    return f" on {worker.host}" if worker.host else ""

@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.adverts.gateway import Gateway
@@ -116,7 +116,8 @@ class Running:
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
-        self.desk = Desk(self.work, self._options.rules, self.outputs, self.record, self._clock, self._heed)
+        rules = replace(self._options.rules, skip=session.skip)
+        self.desk = Desk(self.work, rules, self.outputs, self.record, self._clock, self._heed)
         self.crew = Crew(self.name, self.desk, self.record, self._clock, self._options.patiences)
         self._shuffle = Shuffle(self._clock.wall())
         self._closed = threading.Event()
@@ -207,6 +208,11 @@ class Running:
     def troubles(self) -> list[str]:
         """What did not work, in sentences, while the run goes on."""
         return self.crew.troubles
+
+    @property
+    def skipped(self) -> list[str]:
+        """Splits that are left out, and why."""
+        return self.crew.skipped
 
     def _heed(self, action: ev.Bar | ev.Skip) -> None:
         self.crew.heed(action)

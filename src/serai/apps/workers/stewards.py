@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from serai.access.connections import target_of
 from serai.access.starting import start_here, start_there
 from serai.errors import AccessError, NodeLost, SeraiError
-from serai.travel.boot import STEWARD, WORKER
+from serai.travel.boot import MARK, STEWARD, WORKER
 from serai.travel.frames import pack, unpack
 from serai.travel.mapreduce.link import GAVE_UP
 from serai.travel.steward import DROP, END, ENDED, FURNISH, ROOM, START, TROUBLE
@@ -39,8 +39,8 @@ class Crew(Protocol):
 
     name: str
 
-    def host_up(self, host: Place, workers: Sequence[str]) -> None:
-        """These workers are about to start there."""
+    def host_up(self, host: Place, workers: Sequence[str], *, anew: bool) -> None:
+        """These workers are about to start there; anew: the host was reached, rather than one more worker started."""
 
     def host_lost(self, host: Place, why: str, *, transient: bool) -> None:
         """It cannot be reached, or not any more: its workers are gone with the way to it."""
@@ -191,7 +191,8 @@ def why_ended(head: Mapping[str, Any]) -> str:
             how += " (somebody's kill -9, or the kernel's where memory is short)"
     else:
         how = f"it ended with exit status {code}" if code else "it ended"
-    last = str(head.get("said") or "").strip().rpartition("\n")[2]
+    said = str(head.get("said") or "").replace(MARK.decode(), "")  # with which every program begins
+    last = said.strip().rpartition("\n")[2]
     return f"{how}: {last}" if last else how
 
 
