@@ -62,7 +62,7 @@ class View:
         while self.arrived:
             for outcome in self.arrived.popleft():
                 self.one(outcome)
-                if not outcome.ok:
+                if outcome.state is State.FAILED:
                     self.failed += 1
                     if len(self.failures) < MOST_FAILURES:
                         self.failures.append(outcome)

@@ -149,9 +149,13 @@ class Discovery:
         """Warn, once all that can be known is, of stores that are named and not there."""
         if not self._compared:
             self._compared = True
-            self.warnings += not_there(self._references(), self._stores)
-            for words in self.warnings:
-                self._say(words)
+            for words in not_there(self._references(), self._stores):
+                self.warn(words)
+
+    def warn(self, words: str) -> None:
+        """Have the user hear of something: noted, and shown while the run is. Any thread."""
+        self.warnings.append(words)
+        self._say(words)
 
     def _say(self, words: str) -> None:
         self._journal.write(Batch(notes=[(self._clock.wall(), "", 0, words)]))
