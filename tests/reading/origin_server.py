@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from serai.access.stores.certificates import pinned_certificate
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class OriginServer:
@@ -27,7 +26,7 @@ class OriginServer:
         fingerprint: of its certificate, where there is one.
     """
 
-    def __init__(self, data: bytes, secure: Path | None = None) -> None:
+    def __init__(self, data: bytes, secure: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         self.data, self.etag = data, '"v1"'
         self.token: str | None = None
         self.ranges = True
@@ -41,12 +40,18 @@ class OriginServer:
             def do_GET(self) -> None:
                 outer._answer(self)
 
+            do_HEAD = do_GET  # noqa: N815 - http.server's
+
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, port), Handler)
         self.fingerprint = ""
-        if secure is not None:
+        if secure is not None and secure.exists():
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(secure)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        elif secure is not None:
             made = pinned_certificate("localhost", time.time())
             secure.write_text(made["cert"] + made["key"])
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -89,4 +94,10 @@ class OriginServer:
         if mood == "cut":
             stop = start + (stop - start) // 2
             request.close_connection = True
-        request.wfile.write(self.data[start:stop])
+        if request.command == "GET":
+            request.wfile.write(self.data[start:stop])
+
+
+if __name__ == "__main__":  # FILE CERTIFICATE HOST PORT: another process, in another network
+    OriginServer(Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    threading.Event().wait()

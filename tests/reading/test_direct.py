@@ -41,7 +41,7 @@ def direct(server: OriginServer, memory: Unreached | None = None, **more: Any) -
     """A source, and the grants that it is given when it asks, the last of them again and again."""
     grant = {"url": f"{server.url}/x?{SECRET}", "fingerprint": server.fingerprint, "etag": '"v1"', **more}
     renewals = [grant]
-    return Direct("https far", SIZE, lambda: renewals.pop(0) if len(renewals) > 1 else renewals[0], grant,
+    return Direct("https far", SIZE, lambda _anew: renewals.pop(0) if len(renewals) > 1 else renewals[0], grant,
                   memory=memory, silent_s=2.0), renewals  # fmt: skip
 
 
@@ -163,14 +163,14 @@ def test_one_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(web, "CONNECT_S", 1.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         grant = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}/x"}
-        one = Direct("https far", SIZE, lambda: grant, grant, silent_s=0.3)
+        one = Direct("https far", SIZE, lambda _anew: grant, grant, silent_s=0.3)
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="silent"):
             read(one)
         assert time.monotonic() - began < 1.0
     grant = {"url": "http://10.255.255.1:9/x"}  # nobody answers at all, or the network says so at once
     with pytest.raises(OSError, match="https far"):
-        read(Direct("https far", SIZE, lambda: grant, grant))
+        read(Direct("https far", SIZE, lambda _anew: grant, grant))
     assert time.monotonic() - began < 4.0
 
 
@@ -178,7 +178,7 @@ def test_one_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_error_says_what_is_secret(url: str, tmp_path: Path, plain: OriginServer) -> None:
     for where in (f"{url}?{SECRET}", f"{plain.url}/x?{SECRET}"):
         plain.answers = [403, 403]
-        one = Direct("https far", SIZE, dict, {"url": where}, memory=Unreached(str(tmp_path / "memory")))
+        one = Direct("https far", SIZE, lambda _anew: {}, {"url": where}, memory=Unreached(str(tmp_path / "memory")))
         with pytest.raises(OSError, match="https far") as caught:
             read(one)
         assert "sesame" not in repr(caught.value) + str(caught.value) + str(caught.value.__cause__)

@@ -132,6 +132,11 @@ class Wire:
             context = ssl.create_default_context()
             self._pool = urllib3.HTTPSConnectionPool(server.host, server.port, ssl_context=context, **common)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the certificate that is expected; empty where an authority has signed it."""
+        return self._pin or ""
+
     def _token(self) -> str | None:
         path = self.server.token_file or token_path(self.server.host, self.server.port, self._environment)
         found = read_token(path)

@@ -74,10 +74,11 @@ class Schedule:
             ev.Report: self._judging.report,
             ev.Cancelled: self._cancel,
             ev.Tick: self._tick,
-            ev.FilesAdded: lambda event, _now: self.holdings.add(event.files, event.sizes),
+            ev.FilesAdded: lambda event, _now: self.holdings.add(event.files, event.sizes, event.origins),
             ev.Cached: self._cached,
             ev.Evicted: self._evicted,
             ev.Moved: self._moved,
+            ev.Unreached: lambda event, now: self.holdings.cut(event.origin, event.node, now),
             ev.NoMount: self._no_mount,
             ev.Leaving: self._leaving.begin,
         }
@@ -90,6 +91,7 @@ class Schedule:
 
     def decide(self, now: float) -> list[ev.Action]:
         """Place what can be placed, and return all actions since the last call, in order."""
+        self.holdings.mend(now)
         self._leaving.hand_over(now)
         self._placing.place(now)
         actions, self._actions = self._actions, []

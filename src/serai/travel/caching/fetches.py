@@ -320,7 +320,7 @@ class Fetches:
         if why:
             raise Unreachable(why)
         one = Direct(
-            source.node, wanted.size, lambda: self._renewed(wanted.number), source.grant, memory=self._unreached
+            source.node, wanted.size, lambda _anew: self._renewed(wanted.number), source.grant, memory=self._unreached
         )
         filling.seek(0)
         for last in (*[False] * MOST_BREAKS, True):

@@ -79,7 +79,7 @@ class Needs:
         self._fetches = Fetches(
             self._cache,
             os.path.join(base, "held"),
-            lambda number, attempt: post(lambda: send(wire.NEED, attempt, number)),
+            lambda number, attempt: post(lambda: send(wire.NEED, attempt, number, None if attempt else {"origin": 1})),
             lambda found: post(lambda: self._came(found)),
             os.path.join(base, UNREACHED),
         )

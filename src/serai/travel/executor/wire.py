@@ -41,7 +41,9 @@ TROUBLE = 37  # lane: a sentence about the executor itself
 LAST = 39  # as RESULT, and the bundle is through
 LEFT = 40  # body: a frame for this run that an earlier executor left; empty: that was all
 NOT_HERE = 41  # lane. {"path", "why"}: an input that was to be used in place cannot be; its task comes back
-NEED = 42  # lane: attempt, identifier: number of a catalogued file: no peer has it. 0: to read it at its origin, again
+NEED = (
+    42  # lane: attempt, identifier: number of a catalogued file: no peer has it. {"origin"}: what lets it be read there
+)
 HOLDS = 43  # {"has", "gone"}: digests of what came into the cache and what left it
 CAME = 44  # identifier: number of a catalogued file. {"digest", "way", "from", "bytes", "took", "kept"}, or {"why"};
 # "missed": {origin: why it did not come from there}

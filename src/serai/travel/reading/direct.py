@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SILENT_S = 30.0
+GRANT_S = 10.0  # for the front end to make a grant
 SPARE_S = 20.0  # a grant that expires so soon is renewed first
 UNREACHED_S = 300.0  # an origin that could not be reached is not tried for so long
 MOST_REDIRECTS = 5
@@ -49,7 +50,7 @@ def make(said: Mapping[str, Any]) -> Source:
     made = Direct(
         str(said["name"]),
         int(said["size"]),
-        lambda: dict(line.call("file.grant", {"url": number}, b"", silent_s)[0]),
+        lambda anew: dict(line.call("file.grant", {"url": number, "anew": anew}, b"", GRANT_S)[0]),
         stamp=str(said.get("stamp", "")),
         memory=memory,
         silent_s=silent_s,
@@ -98,7 +99,7 @@ class Direct(Source):
     Args:
         name: of the origin, for people: "store nest.lab:9094".
         size: of the file as the front end has catalogued it, in bytes.
-        renew: asks the front end for a grant; empty, or OSError, where there is none.
+        renew: asks the front end for a grant, and says whether the last one was refused; empty where there is none.
         grant: what is shown at first; None to ask for one. ``url``; ``token`` and ``fingerprint`` of a store; ``etag``
             and ``modified``, which tell the version; ``life_s``, the seconds until it expires.
         stamp: tells this version of the file from others.
@@ -110,7 +111,7 @@ class Direct(Source):
         self,
         name: str,
         size: int,
-        renew: Callable[[], Mapping[str, Any]],
+        renew: Callable[[bool], Mapping[str, Any]],
         grant: Mapping[str, Any] | None = None,
         *,
         stamp: str = "",
@@ -137,7 +138,7 @@ class Direct(Source):
         with self._lock:
             late = time.monotonic() > self._until - SPARE_S
             if self._grant is None or self._grant is refused or late:
-                return self._take(self._renew())
+                return self._take(self._renew(refused is not None))
             return self._grant
 
     def stat(self, path: str) -> Stat:

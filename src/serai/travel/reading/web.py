@@ -61,7 +61,9 @@ def make(said: Mapping[str, Any]) -> Source:
     )
     if said["kind"] == "peer":
         digest = str(said.get("digest", ""))
-        return Objects(server, str(said.get("object") or "objects/" + digest), int(said["size"]), digest)
+        made = Objects(server, str(said.get("object") or "objects/" + digest), int(said["size"]), digest)
+        made.name = str(said.get("name", ""))
+        return made
     return Store(server, str(said.get("path", "/")))
 
 
