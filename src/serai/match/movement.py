@@ -151,6 +151,10 @@ class Links:
         """How fast bytes go from a source to a node."""
         return self._rates.get((source, node)) or self._rate_of.get(source) or self._rate
 
+    def measured_rate(self, source: str, node: str) -> float:
+        """How fast bytes came from a source to a node, in bytes a second; 0 where none have."""
+        return self._rates.get((source, node), 0.0)
+
     def latency_s(self, source: str, node: str) -> float:
         """How long a request takes when there is next to nothing to move."""
         return self._latencies.get((source, node)) or self._latency_of.get(source) or self._latency
