@@ -126,7 +126,10 @@ def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
 
 _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
 
-CACHING = ("peers", *_of("caching", ("replacement", "coming", "log", "limits", "objects", "fetches", "web", "needs")))
+CACHING = (
+    "peers",
+    *_of("caching", ("replacement", "coming", "log", "limits", "objects", "fetches", "sharing", "web", "needs")),
+)
 
 EXECUTOR = Traveller(
     modules=(

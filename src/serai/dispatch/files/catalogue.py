@@ -111,9 +111,10 @@ class Catalogue:
     def _share(self, node: str, numbers: Iterable[int]) -> None:
         """Let peers read what lies on a node."""
         if node in self._who.peers and node not in self._who.here:
-            files = {number: path for number in numbers if (path := self._files[number].lies.get(node))}
-            for some in batched(files.items(), MOST_SHARED):
-                self.to_node(node, wire.pack(wire.SHARE, head={"files": dict(some)}))
+            files = [file for file in map(self._files.__getitem__, numbers) if node in file.lies]
+            for some in batched(files, MOST_SHARED):
+                seen = {file.number: [file.lies[node], file.size, file.modified] for file in some}
+                self.to_node(node, wire.pack(wire.SHARE, head={"files": seen}))
 
     def __len__(self) -> int:
         """How many files there are."""
@@ -302,7 +303,7 @@ class Catalogue:
             return self._secrets
 
 
-def batched(values: Iterable[tuple[int, str]], most: int) -> Iterator[list[tuple[int, str]]]:
+def batched(values: Iterable[File], most: int) -> Iterator[list[File]]:
     """Cut into lists of at most so many."""
     iterator = iter(values)
     while batch := list(itertools.islice(iterator, most)):

@@ -26,7 +26,7 @@ FORGET = 12  # {"works"}: works that will not be used again
 NEEDS = 13  # identifier: bundle, 0 for none. {"files"}: catalogued files that must be there before its RUN may start
 PIECE = 14  # lane: attempt, identifier: number of a catalogued file. {"end"} or {"bad"} in the last of its pieces
 PEERS = 15  # {"cert", "key", "token"}: speak with the run's other nodes directly
-SHARE = 16  # {"files"}: {number: path} of files on this node that peers may read
+SHARE = 16  # {"files"}: {number: [path, size, when it was changed]} of files on this node that peers may read
 GIVE = 17  # identifier: of this request. {"name", "at", "length"}: a part of a file that peers may read
 AFAR = 18  # {"token", "limit"}, body: the program, compressed, that starts tasks which read from afar
 
