@@ -288,7 +288,7 @@ def test_all_policies_end(pool: Callable[..., serai.Pool], files: list[str], pol
     assert [outcome.error for outcome in done] == [None] * 9
 
 
-def until(holds: Callable[[], object], what: str, within_s: float = 10.0) -> None:
+def until(holds: Callable[[], object], what: str, within_s: float = 40.0) -> None:
     end = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end, f"not within {within_s:g} s: {what}"

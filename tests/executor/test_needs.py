@@ -97,6 +97,8 @@ def test_what_cannot_be_had_fails_its_task_and_is_asked_for_again(agent: AgentHa
     assert ended.detail is not None
     assert "the input in/1 did not arrive whole: cannot read its input /x: Permission denied" in ended.detail
     assert "why" in agent.wait(wire.CAME).head
+    said = {"1": "did not come: cannot read its input /x: Permission denied"}
+    assert agent.wait(wire.READY).head == {"ways": said}, "it is not said to have been there"
     again = need(agent, 1)
     give(agent)
     assert words(agent.outcome(again)) == [digest_of(DATA)]
@@ -176,7 +178,7 @@ def test_two_executors_share_the_cache_and_tell_of_each_others_files(start: Call
     first = need(one, 1)
     give(one)
     one.outcome(first)
-    bundle = need(other, 1, digest=digest_of(DATA), argv=["sleep", "30"])
+    bundle = need(other, 1, digest=digest_of(DATA), argv=["sleep", "1000"])
     agent_task = other.wait(wire.READY, lambda frame: frame.ident == bundle)
     assert agent_task.head == {"ways": {"1": "cached"}}
     second = os.urandom(600_000)  # both are more than the cache may hold, and the first is in use elsewhere

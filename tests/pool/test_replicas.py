@@ -136,7 +136,7 @@ def test_the_end_of_a_run_says_more_than_a_portion() -> None:
     assert not one._changes
 
 
-def until(holds: object, within_s: float = 10.0) -> None:
+def until(holds: object, within_s: float = 40.0) -> None:
     assert callable(holds)
     end = time.monotonic() + within_s
     while not holds():

@@ -84,6 +84,7 @@ class CommandRun:
         self._lock = lock
         self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
         run.dispatcher.when_hopeless(self._hopeless)
+        run.on_cancel = bag.cancel
 
     @classmethod
     def fresh(cls, request: Request, runs: Path, clock: Clock) -> Self:

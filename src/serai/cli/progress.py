@@ -40,6 +40,7 @@ class View:
         self.arrived: collections.deque[list[Outcome]] = collections.deque()
         self.failures: list[Outcome] = []
         self.failed = 0
+        self._warned = 0
 
     def __enter__(self) -> Self:
         return self
@@ -55,14 +56,21 @@ class View:
 
     def refresh(self) -> None:
         """Show what is new."""
+        for words in self.running.run.discovery.warnings[self._warned :]:
+            self._warned += 1
+            self.warn(words)
         while self.arrived:
             for outcome in self.arrived.popleft():
                 self.one(outcome)
-                if not outcome.ok:
+                if outcome.state is State.FAILED:
                     self.failed += 1
                     if len(self.failures) < MOST_FAILURES:
                         self.failures.append(outcome)
         sys.stdout.flush()
+
+    def warn(self, words: str) -> None:
+        """Say what the user should hear of."""
+        say(f"serai: {words}")
 
     def one(self, outcome: Outcome) -> None:
         """Show what a task printed: its own bytes to the same streams here."""

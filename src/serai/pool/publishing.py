@@ -49,7 +49,8 @@ class Publisher:
         run: its name: ads are at ``/nodes/RUN/NODE``.
         service: opens the advert service.
         look: the attributes of the nodes that are up, by name.
-        on_stores: is told the ads of stores that are new or others, by name; None for one that is gone.
+        on_stores: is told the ads of stores that are new or others, by name; None for one that is gone. After the
+            first look it is told, too, when there are none.
         say: is told what is wrong, once.
         rhythm: when what is done.
     """
@@ -72,6 +73,7 @@ class Publisher:
         self._said: set[str] = set()
         self._published: dict[str, tuple[Mapping[str, Any], float]] = {}  # path: (attributes, renewed at)
         self._stores: dict[str, Mapping[str, Any]] = {}
+        self._looked = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="publish", daemon=True)
 
@@ -124,7 +126,8 @@ class Publisher:
         }
         news |= dict.fromkeys(self._stores.keys() - found.keys())
         self._stores = dict(found)
-        if news:
+        if news or not self._looked:
+            self._looked = True
             self._on_stores(news)
 
     def _publish(self, adverts: Adverts) -> None:

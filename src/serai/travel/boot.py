@@ -128,6 +128,7 @@ _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent
 
 CACHING = (
     "peers",
+    *_of("reading", ("sources", "web", "direct")),
     *_of("caching", ("replacement", "coming", "log", "limits", "objects", "fetches", "sharing", "web", "needs")),
 )
 
@@ -162,6 +163,7 @@ STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames",
 
 _MAPREDUCE = (
     "keys",
+    "link",
     "splits",
     "runs",
     "gathering",

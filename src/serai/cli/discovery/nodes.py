@@ -82,6 +82,7 @@ def surveyed(on: Sequence[str], where: str, url: str | None, *, near: bool = Fal
     from serai.dispatch.run import new_name, token  # noqa: PLC0415 - the same
     from serai.errors import SeraiError  # noqa: PLC0415 - the same
     from serai.match.inventory import Inventory  # noqa: PLC0415 - the same
+    from serai.pool.nearness import not_there  # noqa: PLC0415 - the same
     from serai.pool.publishing import attributes  # noqa: PLC0415 - the same
 
     clock, sites = SystemClock(), sites_from(on)
@@ -93,7 +94,8 @@ def surveyed(on: Sequence[str], where: str, url: str | None, *, near: bool = Fal
     with tempfile.TemporaryDirectory(prefix="serai-look-") as scratch:
         look = Look(new_name(clock.wall(), token()), Path(scratch), tuple(software_in(where)), stores if near else {})
         found = survey(sites, look, clock)
-    for trouble in found.troubles.values():
+    named = {name: str(ad.get("nearest_storage") or "") for name, ad in found.ads.items()}
+    for trouble in [*found.troubles.values(), *not_there(named, stores)]:
         click.echo(f"serai: {trouble}", err=True)
     nodes = {}
     for name, ad in found.ads.items():

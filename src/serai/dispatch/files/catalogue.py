@@ -8,6 +8,7 @@ this run and of later ones.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,15 @@ from serai.match.movement import Way
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from serai.dispatch.files.origins import Stamp
+    from serai.dispatch.files.origins import Granting, Stamp
     from serai.dispatch.reading.gate import Gate
     from serai.match.movement import Move
 
 MOST_SOURCES = 4  # peers that a node is told of for one file
 MOST_SHARED = 1000  # files in one frame
+GRANT_S = 5.0  # for what lets a node read a file at its origin
 
 
 class Catalogue:
@@ -55,6 +57,8 @@ class Catalogue:
         self._secrets: dict[str, str] | None = None
         self._make_secrets: Callable[[], dict[str, str]] | None = None
         self.gate: Gate | None = None  # by which tasks read from afar; the run sets it
+        self.grants: Granting | None = None  # what lets nodes read files at their origins; the run sets it
+        self.origin_of: Callable[[str], str] = lambda _url: ""  # which origin that is
         self.on_replica: Callable[[str, str, int | None], object] = lambda _digest, _node, _size: None
         self.reader: Callable[[str], Iterator[bytes | None]] | None = None
         self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
@@ -85,6 +89,8 @@ class Catalogue:
                     digest = digest if is_digest(digest) else ""
                     known = File(len(self._files) + 1, one.origin, one.size, one.stamp, digest, one.host, one.path)
                     known.read_here = bool(digest)
+                    if not os.path.isabs(one.origin):
+                        known.version, known.place = one.version, self.origin_of(one.origin)
                     self._files[known.number] = known
                     self._numbers[one.origin] = known.number
                     fresh.append(known)
@@ -99,7 +105,11 @@ class Catalogue:
 
     def _announce(self, fresh: Sequence[File]) -> None:
         """Tell the schedule of new files, and who has them. With the lock."""
-        self._tell(ev.FilesAdded([file.number for file in fresh], [file.size for file in fresh]))
+        numbers, sizes = [file.number for file in fresh], [file.size for file in fresh]
+        origins = [file.place for file in fresh]
+        self._tell(ev.FilesAdded(numbers, sizes, origins if any(origins) else ()))
+        if self.grants is not None:
+            self.grants.expect(file.origin for file in fresh if file.place)
         held: dict[str, list[int]] = {}
         for file in fresh:
             for node in self._who.add(file):
@@ -224,6 +234,8 @@ class Catalogue:
         Raises:
             ValueError: the digest that it names is none.
         """
+        for origin in head.get("missed", ()):
+            self.missed(node, number, origin)
         if "why" in head:
             return
         digest = str(head["digest"])
@@ -244,13 +256,42 @@ class Catalogue:
             elif cached:
                 self._tell(ev.Cached(node, [number]))
 
+    def missed(self, node: str, number: int, origin: str) -> None:
+        """A node says that it could not read a file straight from its origin."""
+        if origin == self._files[number].place:
+            self._tell(ev.Unreached(node, origin))
+
     # ---- how a node comes to files
 
-    def needs(self, node: str, numbers: Iterable[int], moves: Iterable[Move]) -> dict[str, Any]:
-        """The head of the frame that tells a node what a bundle reads, and where it is to be had."""
+    def grant(self, number: int, *, anew: bool = False, wait_s: float = GRANT_S) -> dict[str, Any]:
+        """What lets a node read a file at its origin; empty where nothing does.
+
+        Args:
+            number: of the file.
+            anew: what was given before was refused.
+            wait_s: how long this may take.
+        """
+        file, grants = self._files[number], self.grants
+        if grants is None or not file.place:
+            return {}
+        return grants.grant(file.origin, file.version, anew=anew, wait_s=wait_s)
+
+    def needs(self, node: str, numbers: Collection[int], moves: Iterable[Move]) -> dict[str, Any]:
+        """The head of the frame that tells a node what a bundle reads, and where it is to be had.
+
+        It takes a moment where files are to be read at their origins.
+        """
         advice = {move.file: move for move in moves}
+        grants = {one: self._granted(one, advice.get(one)) for one in numbers}
         with self._lock:
-            return {"files": [self._need(node, self._files[number], advice.get(number)) for number in numbers]}
+            return {"files": [self._need(node, self._files[one], advice.get(one), grants[one]) for one in numbers]}
+
+    def _granted(self, number: int, move: Move | None) -> dict[str, Any]:
+        """What lets a node read a file at its origin, if that is to be tried before the front end is asked."""
+        first = move.source if move is not None and move.way != Way.HERE else None
+        if first == "":
+            return {}
+        return self.grant(number, wait_s=GRANT_S if first == self._files[number].place else 0.0)
 
     def afar(self, node: str, number: int) -> dict[str, Any]:
         """A file that a node reads from afar: what a mount there must know of it.
@@ -265,14 +306,18 @@ class Catalogue:
             facts = {"file": number, "origin": file.origin, "size": file.size, "digest": file.digest}
             return facts | {"sources": sources}
 
-    def _need(self, node: str, file: File, move: Move | None) -> list[Any]:
+    def _need(self, node: str, file: File, move: Move | None, grant: dict[str, Any] | None = None) -> list[Any]:
         first = move.source if move is not None and move.way != Way.HERE else ""
         names = [first] if first else []
         names += [name for name in (*sorted(file.holders), *file.lies) if name not in {first, node}]
         sources = [found for name in names if (found := self._source(name, file)) is not None]
         front_first = not first and (move is None or move.way != Way.HERE)
         digest = file.digest or file.said.get(node, "")
-        return [file.number, file.size, digest, int(front_first), sources[:MOST_SOURCES]]
+        ways: list[Any] = sources[:MOST_SOURCES]
+        if grant:
+            ways.insert(0 if first == file.place else len(ways), grant)
+            front_first = False
+        return [file.number, file.size, digest, int(front_first), ways]
 
     def _source(self, node: str, file: File) -> list[Any] | None:
         peer = self._who.peers.get(node)

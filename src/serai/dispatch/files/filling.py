@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 AT_ONCE = 4  # files that one node is sent at a time: origins may answer slowly
 PART = 1 << 20  # bytes that another node is asked for at a time
 MOST_ASKED = 100_000
+GRANT = -1  # no attempt: the file itself is not wanted
 CHANGED = "it has changed since the run looked at it"
 
 
@@ -44,7 +45,9 @@ class Filler:
         self.unreadable: set[str] = set()  # what was said of origins that cannot be read
 
     def ask(self, number: int, attempt: int) -> None:
-        """The node asks for a file; returns at once.
+        """The node asks for a file; or, the attempt being `GRANT`, for what lets it read that at its origin.
+
+        Returns at once.
 
         Raises:
             ValueError: there is no such file, or it asks for too many.
@@ -76,6 +79,12 @@ class Filler:
                     self._put(*asked, {"bad": f"the front end failed: {error!r}"})
 
     def _serve(self, number: int, attempt: int) -> None:
+        if attempt == GRANT:
+            self._send(wire.pack(wire.GRANTED, 0, number, {"grant": self._catalogue.grant(number, anew=True)}))
+        else:
+            self._serve_bytes(number, attempt)
+
+    def _serve_bytes(self, number: int, attempt: int) -> None:
         file = self._catalogue.file(number)
         sent = _Sent(number, attempt)
         read_here = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SMALLEST = 256 * 1024  # bytes; smaller files travel with the bundles that read them
 Stamp = tuple[str, ...]
@@ -31,6 +31,7 @@ class Found(NamedTuple):
         stamp: what differs when it has changed.
         host: the host that a URL names, if that may be a node.
         path: where it is there.
+        version: what tells its version by HTTP: its ETag, and when it changed; see `serai.data.grants.version_of`.
     """
 
     origin: str
@@ -38,6 +39,7 @@ class Found(NamedTuple):
     stamp: Stamp
     host: Host | None = None
     path: str = ""
+    version: tuple[str, str] = ("", "")
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class File:
         holders: nodes that have it in their caches.
         lies: nodes on which it lies, and where.
         unreadable: why its origin could not be read last; empty if it could.
+        version: see `Found`.
+        place: the origin that nodes may read it straight from; empty where they may not.
     """
 
     number: int
@@ -74,6 +78,20 @@ class File:
         return self.stamp[1] if len(self.stamp) > 1 else ""
 
     unreadable: str = ""
+    version: tuple[str, str] = ("", "")
+    place: str = ""
+
+
+class Granting(Protocol):
+    """Lets nodes read files at their origins; see `serai.data.grants.Grants`."""
+
+    def expect(self, urls: Iterable[str]) -> None:
+        """Files will be wanted. Returns at once."""
+        ...
+
+    def grant(self, url: str, version: tuple[str, str], *, anew: bool = ..., wait_s: float = ...) -> dict[str, Any]:
+        """What lets a node read one; empty where nothing does."""
+        ...
 
 
 def look(path: str) -> tuple[int, Stamp] | None:
