@@ -129,7 +129,7 @@ _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent
 CACHING = (
     "peers",
     *_of("reading", ("sources", "web", "direct")),
-    *_of("caching", ("replacement", "coming", "log", "limits", "objects", "fetches", "web", "needs")),
+    *_of("caching", ("replacement", "coming", "log", "limits", "objects", "fetches", "sharing", "web", "needs")),
 )
 
 EXECUTOR = Traveller(
