@@ -151,10 +151,6 @@ class Links:
         """How fast bytes go from a source to a node."""
         return self._rates.get((source, node)) or self._rate_of.get(source) or self._rate
 
-    def measured_rate(self, source: str, node: str) -> float:
-        """How fast bytes came from a source to a node, in bytes a second; 0 where none have."""
-        return self._rates.get((source, node), 0.0)
-
     def latency_s(self, source: str, node: str) -> float:
         """How long a request takes when there is next to nothing to move."""
         return self._latencies.get((source, node)) or self._latency_of.get(source) or self._latency
@@ -162,6 +158,10 @@ class Links:
     def knows(self, source: str) -> bool:
         """Whether the rate from a source to any node was measured."""
         return source in self._rate_of
+
+    def measured_bytes_s(self, source: str, node: str) -> float:
+        """How fast bytes went from a source to a node; 0 where that was not measured."""
+        return self._rates.get((source, node), 0.0)
 
     def seconds(self, source: str, node: str, size: int, busy: int = 0) -> float:
         """How long a file of a size takes, when the source serves so many others."""

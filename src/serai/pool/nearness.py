@@ -49,21 +49,25 @@ def _place(url: str) -> tuple[str, int] | None:
 def closeness(
     wanted: Mapping[str, tuple[str, int]],
     reached: Mapping[str, float | None],
-    rate: Callable[[str], float] = lambda _place: 0.0,
+    rates: Callable[[str, int], float] = lambda _host, _port: 0.0,
 ) -> dict[str, Closeness]:
     """How near the stores are that a node reached, by name.
+
+    Rates count where those of all of them are known: one that nobody has measured is neither near nor far.
 
     Args:
         wanted: see `places`.
         reached: seconds by ``host:port``, as the node's agent told them; None where nobody answered.
-        rate: gives the bytes a second at which ``host:port`` gave the node what it read there; 0 where nobody knows.
+        rates: gives the bytes a second that came to the node from a (host, port); 0 where none were measured.
     """
     found = {}
     for name, (host, port) in wanted.items():
         took = reached.get(f"{host}:{port}")
         if took is not None:
-            found[name] = Closeness(float(took), rate(f"{host}:{port}"))
-    return found
+            found[name] = Closeness(float(took), rates(host, port))
+    if all(one.rate for one in found.values()):
+        return found
+    return {name: Closeness(one.rtt_s) for name, one in found.items()}
 
 
 def loads(stores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
