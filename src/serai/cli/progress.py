@@ -153,7 +153,7 @@ class Lines(View):
         for node in self.running.run.dispatcher.nodes_now:
             news = (node.why, node.standing == Standing.GIVEN_UP)  # and not each time that it is tried again
             if node.why and self._told.get(node.name) != news and not self.running.bag.through():
-                say(f"{node.standing}: {node.why.strip()}")
+                say(f"{node.standing}: {node.name}: {node.why.strip()}")
             self._told[node.name] = news
         if self.elapsed_s - self._said_at >= LINE_EVERY_S:
             self._said_at = self.elapsed_s
