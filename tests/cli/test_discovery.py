@@ -146,7 +146,7 @@ def test_three_way_matching_runs_as_the_source_wrote_it_with_a_real_store(tmp_pa
             until(lambda: len(adverts.list("/nodes", recursive=True)) == 3, "they are advertised")
             assert "infn" in names("--where", f'{data} && NearestStorage.Name == "nestore.bologna"')
             flag.touch()
-            assert run.wait(30) == 0
+            assert run.wait(90) == 0
             assert adverts.list("/nodes", recursive=True) == [], "its ads went with it"
     ended = json.loads(serai("status", "--json").stdout)
     done = {node["name"]: node["done"] for node in ended["nodes"]}

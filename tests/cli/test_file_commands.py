@@ -37,7 +37,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def serai(*words: str | bytes, stdin: bytes = b"", code: int = 0) -> tuple[str, str]:
     """Run it; gives what it printed and what it complained of."""
     done = subprocess.run(
-        [sys.executable, "-m", "serai", *words], input=stdin, capture_output=True, check=False, timeout=50
+        [sys.executable, "-m", "serai", *words], input=stdin, capture_output=True, check=False, timeout=150
     )
     assert done.returncode == code, done
     return tuple(out.decode("utf-8", "surrogateescape") for out in (done.stdout, done.stderr))  # type: ignore[return-value] # two
@@ -176,7 +176,7 @@ def test_nothing_is_shown_where_there_is_no_terminal_and_progress_where_there_is
     # The copy is not at its end before it could be seen.
     words = f"(cat d/b; sleep 2) | {sys.executable} -m serai cp - e"
     shown, quiet = (
-        subprocess.run([script, "-qec", words + more, "/dev/null"], capture_output=True, check=True, timeout=50).stdout
+        subprocess.run([script, "-qec", words + more, "/dev/null"], capture_output=True, check=True, timeout=150).stdout
         for more in ("", " -q")
     )
     assert b"0 of 1 files" in shown
