@@ -183,7 +183,8 @@ def test_nothing_is_shown_where_there_is_no_terminal_and_progress_where_there_is
                 source.write(b"some")
                 source.flush()
                 while not more and b"0 of 1 files" not in shown:
-                    assert (data := os.read(process.stdout.fileno(), 4096)), shown
+                    data = os.read(process.stdout.fileno(), 4096)
+                    assert data, shown
                     shown += data
             shown += process.stdout.read()
         assert process.returncode == 0
