@@ -179,7 +179,7 @@ def test_limits_needs_retries_and_fail_fast() -> None:
     assert (done.returncode, Path("tries").read_text(encoding="ascii")) == (0, "x\nx\n")
     began = time.monotonic()
     done = serai("run", "sh -c 'test $1 != 1 && sleep 60' sh {line}", "--each", "1..9", "--fail-fast")
-    assert (done.returncode, time.monotonic() - began < 15) == (1, True)
+    assert (done.returncode, time.monotonic() - began < 45) == (1, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -188,7 +188,7 @@ def test_interrupted_nothing_runs_and_it_can_be_taken_up(number: int) -> None:
     with subprocess.Popen([*COMMAND, "run", command, "--each", "1..4"], stderr=subprocess.PIPE) as process:
         until(lambda: len(list(Path().glob("pid.*"))) >= 1)
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=90)
     assert process.returncode == 130
     assert b"serai resume" in said
     assert all(gone(path.read_text(encoding="ascii")) for path in Path().glob("pid.*"))
@@ -251,8 +251,8 @@ def test_closed_streams_and_a_source_that_says_nothing() -> None:
         until(Path("made").exists)
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
-        assert process.wait(15) == 130
-        assert time.monotonic() - began < 8
+        assert process.wait(60) == 130
+        assert time.monotonic() - began < 40
         assert process.stderr is not None
         assert b"Fatal" not in process.stderr.read()
 
