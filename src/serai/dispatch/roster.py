@@ -183,12 +183,15 @@ class Roster:
     def why_given_up(self) -> list[str]:
         """A line for each node that is not expected any more."""
         return [
-            f"{member.name}: {member.why.partition(chr(10))[0]}" for member in self.members.values() if member.hopeless
+            f"{member.name}: {member.why.removeprefix(f'{member.name}: ').partition(chr(10))[0]}"
+            for member in self.members.values()
+            if member.hopeless
         ]
 
     def why_hopeless(self) -> str:
         """What was wrong with each node, for people."""
-        return "\n".join(f"{member.name}: {member.why}" for member in self.members.values()) or "the pool has no nodes"
+        lines = [f"{member.name}: {member.why.removeprefix(f'{member.name}: ')}" for member in self.members.values()]
+        return "\n".join(lines) or "the pool has no nodes"
 
     def close(self, deadline_s: float) -> None:
         """End every executor, all at the same time, and let go of the engines."""
