@@ -22,7 +22,7 @@ SERAI = [sys.executable, "-m", "serai"]
 COMMAND = "sleep 1.5; echo {line} > {out:.t}; echo {line} >> stamps; pwd"
 
 
-def until(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+def until(holds: Callable[[], object], what: str, seconds: float = 40.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"after {seconds:g} s still not: {what}"
@@ -56,7 +56,7 @@ def test_what_runs_is_finished_and_told_to_the_next_front_end(tmp_path: Path) ->
         "the tasks that ran have ended",
     )
     assert not list((tmp_path / "out").glob("*.t"))
-    done = subprocess.run([*SERAI, "resume"], cwd=tmp_path, capture_output=True, timeout=40, check=False)
+    done = subprocess.run([*SERAI, "resume"], cwd=tmp_path, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
         f"{n}.t": f"{n}\n" for n in range(1, 7)
@@ -70,7 +70,7 @@ def test_ending_a_run_ends_lingering_executors_too(tmp_path: Path) -> None:
     front = subprocess.Popen([*SERAI, "run", "sleep 1017", "--on", site], cwd=tmp_path, stderr=subprocess.DEVNULL)
     until(lambda: list((tmp_path / "scratch").glob("*/lane-0.out")), "it runs")
     front.send_signal(signal.SIGINT)
-    assert front.wait(20) == 130
+    assert front.wait(40) == 130
     until(lambda: not list((tmp_path / "scratch").iterdir()), "nothing is left on the node")
 
 
@@ -82,7 +82,7 @@ def test_a_host_goes_on_and_is_heard_later(lab: Lab, tmp_path: Path) -> None:
     host = lab.hosts[0]
     until(lambda: "left" in host.run(["sh", "-c", "ls /tmp/lingers/*"]).stdout, "the executor goes on")
     until(lambda: len(host.run(["cat", "/tmp/stamps"]).stdout.split()) >= 2, "the tasks that ran have ended")
-    done = subprocess.run([*SERAI, "resume"], cwd=tmp_path, capture_output=True, timeout=40, check=False)
+    done = subprocess.run([*SERAI, "resume"], cwd=tmp_path, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{n}.t" for n in range(1, 5)]
     assert sorted(host.run(["cat", "/tmp/stamps"]).stdout.split()) == list("1234"), "no task ran twice"

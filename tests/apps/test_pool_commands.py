@@ -18,7 +18,7 @@ from serai.errors import MissingOutput, NeedsUnmet, SeraiError, TimeLimitExceede
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SOON_S = 20.0
+SOON_S = 40.0
 
 
 @pytest.fixture(scope="module")

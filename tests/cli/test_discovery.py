@@ -31,7 +31,7 @@ def serai(*words: str, within_s: float = 30.0) -> subprocess.CompletedProcess[st
     return subprocess.run([*SERAI, *words], capture_output=True, text=True, timeout=within_s, check=False)
 
 
-def until(what: Callable[[], Any], why: str, within_s: float = 20.0) -> Any:
+def until(what: Callable[[], Any], why: str, within_s: float = 40.0) -> Any:
     end = time.monotonic() + within_s
     while not (found := what()):
         assert time.monotonic() < end, why

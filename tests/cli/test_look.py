@@ -208,7 +208,7 @@ def test_watching_in_lines_ends_with_the_run(journal: Journal) -> None:
         journal.set_run({ENDED: time.time()})
         assert "finished at" in child.stdout.readline()
         assert child.stdout.read() == ""
-        assert child.wait(20) == 0
+        assert child.wait(40) == 0
     finally:
         child.kill()
         child.communicate()
@@ -239,8 +239,8 @@ def test_watching_on_a_terminal(journal: Journal) -> None:
     try:
         wait_until(lambda: b"195 of 1,001 done" in shown)
         journal.set_run({ENDED: time.time()})
-        assert child.wait(20) == 0
-        assert ended.wait(5)
+        assert child.wait(40) == 0
+        assert ended.wait(40)
     finally:
         child.kill()
         child.wait()
@@ -249,7 +249,7 @@ def test_watching_on_a_terminal(journal: Journal) -> None:
     assert b"\x1b[" in shown
 
 
-def wait_until(true: Callable[[], object], deadline_s: float = 20.0) -> None:
+def wait_until(true: Callable[[], object], deadline_s: float = 40.0) -> None:
     end = time.monotonic() + deadline_s
     while not true():
         assert time.monotonic() < end, "waited in vain"

@@ -39,3 +39,10 @@ def test_a_check_in_forgives(losses: int) -> None:
     member.came(5.0)
     assert (member.standing, member.tries, member.why) == (Standing.UP, 0, "")
     assert not member.due(1e9)
+
+
+@pytest.mark.parametrize("why", ["lab2: no route", "no route"])
+def test_a_node_is_named_once_when_it_is_told_what_is_wrong(why: str) -> None:
+    member = Member("lab2")
+    member.lost(why, 0.0, transient=False, patience=PATIENCE)
+    assert member.told == "lab2: no route"

@@ -37,7 +37,7 @@ LEFT = (
 )
 
 
-def until(condition: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:
+def until(condition: Callable[[], Any], what: str, within_s: float = 40.0) -> Any:
     """Wait for a condition; fail when it does not come true in time."""
     end = time.monotonic() + within_s
     while not (found := condition()):
@@ -51,7 +51,7 @@ def left_on(host: Host) -> list[str]:
     return host.run(["sh", "-c", LEFT]).stdout.split("\n")[:-1]
 
 
-def nothing_left(hosts: Sequence[Host], within_s: float = 10.0) -> None:
+def nothing_left(hosts: Sequence[Host], within_s: float = 30.0) -> None:
     """Fail unless hosts that are up are soon as if nobody had ever been there."""
     found: dict[str, list[str]] = {}
 
@@ -116,7 +116,7 @@ class Front:
         self._started.append(process)
         return process
 
-    def run(self, *words: str, within_s: float = 40.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, within_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         process = self.start(*words)
         out, err = process.communicate(timeout=within_s)

@@ -178,7 +178,7 @@ def test_two_executors_share_the_cache_and_tell_of_each_others_files(start: Call
     first = need(one, 1)
     give(one)
     one.outcome(first)
-    bundle = need(other, 1, digest=digest_of(DATA), argv=["sleep", "30"])
+    bundle = need(other, 1, digest=digest_of(DATA), argv=["sleep", "1000"])
     agent_task = other.wait(wire.READY, lambda frame: frame.ident == bundle)
     assert agent_task.head == {"ways": {"1": "cached"}}
     second = os.urandom(600_000)  # both are more than the cache may hold, and the first is in use elsewhere

@@ -27,6 +27,11 @@ def test_a_rate_that_is_known_counts_more_than_a_short_way() -> None:
     assert group(Grouping(), measured, {}, 0.0).home == {"n": "fat"}
 
 
+def test_rates_count_only_where_all_are_known() -> None:
+    measured = {("n", "read"): Closeness(0.001, 1e5), ("n", "never"): Closeness(0.02)}
+    assert group(Grouping(), measured, {}, 0.0).home == {"n": "read"}, "what was measured is not held against it"
+
+
 def test_a_node_stays_until_another_store_is_clearly_nearer_and_for_a_while() -> None:
     first = group(Grouping(), {("n", "a"): Closeness(0.010), ("n", "b"): Closeness(0.011)}, {}, 0.0, RULES)
     assert first.home == {"n": "a"}

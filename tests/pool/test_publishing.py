@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from serai.adverts.service import Adverts, open_adverts
 from serai.errors import HostUnreachable
+from serai.match.communities import Closeness
 from serai.pool.nearness import closeness, loads, not_there, places
 from serai.pool.publishing import Publisher, Rhythm, attributes
 
@@ -23,7 +24,7 @@ FACTS = {
 }  # fmt: skip
 
 
-def until(what: Callable[[], Any], why: str, within_s: float = 10.0) -> Any:
+def until(what: Callable[[], Any], why: str, within_s: float = 40.0) -> Any:
     end = time.monotonic() + within_s
     while not (found := what()):
         assert time.monotonic() < end, why
@@ -130,6 +131,8 @@ def test_stores_are_reached_where_they_can_be() -> None:
     assert places(stores, "n3") == {"there": ("n2.example", 9094)}
     near = closeness(places(stores, "n1"), {"127.0.0.1:9094": 0.001, "n2.example:9094": None})
     assert {name: one.rtt_s for name, one in near.items()} == {"here": 0.001}
+    read = closeness({"s": ("n2.example", 9094)}, {"n2.example:9094": 0.02}, {"n2.example:9094": 5e6}.__getitem__)
+    assert read == {"s": Closeness(0.02, 5e6)}
     assert loads(stores) == {"none": 5.0}
 
 

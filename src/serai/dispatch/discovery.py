@@ -114,7 +114,8 @@ class Discovery:
                 continue
             wanted = places(self._stores, str(ad.get("host", "")))
             reached = dispatcher.last_beats.get(node.name, {}).get("reach") or {}
-            measured |= {(node.name, store): one for store, one in closeness(wanted, reached).items()}
+            rate = partial(self._rate, node.name)
+            measured |= {(node.name, store): one for store, one in closeness(wanted, reached, rate).items()}
             asked, at = self._asked.get(node.name, ({}, 0.0))
             if wanted and (asked != wanted or now - at >= MEASURE_S):
                 self._asked[node.name] = (wanted, now)
@@ -126,6 +127,10 @@ class Discovery:
             nearest = dict(self._grouping.at)
             self._journal.set_run({NEAREST: nearest})
             dispatcher.tell(None, ev.Advertised({}, nearest))
+
+    def _rate(self, node: str, place: str) -> float:
+        """How fast a store's files came to a node."""
+        return self._dispatcher.rate_bytes_s(f"store {place}", node)
 
     def _stores_told(self, news: Mapping[str, Mapping[str, Any] | None]) -> None:
         told: dict[str, Mapping[str, Any] | None] = {}

@@ -168,6 +168,10 @@ class Dispatcher:
         """Have a node measure how near (host, port) places are; it tells with its next beats. Any thread."""
         self._control(node, wire.pack(wire.PROBE, head={"software": [], "reach": list(places)}))
 
+    def rate_bytes_s(self, origin: str, node: str) -> float:
+        """How fast files came from an origin to a node, as measured; 0 where none have. Any thread."""
+        return self._schedule.holdings.links.measured_rate(origin, node)
+
     def when_hopeless(self, call: Callable[[str], None]) -> None:
         """Call once when tasks wait and no node is left, or expected, that could run them."""
         self._on_hopeless = call

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.data.landing import Landing
     from serai.dispatch.carrier import Came, Timing
-    from serai.dispatch.catalogue import Catalogue
+    from serai.dispatch.files.catalogue import Catalogue
     from serai.dispatch.ports import Engine, NodeSpec
     from serai.errors import SeraiError
 
@@ -182,16 +182,11 @@ class Roster:
 
     def why_given_up(self) -> list[str]:
         """A line for each node that is not expected any more."""
-        return [
-            f"{member.name}: {member.why.removeprefix(f'{member.name}: ').partition(chr(10))[0]}"
-            for member in self.members.values()
-            if member.hopeless
-        ]
+        return [member.told.partition("\n")[0] for member in self.members.values() if member.hopeless]
 
     def why_hopeless(self) -> str:
         """What was wrong with each node, for people."""
-        lines = [f"{member.name}: {member.why.removeprefix(f'{member.name}: ')}" for member in self.members.values()]
-        return "\n".join(lines) or "the pool has no nodes"
+        return "\n".join(member.told for member in self.members.values()) or "the pool has no nodes"
 
     def close(self, deadline_s: float) -> None:
         """End every executor, all at the same time, and let go of the engines."""

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 from serai.adverts.service import open_adverts
 from serai.clock import SystemClock
 from serai.data.digests import Digests
+from serai.data.grants import Grants, origin_of
 from serai.data.landing import Landing
 from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
-from serai.dispatch.catalogue import Catalogue
 from serai.dispatch.control.channel import Channel
 from serai.dispatch.control.orders import Orders
 from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
+from serai.dispatch.files.catalogue import Catalogue
 from serai.dispatch.front_end import ARGV, BEGAN, COMMAND, ENDED, KIND
-from serai.dispatch.journal import Journal
+from serai.dispatch.journal import Batch, Journal
 from serai.dispatch.reading.gate import Gate
 from serai.dispatch.roster import Roster
 from serai.dispatch.schedule.events import Limits
@@ -66,6 +67,7 @@ class Settings:
     keep_bytes: int = KEEP
     cache_bytes: int | None = None  # of each node's cache, where its site says nothing; None: half of what is free
     replacement: str = LRU
+    direct: bool = True  # whether nodes may read inputs at their origins, with what lets them; see `serai.data.grants`
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
     adverts: str | None = None  # where nodes are advertised, and stores found; see `open_adverts`; "" for nowhere
     communities: Rules = field(default_factory=Rules)  # when nodes change the store that they are near to
@@ -147,6 +149,9 @@ class Run:
         }
         self._digests = Digests(state_directory(os.environ), self.clock.wall)
         self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
+        self._grants = Grants(self.clock, self._say) if settings.direct else None
+        if self._grants is not None:
+            self.catalogue.grants, self.catalogue.origin_of = self._grants, origin_of
         self.catalogue.gate = Gate(self.catalogue, directory, settings.cache_bytes)
         self._replicas: Replicas | None = None
         if settings.adverts != "":
@@ -207,6 +212,9 @@ class Run:
     def _tell(self, event: Event) -> None:
         self.dispatcher.tell(None, event)
 
+    def _say(self, words: str) -> None:
+        self.journal.write(Batch(notes=[(self.clock.wall(), "", 0, words)]))
+
     def _secrets(self) -> dict[str, str]:
         """What nodes prove to each other that they are of this run with."""
         from serai.access.stores.certificates import pinned_certificate  # noqa: PLC0415 - slow to import
@@ -242,6 +250,8 @@ class Run:
             self.dispatcher.close(deadline_s)
         finally:
             self._digests.close()
+            if self._grants is not None:
+                self._grants.close()
             if self.catalogue.gate is not None:
                 self.catalogue.gate.close()
             if self._replicas is not None:

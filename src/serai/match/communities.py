@@ -43,7 +43,7 @@ class Rules:
     Attributes:
         nearer: another store must be nearer by this factor.
         stay_s: a node that changed stays at least so long.
-        size: the bytes that closeness is judged by where rates are known.
+        size: the bytes that closeness is judged by where the rates of all stores are known.
         busy_s: a store with so many seconds of work waiting gives nodes to the next.
         idle_s: one with no more than this has its nodes back.
         lent: the part of a community that may be lent at a time.
@@ -105,9 +105,10 @@ def group(
         now: seconds.
         rules: when nodes change their store.
     """
-    costs: dict[str, dict[str, float]] = {}
+    near: dict[str, dict[str, Closeness]] = {}
     for (node, store), one in measured.items():
-        costs.setdefault(node, {})[store] = one.cost_s(rules.size)
+        near.setdefault(node, {})[store] = one
+    costs = {node: _costs(known, rules.size) for node, known in near.items()}
     home, at, since = {}, {}, {}
     for node, known in sorted(costs.items()):
         nearest = min(known, key=lambda store: (known[store], store))
@@ -121,6 +122,12 @@ def group(
         since[node] = changed if at[node] == kept else now
     _lend(home, at, since, costs, waiting_s, now, rules)
     return Grouping(home, at, since)
+
+
+def _costs(near: Mapping[str, Closeness], size: int) -> dict[str, float]:
+    """What each store costs a node; by their rates where all are known, else by the way: the two do not compare."""
+    size = size if all(one.rate > 0 for one in near.values()) else 0
+    return {store: one.cost_s(size) for store, one in near.items()}
 
 
 def _lend(

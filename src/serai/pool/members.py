@@ -67,6 +67,12 @@ class Member:
         self.why = f"{self.name}: its user let go of it"
         self.since = now
 
+    @property
+    def told(self) -> str:
+        """What is wrong with it, after its name; the text of an error begins with that already."""
+        head = f"{self.name}: "
+        return head + self.why.removeprefix(head)
+
     def due(self, now: float) -> bool:
         """Whether it is to be tried again now."""
         return self.standing is Standing.WAITING and now >= self.retry_at

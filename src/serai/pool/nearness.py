@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from serai.match.communities import Closeness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 MOST = 16  # stores that a node is asked to reach: the agent takes no more
 MOST_NAMED = 4
@@ -46,18 +46,23 @@ def _place(url: str) -> tuple[str, int] | None:
     return (parts.hostname, port) if parts.hostname and port and parts.scheme != "file" else None
 
 
-def closeness(wanted: Mapping[str, tuple[str, int]], reached: Mapping[str, float | None]) -> dict[str, Closeness]:
+def closeness(
+    wanted: Mapping[str, tuple[str, int]],
+    reached: Mapping[str, float | None],
+    rate: Callable[[str], float] = lambda _place: 0.0,
+) -> dict[str, Closeness]:
     """How near the stores are that a node reached, by name.
 
     Args:
         wanted: see `places`.
         reached: seconds by ``host:port``, as the node's agent told them; None where nobody answered.
+        rate: gives the bytes a second at which ``host:port`` gave the node what it read there; 0 where nobody knows.
     """
     found = {}
     for name, (host, port) in wanted.items():
         took = reached.get(f"{host}:{port}")
         if took is not None:
-            found[name] = Closeness(float(took))
+            found[name] = Closeness(float(took), rate(f"{host}:{port}"))
     return found
 
 

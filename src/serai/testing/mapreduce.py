@@ -26,7 +26,10 @@ def sanity_check(master: Master) -> None:
     if master.ended:
         return
     for task in master.maps:
-        _hold(not task.done or master.workers[task.worker].alive, "a map's output is on a worker that lives")
+        _hold(
+            not task.done or task.skipped or master.workers[task.worker].alive,
+            "a map's output is on a worker that lives",
+        )
     _hold(master.phase == MAP or not len(master.queues[MAP]), "no map is queued when reduces may be given")
     for worker in master.workers.values():
         if worker.waits and worker.usable:

@@ -126,7 +126,11 @@ def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
 
 _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
 
-CACHING = ("peers", *_of("caching", ("replacement", "objects", "fetches", "web", "needs")))
+CACHING = (
+    "peers",
+    *_of("reading", ("sources", "web", "direct")),
+    *_of("caching", ("replacement", "coming", "log", "limits", "objects", "fetches", "web", "needs")),
+)
 
 EXECUTOR = Traveller(
     modules=(
@@ -159,6 +163,7 @@ STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames",
 
 _MAPREDUCE = (
     "keys",
+    "link",
     "splits",
     "runs",
     "gathering",

@@ -22,6 +22,7 @@ from serai.apps.mapreduce.events import (
     Joined,
     Order,
     Reopen,
+    Skip,
     Tick,
 )
 from serai.apps.mapreduce.master import Master, Rules
@@ -167,6 +168,91 @@ def test_workers_are_not_blamed_for_what_fails_everywhere() -> None:
                 assert actions[-1].of_task
                 return
     raise AssertionError("it goes on for ever")
+
+
+def die_of(it: Case, worker: str) -> list[Action]:
+    assert it.ask(worker) is not None
+    return it.tell(Gone(worker, "a signal ended it", final=True, by_itself=True))
+
+
+def test_a_split_that_ends_its_workers_is_named() -> None:
+    it = Case(2, deaths=3)
+    it.join("a@lab1", "b", "c", "d")
+    assert die_of(it, "a") == []
+    assert die_of(it, "b") == [], "it comes first, so that it is known soon"
+    (failure,) = die_of(it, "c")
+    assert isinstance(failure, Fail)
+    assert failure.what == "the map 0 ended 3 workers"
+    assert failure.of_task
+    assert failure.tried == tuple(f"{one}: a signal ended it" for one in ("a on lab1", "b", "c"))
+    assert failure.hint
+
+
+def test_where_workers_end_with_any_task_one_is_accused_later() -> None:
+    """Somebody kills workers at random: that one task is hit three times says little then."""
+    it = Case(20, deaths=3)
+    it.join(*(f"w{number}" for number in range(20)))
+    workers = iter(it.master.workers)
+    for number in range(4):
+        die_of(it, next(workers))
+        assert it.do(next(workers))[0] == Accept(f"w{2 * number + 1}", Order(MAP, number, 2))
+    ended = 0
+    while not it.master.ended:
+        die_of(it, next(workers))
+        ended += 1
+    assert ended == 7, "by chance it would be one in a hundred: half of all attempts end so"
+
+
+def test_hosts_and_ways_that_are_lost_are_no_fault_of_a_split() -> None:
+    it = Case(1, deaths=1)
+    it.join("a", "b", "c")
+    assert it.ask("a")
+    assert it.tell(Gone("a", "the way to it was lost", final=True)) == []
+    it.join("d")  # it is idle: nothing that ends it is a split's fault
+    assert it.tell(Gone("d", "a signal ended it", final=True, by_itself=True)) == []
+    assert it.ask("b") == Order(MAP, 0, 2)
+
+
+def test_so_many_splits_are_left_out_as_may_be() -> None:
+    it = Case(3, deaths=1, retries=0, skip=2)
+    it.join("a", "b", "c")
+    (skip,) = die_of(it, "a")
+    assert skip == Skip(0, "the map 0 ended 1 workers, last: a: a signal ended it")
+    second = it.ask("b")
+    assert second == Order(MAP, 1, 1)
+    assert it.tell(Failed("b", second, "no such word")) == [Skip(1, "the map 1 failed 1 times, last: no such word")]
+    it.do("b")
+    reduce = it.ask("b")
+    assert reduce == Order(REDUCE, 0, 1)
+    assert it.tell(Failed("b", reduce, "cannot fetch", missing=(0, 1))) == [], "nothing was ever there to be missed"
+    assert it.ask("b") == Order(REDUCE, 0, 2)
+    assert it.do("b")[-1] == Finish()
+
+
+def test_one_split_more_is_one_too_many_and_a_reduce_is_never_left_out() -> None:
+    it = Case(2, deaths=1, skip=1)
+    it.join("a", "b")
+    die_of(it, "a")
+    (failure,) = die_of(it, "b")
+    assert isinstance(failure, Fail)
+    it = Case(0, deaths=1, skip=1)
+    it.join("a")
+    (failure,) = die_of(it, "a")
+    assert isinstance(failure, Fail)
+    assert failure.what == "the reduce 0 ended 1 workers"
+
+
+def test_when_a_split_is_left_out_its_other_attempt_is_withdrawn() -> None:
+    it = Case(2, deaths=1, skip=1, slow_least_s=1.0)
+    it.join("a", "b")
+    slow = it.ask("a")
+    assert slow
+    it.do("b")
+    it.now += 10
+    again = it.ask("b")
+    assert again == Order(MAP, 0, 2)
+    assert Cancel("b", again) in it.tell(Gone("a", "a signal ended it", final=True, by_itself=True))
+    assert it.tell(Done("b", again, {"path": "b/0"})) == [Discard("b", again, {"path": "b/0"})]
 
 
 def test_a_straggler_is_doubled_and_the_first_to_end_counts() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import posixpath
 import queue
 import secrets
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from serai.access.stores.bodies import XXH3, new_check
 from serai.access.stores.wire import BLOCK
 from serai.errors import DeadlineExceeded
 
@@ -56,9 +56,9 @@ class Writing:
         self._path = self._kept or path
         self._first = bytearray()  # what is sent in one if it stays small
         self._pieces: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
-        self._hash = hashlib.sha256()
+        self._made = new_check()
         self._sender: threading.Thread | None = None
-        self._ended: bytes | BaseException | None = None
+        self._ended: dict[str, bytes] | BaseException | None = None
 
     def begin(self) -> None:
         """Ask whether it can be written.
@@ -86,7 +86,7 @@ class Writing:
     def _give(self, piece: bytes | BaseException | None) -> None:
         assert self._sender is not None  # noqa: S101 - for the reader of types
         if isinstance(piece, bytes):
-            self._hash.update(piece)
+            self._made.update(piece)
         waited = 0.0
         while self._sender.is_alive():
             try:
@@ -128,7 +128,7 @@ class Writing:
             raise self._ended
         if self._sender.is_alive():
             raise DeadlineExceeded(f"the store did not answer for {LONG_S:.0f} s")
-        if self._ended is not None and self._ended != self._hash.digest():
+        if self._ended is not None and self._ended.get(XXH3) != self._made.digest():
             raise OSError(errno.EBADMSG, "what the store has is not what was sent", self._path)
 
     def commit(self, *, exclusive: bool = False) -> None:

@@ -341,7 +341,7 @@ class Pool(Executor):
         """
         self._core.run.dispatcher.release(node)
 
-    def mapreduce(
+    def mapreduce(  # noqa: PLR0913 - the words of MapReduce; all but three are named and have defaults
         self,
         mapper: Callable[..., Any] | str,
         reducer: Callable[..., Any] | str | None,
@@ -352,11 +352,12 @@ class Pool(Executor):
         output: str | os.PathLike[str] | None = None,
         records: str = "lines",
         send: Sequence[str] = (),
+        skip: int = 0,
     ) -> MapReduceResult:
         """Map files, and reduce what belongs together; returns when all is done.
 
-        Workers are processes of their own on the pool's hosts, one to a slot. They may die at any moment: what they had
-        is made again, and the outputs are the same byte for byte.
+        Workers are processes of their own on the pool's hosts, one to a slot. They may die at any moment: others are
+        started, what they had is made again, and the outputs are the same byte for byte.
 
         Args:
             mapper: ``function(record) -> iterable of (key, value)``; or a command: lines in, ``key TAB value`` lines
@@ -370,10 +371,11 @@ class Pool(Executor):
             output: a directory for ``part-00000`` and so on, lines of text; None to have the pairs by `items`.
             records: what the mapper gets: ``"lines"`` as text, or as ``"bytes"``.
             send: files that commands need beside those that they name.
+            skip: leave out up to so many splits that fail four times or end three workers; see the result's `skipped`.
 
         Raises:
             UsageError: the request is wrong; the pool has a site that is neither this machine nor an ssh host.
-            TaskFailed: a map or a reduce failed again and again.
+            TaskFailed: a map or a reduce failed again and again, or ended its workers; it is named.
             NoNodeLeft: no worker is left, or none could be started.
         """
         from serai.apps.frontends.mapreduce import Request, run_mapreduce  # noqa: PLC0415 - most pools do without
@@ -381,7 +383,7 @@ class Pool(Executor):
         with self._lock:
             if self._core.closed:
                 raise RuntimeError("cannot run MapReduce after shutdown")
-        request = Request(mapper, reducer, inputs, combiner, partitions, output, records, tuple(send))
+        request = Request(mapper, reducer, inputs, combiner, partitions, output, records, tuple(send), skip)
         return run_mapreduce(request, self._core.sites, self._core.options.runs)
 
     def look(self) -> Statistics:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce import events as ev
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from serai.apps.mapreduce.files import Outputs
-    from serai.apps.mapreduce.launch import Place
     from serai.apps.mapreduce.plan import Input, Split
     from serai.apps.mapreduce.record import Record
+    from serai.apps.workers.stewards import Place
     from serai.clock import Clock
 
 ASK_S = 20.0  # a worker's question is answered within this, if only by "nothing"
@@ -79,7 +79,7 @@ class Desk:
         outputs: where reduces' outputs land.
         record: what happened.
         clock: tells the time.
-        barred: is told of a worker that gets nothing more, and why.
+        heed: is told of workers that get nothing more and of splits that are left out; in sentences.
 
     Attributes:
         master: the decisions.
@@ -97,7 +97,7 @@ class Desk:
         outputs: Outputs,
         record: Record,
         clock: Clock,
-        barred: Callable[[str, str], None],
+        heed: Callable[[ev.Bar | ev.Skip], None],
     ) -> None:
         self.work = work
         self.master = Master(work.splits, work.partitions, rules)
@@ -110,7 +110,7 @@ class Desk:
         self.end: ev.Finish | ev.Fail | None = None
         self._outputs = outputs
         self._clock = clock
-        self._barred = barred
+        self._heed = heed
         self._closed = False
 
     @property
@@ -140,17 +140,19 @@ class Desk:
         with self.changed:
             if self.over:
                 return
-            self._note(event)
+            event = self._note(event)
             for action in self.master.decide(event, self._clock.now()):
                 self._act(action)
 
-    def _note(self, event: ev.Event) -> None:
+    def _note(self, event: ev.Event) -> ev.Event:
         if isinstance(event, ev.Gone) and event.worker in self.known:
-            self.known[event.worker].order = None
+            if self.known[event.worker].take() is not None:
+                event = replace(event, by_itself=False)  # it never had what it was given
             self.record.note("lost", worker=event.worker, why=event.why)
         elif isinstance(event, ev.Failed):
             facts = {"why": event.what, "missing": len(event.missing), "transient": event.transient}
             self.record.note("failed", worker=event.worker, **_of(event.order), **facts)
+        return event
 
     def _act(self, action: ev.Action) -> None:
         match action:
@@ -166,7 +168,10 @@ class Desk:
                 self.record.note("reopened", number=action.number, why=action.why)
             case ev.Bar():
                 self.record.note("barred", worker=action.worker, why=action.why)
-                self._barred(action.worker, action.why)
+                self._heed(action)
+            case ev.Skip():
+                self.record.note("skipped", number=action.number, why=action.why)
+                self._heed(action)
             case ev.Finish() | ev.Fail():
                 self.end = action
                 self.record.note("ended", failed=action.what if isinstance(action, ev.Fail) else None)
@@ -300,7 +305,7 @@ class Desk:
             return {**facts, "task": order.number, "input": source}
         name = part_name(order.number)
         path = self._outputs.path_of(name, order.attempt) if place is not None and not place.key else None
-        maps = [self._located(number, order.number) for number in range(len(self.work.splits))]
+        maps = [self._located(number, order.number) for number, one in enumerate(self.master.maps) if not one.skipped]
         return {**facts, "partition": order.number, "maps": maps, "output": {"name": name, "path": path}}
 
     def _located(self, number: int, partition: int) -> dict[str, Any]:

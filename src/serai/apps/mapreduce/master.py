@@ -31,6 +31,7 @@ from serai.apps.mapreduce.events import (
     Joined,
     Order,
     Reopen,
+    Skip,
     Tick,
     Waited,
 )
@@ -42,7 +43,12 @@ if TYPE_CHECKING:
     from serai.apps.mapreduce.plan import Split
 
 MOST_EXCUSED = 12  # failures of one task that were no fault of its own
+MOST_DEATHS = 12  # workers that ended while they had one task, however often others end
+BY_CHANCE = 0.01  # a task is held to be the reason when chance is no better one
 MOST_LOST = 12  # times that one map's output could not be got
+SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
+MORE = "as many splits as skipping allows for have failed before; see the troubles for which"
+NO_WORKER = "the reasons are above; outputs that exist are whole, and the run has to be made again from its inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,9 @@ class Rules:
         slow: a task is doubled when it takes so many times the median.
         slow_least_s: but never before this.
         alone_s: how long to wait for a silent worker when there is no other.
+        deaths: workers that end while they have one task, before it is held to be the reason; more, where workers
+            end with innocent tasks too.
+        skip: splits that may be left out when they fail for good, as in Hadoop's skipping of bad records.
     """
 
     retries: int = 3
@@ -62,6 +71,8 @@ class Rules:
     slow: float = 2.0
     slow_least_s: float = 2.0
     alone_s: float = 30.0
+    deaths: int = 3
+    skip: int = 0
 
 
 class Master:
@@ -78,22 +89,26 @@ class Master:
         workers: all that ever registered, by id.
         queues: by kind, tasks that nobody has.
         running: by kind, the numbers of tasks that somebody has.
+        skipped: the numbers of splits that are left out.
         ended: there is nothing more to decide.
     """
 
     def __init__(self, splits: Sequence[Split], partitions: int, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
-        self.maps = [Task(MAP, number, split.host) for number, split in enumerate(splits)]
+        self.maps = [Task(MAP, number, split.host, split.name) for number, split in enumerate(splits)]
         self.reduces = [Task(REDUCE, number) for number in range(partitions)]
         self.workers: dict[str, Worker] = {}
         self.maps_done = 0
         self.reduces_done = 0
+        self.skipped: list[int] = []
         self.ended = False
         self.queues = {MAP: Queue(), REDUCE: Queue()}
         self._took = {MAP: Durations(), REDUCE: Durations()}
         self.running: dict[str, set[int]] = {MAP: set(), REDUCE: set()}
         self._expecting = Expecting(1)
         self._alone_since: float | None = None
+        self._well = 0  # attempts that ended well
+        self._innocent = 0  # attempts whose workers ended, at tasks that ended well since
         self._step = 0
         self._now = 0.0
         self._actions: list[Action] = []
@@ -169,10 +184,24 @@ class Master:
         if not worker.alive:
             return
         worker.alive = worker.waits = False
-        self._release(worker)
+        suspect = self.task(worker.current.order) if worker.current and not worker.cancelled else None
+        if suspect is not None and event.by_itself:
+            suspect.deaths.append(f"{event.worker}{f' on {worker.host}' if worker.host else ''}: {event.why}")
+        self._release(worker)  # into the queue of those that failed
+        if suspect is not None and event.by_itself:
+            self._judge(suspect)
         for number in sorted(worker.outputs):
             self._reopen(self.maps[number], event.why)
         worker.outputs.clear()
+
+    def _judge(self, task: Task) -> None:
+        """A worker ended while it had a task: is that what ends workers?"""
+        if task.done:
+            return
+        deaths = len(task.deaths)
+        by_chance = (self._innocent / max(1, self._innocent + self._well)) ** deaths
+        if deaths >= MOST_DEATHS or (deaths >= self.rules.deaths and by_chance <= BY_CHANCE):
+            self._give_up(task, f"ended {deaths} workers", tuple(task.deaths))
 
     def _asked(self, worker: Worker) -> None:
         self._release(worker)
@@ -214,6 +243,9 @@ class Master:
             return
         worker.faults = 0
         worker.done += 1
+        self._well += 1
+        self._innocent += len(task.deaths)
+        task.deaths.clear()
         if had is not None:
             self._took[task.kind].add(self._now - had.began)
         task.output, task.worker, task.done_step = event.output, event.worker, self._step
@@ -264,19 +296,19 @@ class Master:
         self._blame(worker, event.what)
         task.excused += excused
         if task.excused > MOST_EXCUSED:
-            self._fail(f"{self._called(task)} failed {task.excused} times, last: {said}", of_task=False)
+            self._fail(f"{task} failed {task.excused} times, last: {said}", of_task=False)
         elif len(task.failures) > self.rules.retries:
-            self._fail(f"{self._called(task)} failed {len(task.failures)} times", tuple(task.failures), of_task=True)
+            self._give_up(task, f"failed {len(task.failures)} times", tuple(task.failures))
 
     def _missing(self, task: Task, attempt: Attempt, what: str) -> None:
         """A reduce could not get a map's output; if that is the one that it was told of, it is made again."""
-        if not task.done or task.done_step > attempt.step:
+        if not task.done or task.skipped or task.done_step > attempt.step:
             return
         holder = self.workers[task.worker]
         holder.outputs.discard(task.number)
         task.lost += 1
         if task.lost > MOST_LOST:
-            self._fail(f"the output of {self._called(task)} could not be got {task.lost} times: {what}", of_task=False)
+            self._fail(f"the output of {task} could not be got {task.lost} times: {what}", of_task=False)
             return
         self._reopen(task, what)
 
@@ -287,9 +319,21 @@ class Master:
         self.queues[MAP].add(task)
         self._actions.append(Reopen(task.number, why))
 
-    @staticmethod
-    def _called(task: Task) -> str:
-        return f"the {task.kind} {task.number}"
+    def _give_up(self, task: Task, what: str, tried: tuple[str, ...]) -> None:
+        """A task failed for good: the run does, unless it may do without."""
+        if self.ended:
+            return
+        if task.kind != MAP or len(self.skipped) >= self.rules.skip:
+            hint = None if task.kind != MAP else f"{SKIPPING} splits that fail" if not self.rules.skip else MORE
+            self._fail(f"{task} {what}", tried, of_task=True, hint=hint)
+            return
+        task.skipped, task.done_step = True, self._step
+        self.skipped.append(task.number)
+        self.queues[MAP].remove(task)
+        self.running[MAP].discard(task.number)
+        self.maps_done += 1
+        self._cancel_others(task)
+        self._actions.append(Skip(task.number, f"{task} {what}, last: {tried[-1]}"))
 
     # ---- giving
 
@@ -363,13 +407,13 @@ class Master:
         may_return = any(not worker.final and not worker.barred for worker in self.workers.values())
         if not may_return or self._now - self._alone_since >= self.rules.alone_s:
             what = "no worker is left" if self.workers else "no worker could be started"
-            self._fail(what, self._expecting.why, of_task=False)
+            self._fail(what, self._expecting.why, of_task=False, hint=NO_WORKER)
 
     def _unfinished(self, kind: str) -> list[Task]:
         tasks = self.maps if kind == MAP else self.reduces
         return [tasks[number] for number in self.running[kind]]
 
-    def _fail(self, what: str, tried: tuple[str, ...] = (), *, of_task: bool) -> None:
+    def _fail(self, what: str, tried: tuple[str, ...] = (), *, of_task: bool, hint: str | None = None) -> None:
         if not self.ended:
             self.ended = True
-            self._actions.append(Fail(what, tried, of_task))
+            self._actions.append(Fail(what, tried, of_task, hint))

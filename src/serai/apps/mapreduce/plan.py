@@ -50,12 +50,14 @@ class Split:
         start: the first byte.
         stop: behind the last byte; None for the input's end.
         host: as of its input.
+        name: what it is, for people.
     """
 
     input: int
     start: int
     stop: int | None
     host: str | None = None
+    name: str = ""
 
 
 def compression_of(name: str) -> str | None:
@@ -86,11 +88,14 @@ def splits_of(inputs: Sequence[Input], workers: int, target: int | None = None) 
     splits: list[Split] = []
     for number, one in enumerate(inputs):
         if one.size is None or (one.compression is not None and one.size):
-            splits.append(Split(number, 0, None, one.host))
+            splits.append(Split(number, 0, None, one.host, one.url))
             continue
         pieces = -(-one.size // target)
         bounds = [one.size * piece // pieces for piece in range(pieces + 1)] if pieces else []
-        splits += [Split(number, start, stop, one.host) for start, stop in itertools.pairwise(bounds)]
+        splits += [
+            Split(number, start, stop, one.host, f"{one.url}, bytes {start:,} to {stop:,}")
+            for start, stop in itertools.pairwise(bounds)
+        ]
     return splits
 
 

@@ -1,7 +1,7 @@
 """A MapReduce run put together: inputs, the gateway, the advert service, the launch of workers, and the desk between.
 
 A worker is known by its ad: it registers in the advert service, is used when it asks for the job, and is lost
-when its ad expires or its process ends.
+when its ad expires or its process ends; then the crew has another one started.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ import os
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.adverts.gateway import Gateway
 from serai.adverts.handlers import advert_handlers
 from serai.adverts.service import open_adverts
 from serai.apps.mapreduce import events as ev
+from serai.apps.mapreduce.crew import Crew, Patiences
 from serai.apps.mapreduce.desk import Desk, Work
 from serai.apps.mapreduce.files import Outputs, Relay
 from serai.apps.mapreduce.inputs import expand, host_key
 from serai.apps.mapreduce.job import Job, Shuffle
-from serai.apps.mapreduce.launch import Launch, Place
 from serai.apps.mapreduce.master import Rules
 from serai.apps.mapreduce.plan import partitions_for, splits_of
 from serai.apps.mapreduce.record import NAME, Record
+from serai.apps.workers.launch import Launch
 from serai.clock import SystemClock
 from serai.dispatch.control.channel import Channel
 from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
 from serai.session.home import state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -49,12 +50,12 @@ class Options:
 
     Attributes:
         rules: of the master.
-        join_s: for a worker that was started to register.
+        patiences: how long they are waited for, and how often they are started again.
         split_bytes: of a map's input; None to choose.
     """
 
     rules: Rules = field(default_factory=Rules)
-    join_s: float = 60.0
+    patiences: Patiences = field(default_factory=Patiences)
     split_bytes: int | None = None
 
 
@@ -90,7 +91,7 @@ class Running:
         desk: what workers are told, and what became of it.
         gateway: where they call, from the start on.
         record: what happened.
-        troubles: what did not work, in sentences, while the run goes on.
+        crew: the workers.
     """
 
     def __init__(
@@ -116,13 +117,10 @@ class Running:
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
-        self.desk = Desk(self.work, self._options.rules, self.outputs, self.record, self._clock, self._barred)
-        self.troubles: list[str] = []
+        rules = replace(self._options.rules, skip=session.skip)
+        self.desk = Desk(self.work, rules, self.outputs, self.record, self._clock, self._heed)
+        self.crew = Crew(self.name, self.desk, self.record, self._clock, self._options.patiences)
         self._shuffle = Shuffle(self._clock.wall())
-        self._places: dict[str, Place] = {}  # of workers that were started
-        self._starting: dict[str, float] = {}  # workers that have not registered, and until when they may
-        self._hosts_starting = 0
-        self._silent: set[str] = set()
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
         self._workers_at = f"/mapreduce/{self.name}/workers"
@@ -159,17 +157,15 @@ class Running:
             "file.commit": self.outputs.commit,
         }
         gateway = self.gateway = self._stack.enter_context(Gateway(handlers, self._directory / "gateway"))
-        launch = Launch(self.session.hosts, self._job.program, gateway.address, gateway.token, self)
+        launch = Launch(self.session.hosts, self._job.program, gateway.address, gateway.token, self.crew)
         self._adverts.put(f"/mapreduce/{self.name}", self._ad())
         self._stack.callback(self._forget_ads)
         size = sum(one.size or 0 for one in self.work.inputs)
         work = {"inputs": len(self.work.inputs), "bytes": size, "splits": len(self.work.splits)}
         facts = {"run": self.name, "session": self.session.name, **work, "partitions": self.work.partitions}
         self.record.note("began", **facts)
-        self._hosts_starting = len(launch.places)
-        self._tell_expecting()
         self._stack.callback(launch.close)
-        launch.start()
+        self.crew.begin(launch)
         threading.Thread(target=self._watch, name="mapreduce", daemon=True).start()
         orders = {"about": self._on_about, "cancel": self._on_cancel, "release": self._on_release}
         with contextlib.suppress(OSError):  # a run does without
@@ -206,60 +202,24 @@ class Running:
         end = self.desk.end
         if isinstance(end, ev.Fail):
             kind = TaskFailed if end.of_task else NoNodeLeft
-            raise kind(end.what, tried=tuple(dict.fromkeys(end.tried or tuple(self.troubles))))
+            tried = tuple(dict.fromkeys(end.tried or tuple(self.troubles)))
+            raise kind(end.what, tried=tried, hint=end.hint)
         if end is None:
             raise DeadlineExceeded("the run has not ended")
         return self.outputs.deliver(self.desk.finals[number] for number in range(self.work.partitions))
 
-    # ---- what the launch says (Crew)
+    @property
+    def troubles(self) -> list[str]:
+        """What did not work, in sentences, while the run goes on."""
+        return self.crew.troubles
 
-    def host_up(self, host: Place, workers: Sequence[str]) -> None:
-        """See `Crew.host_up`."""
-        with self.desk.changed:
-            self._hosts_starting -= 1
-            for worker in workers:
-                self._places[worker] = host
-                self._starting[worker] = self._clock.now() + self._options.join_s
-            self.record.note("host", host=host.name, workers=list(workers), facts=host.facts)
-            self._tell_expecting()
+    @property
+    def skipped(self) -> list[str]:
+        """Splits that are left out, and why."""
+        return self.crew.skipped
 
-    def host_failed(self, host: Place, why: str) -> None:
-        """See `Crew.host_failed`."""
-        with self.desk.changed:
-            its_own = [worker for worker, place in self._places.items() if place is host]
-            self._hosts_starting -= not its_own
-            for worker in its_own:
-                self._starting.pop(worker, None)
-            self._trouble(why)
-
-    def worker_ended(self, worker: str, why: str) -> None:
-        """See `Crew.worker_ended`."""
-        with self.desk.changed:
-            if self.desk.over:
-                return
-            self._starting.pop(worker, None)
-            wanted = worker not in self.desk.banished
-            self.desk.banished.add(worker)
-            self.desk.tell(ev.Gone(worker, why, final=True))
-            if wanted:
-                self._trouble(f"{self.label(worker)}: {why}")
-
-    def _trouble(self, words: str) -> None:
-        self.troubles.append(words)
-        self.record.note("trouble", why=words)
-        self._tell_expecting()
-
-    def _barred(self, worker: str, why: str) -> None:
-        self.troubles.append(f"{self.label(worker)} gets nothing more: {why}")  # the master knows: it is not told again
-
-    def _tell_expecting(self) -> None:
-        count = self._hosts_starting + len(self._starting)
-        self.desk.tell(ev.Expecting(count, tuple(self.troubles)))
-
-    def label(self, worker: str) -> str:
-        """A worker's name for people."""
-        place = self._places.get(worker)
-        return f"{place.name}/{worker}" if place is not None else worker
+    def _heed(self, action: ev.Bar | ev.Skip) -> None:
+        self.crew.heed(action)
 
     # ---- what other processes of this user ask (Channel)
 
@@ -292,11 +252,7 @@ class Running:
         looked = self._clock.now()
         while not self._closed.wait(TICK_S) and not self.desk.over:
             now = self._clock.now()
-            with self.desk.changed:
-                for worker in [one for one, until in self._starting.items() if now > until]:
-                    del self._starting[worker]
-                    self._trouble(f"{self.label(worker)} did not register within {self._options.join_s:g} s")
-                self.desk.tell(ev.Tick())
+            self.crew.tick()
             if now - looked >= LOOK_S:
                 looked = now
                 self._look_at_ads()
@@ -307,13 +263,7 @@ class Running:
         except (SeraiError, OSError) as error:
             self.record.note("trouble", why=f"the adverts cannot be read: {error}")
             return
-        with self.desk.changed:
-            for worker in sorted(set(self.desk.known) - self.desk.banished):
-                if worker in living:
-                    self._silent.discard(worker)
-                elif worker not in self._silent:
-                    self._silent.add(worker)
-                    self.desk.tell(ev.Gone(worker, "it gave no sign of life"))
+        self.crew.look(living)
 
     # ---- registering
 
@@ -326,16 +276,11 @@ class Running:
         with self.desk.changed:
             if worker in self.desk.banished or self.desk.over:
                 raise UsageError(f"worker {worker} is not wanted any more")
-            place = self._places.get(worker)
-            self._starting.pop(worker, None)
             why = self._job.why_not(entry.attributes)
             if why:
-                self.desk.banished.add(worker)
-                self._trouble(f"{self.label(worker)}: {why}")
+                self.crew.refuse(worker, why)
                 raise UsageError(why)
-            what = self._job.head_for(place)
-            self._silent.discard(worker)
-            self.desk.join(worker, dict(entry.attributes), place)
-            self._tell_expecting()
+            what = self._job.head_for(self.crew.place_of(worker))
+            self.crew.registered(worker, entry.attributes)
         facts = {"run": self.name, "partitions": self.work.partitions, "shuffle": self._shuffle.facts}
         return {**facts, **what}, self._job.body

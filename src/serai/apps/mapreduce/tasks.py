@@ -37,6 +37,7 @@ class Task:
         kind: as of its orders.
         number: its own.
         host: where its input lies.
+        name: for people; "" for its kind and number alone.
         running: its attempts by their numbers.
         attempts: how many were made.
         output: of the attempt that was accepted; None until then.
@@ -47,11 +48,14 @@ class Task:
         excused: how often it failed for no fault of its own.
         lost: how often its output could not be got.
         failed_on: workers on which it failed.
+        deaths: what was said of each worker that ended while it had this.
+        skipped: it is left out: it counts as done, and has no output.
     """
 
     kind: str
     number: int
     host: str | None = None
+    name: str = ""
     running: dict[int, Attempt] = field(default_factory=dict)
     attempts: int = 0
     output: dict[str, Any] | None = None
@@ -62,11 +66,16 @@ class Task:
     excused: int = 0
     lost: int = 0
     failed_on: set[str] = field(default_factory=set)
+    deaths: list[str] = field(default_factory=list)
+    skipped: bool = False
 
     @property
     def done(self) -> bool:
-        """Whether its output is there."""
-        return self.output is not None
+        """Whether its output is there, or it is left out."""
+        return self.output is not None or self.skipped
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.number}" + (f" ({self.name})" if self.name else "")
 
 
 @dataclass(slots=True)
@@ -125,7 +134,9 @@ class Queue:
     def add(self, task: Task) -> None:
         """Put a task in; harmless when it is in."""
         if task not in self:
-            (self._failed if task.failures else self._by_host.setdefault(task.host, {}))[task.number] = None
+            (self._failed if task.failures or task.deaths else self._by_host.setdefault(task.host, {}))[task.number] = (
+                None
+            )
             self._count += 1
 
     def remove(self, task: Task) -> None:

@@ -12,7 +12,7 @@ import threading
 from ..executor import wire
 from ..peers import Peers, Server, listening_sockets, own_addresses
 from . import web
-from .fetches import FROM, Fetched, Fetches, Source, Wanted
+from .fetches import FROM, Fetched, Fetches, Origin, Source, Wanted
 from .objects import Cache, directory_beside
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ MOST_TOLD = 1000  # digests in one frame
 SERVED_AT_ONCE = 4  # transfers to peers at a time
 MOST_GIVEN = 1 << 20  # bytes in one answer to the front end
 CANCELLED = 4
+UNREACHED = "unreached"  # below the executor's directory: origins that this node cannot reach
 TOKEN = "peer-token"  # noqa: S105 - the name of a file below the executor's directory: what mounts of this node show to servers of others
 
 
@@ -78,8 +79,9 @@ class Needs:
         self._fetches = Fetches(
             self._cache,
             os.path.join(base, "held"),
-            lambda number, attempt: post(lambda: send(wire.NEED, attempt, number)),
+            lambda number, attempt: post(lambda: send(wire.NEED, attempt, number, None if attempt else {"origin": 1})),
             lambda found: post(lambda: self._came(found)),
+            os.path.join(base, UNREACHED),
         )
         self._bundles: dict[int, _Bundle] = {}
         self._files: dict[int, Fetched] = {}  # that are held
@@ -170,6 +172,10 @@ class Needs:
         """A piece of a file from the front end."""
         self._fetches.piece(number, attempt, head, body)
 
+    def granted(self, number: int, head: Mapping[str, Any]) -> None:
+        """The front end lets this node read a file at its origin."""
+        self._fetches.granted(number, head["grant"])
+
     def meet(self, head: Mapping[str, Any]) -> None:
         """Speak with peers from now on."""
         if self._server is None:
@@ -248,6 +254,8 @@ class Needs:
         else:
             head.update({"digest": found.digest, "way": found.way, "from": found.source})
             head.update({"bytes": found.moved, "kept": found.kept})
+        if found.missed:
+            head["missed"] = found.missed
         self._send(wire.CAME, 0, found.number, head)
 
     def _release(self, number: int, bundle: _Bundle) -> None:
@@ -331,6 +339,5 @@ def keep_secret(path: str, text: str) -> None:
 
 def _wanted(one: list[Any]) -> Wanted:
     number, size, digest, front_first, sources = one
-    return Wanted(
-        int(number), int(size), digest, [Source(*source) for source in sources], front_first=bool(front_first)
-    )
+    found = [Origin(source) if isinstance(source, dict) else Source(*source) for source in sources]
+    return Wanted(int(number), int(size), digest, found, front_first=bool(front_first))

@@ -35,7 +35,7 @@ class Leaving:
             return
         node.leaving = True
         for work in schedule.works.values():
-            schedule.check_fit(work, node, now)
+            schedule.fitting.check(work, node, now)
             schedule.send_picky_home(work)
         if node.held_for is not None:
             node.held_for.holds.discard(node.name)
