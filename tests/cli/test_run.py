@@ -144,6 +144,7 @@ def test_environment_and_directory() -> None:
         ["echo", "--memory", "much"],
         ["echo", "--env", "NO_SUCH_VARIABLE_HERE"],
         ["echo", "--send", "nonesuch"],
+        ["./nonesuch {line}", "--each", "1..2"],
         ["cat {in} {line}", "pyproject.toml"],
         ["echo 'a"],
         ["echo", "--nonesuch"],
@@ -168,6 +169,14 @@ def test_a_store_that_nobody_knows_is_warned_of() -> None:
     assert done.stderr.count(warned) == 1, done.stderr
     assert b"nestore.bolonga" in serai("status").stdout
     assert warned in serai("nodes", "--on", "lab.toml").stderr
+
+
+def test_what_was_tried_is_told_once_for_each_node() -> None:
+    done = serai("run", "true", "--on", "ssh://no-such-host.invalid")
+    assert done.returncode == 3, done.stderr
+    assert b"tried: no-such-host.invalid: the name" in done.stderr
+    assert done.stderr.count(b"nothing is lost: serai resume") == 1
+    assert done.stderr.count(b"tried:") == 1, done.stderr
 
 
 def test_limits_needs_retries_and_fail_fast() -> None:

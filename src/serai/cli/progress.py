@@ -130,7 +130,9 @@ class View:
         if here >= 10:
             words += f" ({rate:.0f}/s)" if rate >= 10 else f" ({rate:.1f}/s)"
         say(f"{self.running.run.name}: {words}")
-        if interrupted or left > 0:
+        failure = self.running.failure
+        said_again = failure is not None and "resume" in (failure.hint or "")
+        if (interrupted or left > 0) and not said_again:
             say(f"nothing is lost: serai resume {self.running.run.name}")
 
 

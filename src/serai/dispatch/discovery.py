@@ -70,7 +70,7 @@ class Discovery:
         self._publisher: Publisher | None = None
         if adverts != "":
             service = partial(open_adverts, adverts, os.environ)
-            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say)
+            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say, declared=declared)
 
     def start(self) -> None:
         """Begin."""
