@@ -155,7 +155,8 @@ PORTER = Traveller(modules=_PORTER, first=_PORTER)
 _SHUTTLE = _of("copying", ("lots", "shuttle"))
 SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
 
-STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames", "processes", "steward"))
+_STEWARD = ("frames", "processes", *_of("porter", ("surroundings",)), "steward")
+STEWARD = Traveller(modules=_STEWARD, first=_STEWARD)
 
 _MAPREDUCE = (
     "keys",

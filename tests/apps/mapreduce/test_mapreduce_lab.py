@@ -111,6 +111,12 @@ def test_what_lies_on_a_host_is_mapped_there(trio: Lab, bench: Bench, monkeypatc
         finish(running)
     bench.check()
     assert asked, "the front end reads it for others"
+    asked.clear()
+    alias = f"ssh://{first.user}@{first.address}/home/{first.user}/texts"
+    with bench.running(bench.session(hosts(trio)[:1], inputs=(alias,))) as running:
+        finish(running)
+    bench.check()
+    assert not asked, "it is the same host by another name"
 
 
 def test_outputs_may_belong_to_a_host(trio: Lab, bench: Bench) -> None:

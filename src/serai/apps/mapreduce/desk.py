@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serai.apps.mapreduce.files import Outputs
     from serai.apps.mapreduce.plan import Input, Split
     from serai.apps.mapreduce.record import Record
+    from serai.apps.workers.locality import Locality
     from serai.apps.workers.stewards import Place
     from serai.clock import Clock
 
@@ -33,11 +34,13 @@ class Work:
 
     Attributes:
         inputs: the files that are mapped.
+        locality: where workers' hosts have them.
         splits: of them, one for each map.
         partitions: how many reduces.
     """
 
     inputs: Sequence[Input]
+    locality: Locality
     splits: Sequence[Split]
     partitions: int
 
@@ -199,7 +202,8 @@ class Desk:
                     "joined", worker=worker, host=place.name if place else str(ad.get("host")), python=python
                 )
             self.known[worker].ad = ad
-            self.tell(ev.Joined(worker, place.key if place is not None else f"?{worker}"))
+            key = place.key if place is not None else f"?{worker}"
+            self.tell(ev.Joined(worker, key, self.work.locality.near(place)))
 
     def _worker(self, head: dict[str, Any]) -> tuple[str, Known]:
         name = str(head.get("worker"))
@@ -299,9 +303,11 @@ class Desk:
         if order.kind == ev.MAP:
             split = self.work.splits[order.number]
             one = self.work.inputs[split.input]
-            there = place is not None and one.host == place.key
-            source = {"url": one.url, "path": one.path if there else None, "start": split.start, "stop": split.stop}
-            source |= {"compression": one.compression, "size": one.size}
+            local = self.work.locality.path(split.input, place)
+            source: dict[str, Any] = {"url": one.url, "path": None if local is None else local.path}
+            source |= {"start": split.start, "stop": split.stop, "compression": one.compression, "size": one.size}
+            if local is not None and not local.sure:
+                source["same"] = {"mtime": one.mtime, "inode": one.inode if local.inode else None}
             return {**facts, "task": order.number, "input": source}
         name = part_name(order.number)
         path = self._outputs.path_of(name, order.attempt) if place is not None and not place.key else None

@@ -32,6 +32,8 @@ class Input:
         host: where it lies: "" for this machine, a host's name as the sites have it, None for none of them.
         path: its path there.
         compression: as `COMPRESSIONS` names it; None for none.
+        mtime: when it was changed last, in whole seconds since 1970; None when nobody knows.
+        inode: its number there.
     """
 
     url: str
@@ -39,6 +41,8 @@ class Input:
     host: str | None = ""
     path: str | None = None
     compression: str | None = None
+    mtime: int | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

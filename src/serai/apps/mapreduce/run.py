@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from serai.access.stores.nearby import known_appliances
 from serai.adverts.gateway import Gateway
 from serai.adverts.handlers import advert_handlers
 from serai.adverts.service import open_adverts
@@ -21,12 +23,13 @@ from serai.apps.mapreduce import events as ev
 from serai.apps.mapreduce.crew import Crew, Patiences
 from serai.apps.mapreduce.desk import Desk, Work
 from serai.apps.mapreduce.files import Outputs, Relay
-from serai.apps.mapreduce.inputs import expand, host_key
+from serai.apps.mapreduce.inputs import expand, host_key, hosts_of
 from serai.apps.mapreduce.job import Job, Shuffle
 from serai.apps.mapreduce.master import Rules
 from serai.apps.mapreduce.plan import partitions_for, splits_of
 from serai.apps.mapreduce.record import NAME, Record
 from serai.apps.workers.launch import Launch
+from serai.apps.workers.locality import Locality, served
 from serai.clock import SystemClock
 from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
 from serai.session.home import state_directory
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from serai.apps.mapreduce.plan import Input
     from serai.clock import Clock
+    from serai.describe.host import HostFacts
     from serai.describe.mapreduce import Session
 
 TICK_S = 0.2
@@ -109,10 +114,10 @@ class Running:
         self._job = job or Job(session.program)
         self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
         self._directory = directory
-        inputs = expand(session.inputs, self._configs)
+        inputs, hosts = self._inputs()
         workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
         splits = splits_of(inputs, workers, self._options.split_bytes)
-        self.work = Work(inputs, splits, partitions_for(session.partitions, workers))
+        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions_for(session.partitions, workers))
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
@@ -123,6 +128,17 @@ class Running:
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
         self._workers_at = f"/mapreduce/{self.name}/workers"
+
+    def _inputs(self) -> tuple[list[Input], dict[str, HostFacts]]:
+        """What is mapped, and whose files these are."""
+        inputs = expand(self.session.inputs, self._configs)
+        hosts: dict[str, HostFacts] = {}
+        if any(one.url.startswith("store://") for one in inputs):
+            with contextlib.suppress(SeraiError, OSError):  # then they are read over the net
+                inputs, hosts = served(inputs, known_appliances(platform.node()))
+        if {one.host for one in inputs} != {host_key(host.site.url) for host in self.session.hosts}:
+            hosts |= hosts_of(inputs, self._configs)
+        return inputs, hosts
 
     # ---- its life
 
