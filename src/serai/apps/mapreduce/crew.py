@@ -152,11 +152,11 @@ class Crew:
                 home.did_well(now)
             known = self._desk.master.workers.get(worker)
             if wanted and not (known is not None and known.barred):
-                task = self._desk.master.had(worker)
-                excused = by_itself and task is not None and bool(task.deaths)
-                home.worker_lost(why, self._began[worker], now, excused=excused)
+                task = self._desk.master.had(worker) if by_itself else None
+                home.worker_lost(why, self._began[worker], now, excused=task is not None and bool(task.deaths))
                 self._limit(home)
-                self._trouble(f"{self.label(worker)}: {why}; {home.outlook(now)}")
+                during = f" during {task}" if task is not None else ""
+                self._trouble(f"{self.label(worker)}: {why}{during}; {home.outlook(now)}")
             self._tell_expecting()  # first, as above
             self._ended(worker, why, by_itself=by_itself)
 

@@ -199,7 +199,7 @@ class Master:
             suspect.deaths_before = suspect.deaths_before if suspect.deaths else self._deaths
             suspect.deaths.append(f"{event.worker}{f' on {worker.host}' if worker.host else ''}: {event.why}")
         self._deaths += event.by_itself
-        self._release(worker)  # into the queue of those that failed
+        self._release(worker)
         if suspect is not None:
             self._judge(suspect)
         for number in sorted(worker.outputs):

@@ -125,7 +125,9 @@ class Worker:
 class Queue:
     """Tasks that nobody has, by the host that holds their input; each host's in their order of coming.
 
-    Those that failed come before all others, wherever their input is: what fails everywhere is to be known soon.
+    Those that failed come before all others, wherever their input is: what fails everywhere is to be known soon. Those
+    that workers ended with come last of their host: other work is done first, and when workers end with that too, it is
+    known that a task is not the reason.
     """
 
     def __init__(self) -> None:
@@ -142,9 +144,7 @@ class Queue:
     def add(self, task: Task) -> None:
         """Put a task in; harmless when it is in."""
         if task not in self:
-            (self._failed if task.failures or task.deaths else self._by_host.setdefault(task.host, {}))[task.number] = (
-                None
-            )
+            (self._failed if task.failures else self._by_host.setdefault(task.host, {}))[task.number] = None
             self._count += 1
 
     def remove(self, task: Task) -> None:
