@@ -178,6 +178,7 @@ _WORKER = (
     "gateway",
     "peers",
     *_of("executor", ("wire", "functions")),
+    *_of("caching", ("replacement", "objects", "pieces")),
     *_of("mapreduce", _MAPREDUCE),
 )
 WORKER = Traveller(modules=_WORKER, first=_WORKER)

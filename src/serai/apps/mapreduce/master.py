@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from serai.apps.mapreduce.plan import Split
 
 MOST_EXCUSED = 12  # failures of one task that were no fault of its own
+LEAST_DELAY_S = 0.2  # between two ticks of the clock
 MOST_SUSPECTS = 10  # tasks that are named when no worker is left
 MOST_LOST = 12  # times that one map's output could not be got
 SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
@@ -386,7 +387,9 @@ class Master:
         Zaharia et al., *Delay Scheduling*, EuroSys 2010, section 4).
         """
         median, delay_s = self._took[MAP].median(), self.rules.delay_s
-        if worker.roams or self._now - worker.since >= (delay_s if median is None else min(delay_s, median)):
+        if median is not None:  # nobody waits for much longer than a map takes
+            delay_s = min(delay_s, max(LEAST_DELAY_S, median))
+        if worker.roams or self._now - worker.since >= delay_s:
             return frozenset()
         return (self._near | self._expecting.hosts) - worker.near
 

@@ -35,11 +35,11 @@ from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, U
 from serai.session.home import state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from serai.apps.mapreduce.plan import Input
+    from serai.apps.mapreduce.plan import Input, Kept, Split
     from serai.clock import Clock
     from serai.describe.host import HostFacts
     from serai.describe.mapreduce import Session
@@ -85,6 +85,7 @@ class Running:
         directory: the run's own, which is there; its last part is the run's name.
         job: what workers run; made of the session's commands when None.
         options: see there.
+        kept: what nodes have kept of inputs in former runs, and keep of them in this one; None for nothing.
         clock: tells the time.
 
     Raises:
@@ -105,6 +106,7 @@ class Running:
         *,
         job: Job | None = None,
         options: Options | None = None,
+        kept: Kept | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.session = session
@@ -117,7 +119,9 @@ class Running:
         inputs, hosts = self._inputs()
         workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
         splits = splits_of(inputs, workers, self._options.split_bytes)
-        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions_for(session.partitions, workers))
+        if kept is not None:
+            splits = self._where_kept(inputs, splits, kept)
+        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions_for(session.partitions, workers), kept)
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
@@ -139,6 +143,15 @@ class Running:
         if {one.host for one in inputs} != {host_key(host.site.url) for host in self.session.hosts}:
             hosts |= hosts_of(inputs, self._configs)
         return inputs, hosts
+
+    def _where_kept(self, inputs: Sequence[Input], splits: Sequence[Split], kept: Kept) -> list[Split]:
+        """Splits, those that are on no host of the session with the one that has kept them."""
+        hosts = {host_key(host.site.url) for host in self.session.hosts}
+        found = []
+        for split in splits:
+            had = kept.find(inputs[split.input], split) if split.host not in hosts else None
+            found.append(replace(split, host=had[1]) if had is not None and had[1] in hosts else split)
+        return found
 
     # ---- its life
 

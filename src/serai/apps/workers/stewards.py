@@ -173,6 +173,7 @@ class Steward:
             "SERAI_GATEWAY_TOKEN_FILE": f"{room}/{TOKEN}",
             "SERAI_RUN": self._run,
             "SERAI_WORKER": worker,
+            "SERAI_ROOM": room,
             "TMPDIR": f"{room}/{worker}",
         }
         self._workers.add(worker)
