@@ -159,7 +159,8 @@ PORTER = Traveller(modules=_PORTER, first=_PORTER)
 _SHUTTLE = _of("copying", ("lots", "shuttle"))
 SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
 
-STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames", "processes", "steward"))
+_STEWARD = ("frames", "processes", *_of("porter", ("surroundings",)), "steward")
+STEWARD = Traveller(modules=_STEWARD, first=_STEWARD)
 
 _MAPREDUCE = (
     "keys",
@@ -181,6 +182,7 @@ _WORKER = (
     "gateway",
     "peers",
     *_of("executor", ("wire", "functions")),
+    *_of("caching", ("replacement", "objects", "pieces")),
     *_of("mapreduce", _MAPREDUCE),
 )
 WORKER = Traveller(modules=_WORKER, first=_WORKER)
