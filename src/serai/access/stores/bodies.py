@@ -1,10 +1,10 @@
 """What goes between an appliance and its clients: digests beside a body, and many small files in one.
 
 Of digests, which travel in the fields of RFC 9530, there are two kinds. ``xxh3-128`` is taken of every byte that goes
-between an appliance and Serai's clients: it shows whatever went wrong on the way or on a disk, and costs next to nothing
-(0.03 s/GB, where SHA-256 costs 0.55), but somebody who wants to can make another file with the same one. ``sha-256``
-names files by what is in them, and is taken where somebody asks for it. The first is not in RFC 9530's registry; whoever
-does not know it passes over it, as told there.
+between an appliance and Serai's clients: it shows whatever went wrong on the way or on a disk, and costs next to
+nothing (0.03 s/GB, where SHA-256 costs 0.55), but somebody who wants to can make another file with the same one.
+``sha-256`` names files by what is in them, and is taken where somebody asks for it. The first is not in RFC 9530's
+registry; whoever does not know it passes over it, as told there.
 
 A bundle is an index in JSON behind its length, then the bytes of files, one after another.
 """
