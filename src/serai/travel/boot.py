@@ -126,10 +126,12 @@ def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
 
 _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
 
+_OBJECTS = _of("caching", ("replacement", "coming", "log", "limits", "objects"))
 CACHING = (
     "peers",
     *_of("reading", ("sources", "web", "direct")),
-    *_of("caching", ("replacement", "coming", "log", "limits", "objects", "fetches", "sharing", "web", "needs")),
+    *_OBJECTS,
+    *_of("caching", ("fetches", "sharing", "web", "needs")),
 )
 
 EXECUTOR = Traveller(
@@ -182,7 +184,8 @@ _WORKER = (
     "gateway",
     "peers",
     *_of("executor", ("wire", "functions")),
-    *_of("caching", ("replacement", "objects", "pieces")),
+    *_OBJECTS,
+    "caching.pieces",
     *_of("mapreduce", _MAPREDUCE),
 )
 WORKER = Traveller(modules=_WORKER, first=_WORKER)
