@@ -111,3 +111,15 @@ class TestSftpFiles(TestLocalFiles):
 
     def test_it_is_sftp_indeed(self, fs: SshFileSystem) -> None:
         assert isinstance(fs.far, sftp.SftpFiles)
+
+    def test_a_draft_whose_place_was_taken_meanwhile_is_removed(self, fs: SshFileSystem, room: str) -> None:
+
+        def write() -> None:
+            with fs.far.writing(f"{room}/file", "x") as writing:
+                writing.write(b"ours")
+                fs.pipe_file(f"{room}/file", b"theirs")
+
+        with pytest.raises(OSError, match=room):
+            write()
+        assert fs.ls(room, detail=False, refresh=True) == [f"{room}/file"]
+        assert fs.cat_file(f"{room}/file") == b"theirs"

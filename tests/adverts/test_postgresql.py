@@ -110,7 +110,7 @@ def test_a_server_that_hangs_is_let_go_of(
         began = time.monotonic()
         with pytest.raises((HostUnreachable, DeadlineExceeded)):
             adverts.put("/a", {})
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < SOON_S
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)

@@ -42,10 +42,10 @@ class Node:
             peers.listening_sockets(), secrets["cert"], secrets["key"], str(place), self.find, at_once=1
         )
 
-    def find(self, name: str) -> str | None:
+    def find(self, name: str) -> peers.Offer | None:
         self.served.append(name)
         digest = name.removeprefix("objects/")
-        return self.cache.path(digest) if self.cache.is_whole(digest) else None
+        return peers.Offer(self.cache.path(digest)) if self.cache.is_whole(digest) else None
 
     def source(self, digest: str) -> Source:
         return Source(self.place.name, ["127.0.0.1"], self.server.port, f"objects/{digest}")
@@ -68,6 +68,12 @@ class Node:
 
     def held(self, number: int) -> bytes:
         return Path(self.fetches.path(number)).read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is there is reached, however busy this machine is: who is not reached is passed over."""
+    monkeypatch.setattr(peers, "CONNECT_S", 30.0)
 
 
 @pytest.fixture(scope="module")

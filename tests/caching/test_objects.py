@@ -217,7 +217,7 @@ def test_many_threads_and_processes_keep_the_limit(make: Callable[..., Cache]) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     assert not wrong
     there = {path.name: path.stat().st_size for path in Path(caches[0].directory).glob("objects/*/*")}
     assert sum(there.values()) <= 50 * KB
@@ -276,10 +276,10 @@ def test_an_executor_that_hangs_with_the_lock_holds_up_no_other_for_ever(
         assert holder.stdout.readline() == b"held\n"
         done = threading.Thread(target=lambda: put(cache, b"x"), daemon=True)
         done.start()
-        done.join(10)
+        done.join(40)
         stuck = done.is_alive()
         holder.communicate()
-        done.join(10)
+        done.join(40)
     assert not stuck
     assert cache.digests() == [name_of(b"x")]
 
@@ -310,7 +310,7 @@ def test_two_that_give_up_the_same_filling_close_no_other_file(make: Callable[..
         for one in threads:
             one.start()
         for one in threads:
-            one.join(10)
+            one.join(40)
     assert (len(closed), wrong) == (1, [])
 
 

@@ -115,15 +115,15 @@ def test_sources_are_the_one_that_is_advised_then_other_holders_then_the_front_e
 def test_what_lies_on_a_host_is_held_there_and_shared_with_peers() -> None:
     told = Told()
     told.came("lab1")
-    told.catalogue.add([Found("any://lab1/x", 1, ("1",), Named("lab1"), "/x")])
+    told.catalogue.add([Found("any://lab1/x", 1, ("1", "17.250"), Named("lab1"), "/x")])
     assert told.take()[1:] == [ev.Cached("lab1", [1])]
-    assert told.frames == [("lab1", {"files": {"1": "/x"}})]
+    assert told.frames == [("lab1", {"files": {"1": ["/x", 1, "17.250"]}})]
     assert told.sources("lab2", 1, Move(1, Way.STAGE, "lab1")) == [""]  # nobody knows its address yet
     told.catalogue.serves("lab1", ["10.0.0.1"], 9)
     assert told.sources("lab2", 1, Move(1, Way.STAGE, "lab1")) == ["", ["lab1", "files/1"]]
     told.catalogue.lost("lab1")
     assert told.came("lab1") == [1]
-    assert told.frames[1:] == [("lab1", {"files": {"1": "/x"}})]
+    assert told.frames[1:] == [("lab1", {"files": {"1": ["/x", 1, "17.250"]}})]
     assert told.came("lab2") == []
 
 

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fsspec.tests import abstract
+from tests.ports import unused_port
 from tests.store.conftest import until
 
 from serai.access.files import filesystem_for
 from serai.access.plain import chirp_wire
 from serai.access.plain.chirp_wire import Server, connected, word
+from serai.access.plain.chirp_writing import ChirpWriting
 from serai.access.stores.chirp import ChirpFileSystem
 from serai.apps.inputs import expand
 from serai.errors import AccessError, HostUnreachable, LoginRefused, UsageError
@@ -50,9 +52,7 @@ def port() -> Iterator[int]:
         base = Path(scratch)
         (base / "root").mkdir()
         (base / "root/.__acl").write_text("address:127.0.0.1 rwldax\nhostname:localhost rwldax\nunix:* rwldax\n")
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
+        port = unused_port()
         words = ["chirp_server", "-r", f"{base}/root", "-y", scratch, "-p", str(port), "-I", "127.0.0.1"]
         words += ["-a", "unix", "-a", "hostname", "-a", "address", "-u", "127.0.0.1", "-c", scratch]
         if os.geteuid() == 0:  # it does not work as root
@@ -217,7 +217,7 @@ def _talker(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
         thread.start()
         yield listening.getsockname()[1], heard
         chirp_wire.close_all()
-    thread.join(5)
+    thread.join(40)
 
 
 def test_a_server_that_does_not_answer_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,3 +297,13 @@ def test_names_that_lead_out_of_their_directory_are_not_listed() -> None:
     with _talker(*LOGIN, b"0\n" + directory, b"0\n" + rows + b"\n") as (port, _):
         found = ChirpFileSystem("127.0.0.1", port, auth="address").find("/top")
     assert found == ["/top/well"]
+
+
+def test_a_file_that_cannot_be_finished_is_given_up_without_the_connection_that_others_have_by_then() -> None:
+    answers = (b"3\n" + FACTS % (0o100644, 0), b"0\n", b"-1\n", b"0\n")
+    with _talker(*LOGIN, *answers) as (port, heard):
+        files = ChirpFileSystem("127.0.0.1", port, auth="address").far
+        writing = ChirpWriting(files, "/x", "w", keep=False, mode=None)
+        with pytest.raises(PermissionError), writing:
+            pass
+    assert [line.split()[0] for line in heard[1:]] == [b"open", b"close", b"chmod", b"unlink"]

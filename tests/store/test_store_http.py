@@ -33,7 +33,7 @@ DATA = random.Random(1).randbytes(3_000_003)  # noqa: S311 - bytes to compare
 def ask(
     store: Store, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", store.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", store.port, timeout=90)
     said = {"Authorization": f"Bearer {store.token}"}
     said |= {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, said)
@@ -43,7 +43,7 @@ def ask(
     return found
 
 
-def raw(store: Store, data: bytes, deadline_s: float = 10.0) -> bytes:
+def raw(store: Store, data: bytes, deadline_s: float = 40.0) -> bytes:
     with socket.create_connection(("127.0.0.1", store.port), timeout=deadline_s) as peer:
         peer.sendall(data)
         found = b""
@@ -272,7 +272,9 @@ def test_many_puts_of_one_name_leave_one_of_them_whole(store: Store) -> None:
     done = threading.Event()
 
     def look() -> None:
-        while not done.is_set():
+        last = False
+        while not last:
+            last = done.is_set()  # one look at least comes when all is written
             status, _, body = ask(store, "GET", "/same")
             if status == 200:
                 seen.append(body)
@@ -282,7 +284,7 @@ def test_many_puts_of_one_name_leave_one_of_them_whole(store: Store) -> None:
     with ThreadPoolExecutor(6) as pool:
         codes = list(pool.map(lambda body: ask(store, "PUT", "/same", body)[0], bodies * 3))
     done.set()
-    looking.join(30)
+    looking.join(90)
     assert set(codes) <= {201, 204}
     assert seen
     assert set(seen) <= set(bodies)
@@ -375,7 +377,7 @@ def test_heads_and_connections_have_limits(store: Store) -> None:
         assert b" 400 " in raw(store, bad)[:30]
     peers = [socket.create_connection(("127.0.0.1", store.port)) for _ in range(600)]
     try:
-        peers[-1].settimeout(10)
+        peers[-1].settimeout(40)
         assert peers[-1].recv(10) == b""
     finally:
         for peer in peers:
@@ -407,8 +409,8 @@ def test_whoever_sends_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(data)
             begun = time.monotonic()
-            answer = await asyncio.wait_for(reader.read(), 10)
-            assert time.monotonic() - begun < 6
+            answer = await asyncio.wait_for(reader.read(), 40)
+            assert time.monotonic() - begun < 15  # of the 20 and 60 s that it is without our limits
             assert b" 408 " in answer or not answer or b" 400 " in answer
             writer.close()
         assert os.listdir(tmp_path / ".serai/drafts") == []
@@ -423,7 +425,7 @@ def test_a_directory_is_served_once(store: Store) -> None:
     import sys  # noqa: PLC0415 - only here
 
     words = [sys.executable, "-m", "serai", "store", "serve", str(store.room), "--listen", "127.0.0.1:0", "--no-ad"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 2
     assert "being served already" in done.stderr
 

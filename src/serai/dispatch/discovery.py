@@ -70,7 +70,7 @@ class Discovery:
         self._publisher: Publisher | None = None
         if adverts != "":
             service = partial(open_adverts, adverts, os.environ)
-            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say)
+            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say, declared=declared)
 
     def start(self) -> None:
         """Begin."""
@@ -155,9 +155,13 @@ class Discovery:
         """Warn, once all that can be known is, of stores that are named and not there."""
         if not self._compared:
             self._compared = True
-            self.warnings += not_there(self._references(), self._stores)
-            for words in self.warnings:
-                self._say(words)
+            for words in not_there(self._references(), self._stores):
+                self.warn(words)
+
+    def warn(self, words: str) -> None:
+        """Have the user hear of something: noted, and shown while the run is. Any thread."""
+        self.warnings.append(words)
+        self._say(words)
 
     def _say(self, words: str) -> None:
         self._journal.write(Batch(notes=[(self._clock.wall(), "", 0, words)]))

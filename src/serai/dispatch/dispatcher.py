@@ -133,6 +133,20 @@ class Dispatcher:
         """End tasks, running or not."""
         self.tell(None, ev.Cancelled(tasks))
 
+    def cancel_all(self) -> None:
+        """End every task that has been handed over."""
+        self.cancel(self.unended())
+
+    def unended(self, tasks: Sequence[int] | None = None) -> list[int]:
+        """The tasks that have been handed over and have not ended; those of them that are named, or all. Any thread."""
+        known = self._schedule.tasks
+        return list(known) if tasks is None else [task for task in tasks if task in known]
+
+    @property
+    def leaving(self) -> tuple[str, ...]:
+        """The nodes that are to be released, and are not yet."""
+        return tuple(self._leaving)
+
     def forget(self, tasks: Sequence[int]) -> None:
         """Tasks that their user withdrew before they were sent: the same as `cancel`."""
         self.tell(None, ev.Cancelled(tasks))
@@ -391,6 +405,8 @@ class Dispatcher:
         """Fail the tasks that no node can ever run, once every node is up or given up."""
         schedule = self._schedule
         nodes = schedule.nodes
+        if all(node.leaving for node in nodes.values()):
+            return  # it is not for what they have: soon none is left, and tasks may be taken up elsewhere
         for work in list(schedule.works.values()):
             if work.fit or not work.waiting or not nodes or not nodes.keys() <= work.unfit.keys():
                 continue

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serai.adverts.service import open_adverts
 from serai.clock import SystemClock
@@ -20,11 +20,13 @@ from serai.data.landing import Landing
 from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
+from serai.dispatch.control.channel import Channel
+from serai.dispatch.control.orders import Orders
 from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
 from serai.dispatch.files.catalogue import Catalogue
-from serai.dispatch.front_end import ENDED
+from serai.dispatch.front_end import ARGV, BEGAN, COMMAND, ENDED, KIND
 from serai.dispatch.journal import Batch, Journal
 from serai.dispatch.reading.gate import Gate
 from serai.dispatch.roster import Roster
@@ -173,6 +175,10 @@ class Run:
             self.clock,
             settings.communities,
         )
+        self.on_cancel: Callable[[], object] = (
+            self.dispatcher.cancel_all
+        )  # what an application does is said before `start`
+        self._control: Channel | None = None
         self._works = itertools.count(1)
         self._numbers = threading.Lock()
         self._next_task = 1
@@ -192,6 +198,16 @@ class Run:
             self._home.open()
         self.dispatcher.start()
         self.discovery.start()
+        orders = Orders(self._about, self.dispatcher, self.on_cancel, self.discovery.warn)
+        try:
+            self._control = Channel(self.directory, orders.table())
+        except OSError as error:  # a run does without
+            self.discovery.warn(f"serai release and serai cancel do not reach this run: {error}")
+
+    def _about(self) -> dict[str, Any]:
+        """What the run says of itself to other processes."""
+        facts = self.journal.run()
+        return {key: facts.get(key) for key in (KIND, BEGAN, ARGV, COMMAND)}
 
     def _tell(self, event: Event) -> None:
         self.dispatcher.tell(None, event)
@@ -227,6 +243,8 @@ class Run:
 
     def close(self, deadline_s: float = 15.0, *, finished: bool = False) -> None:
         """End everything the run has anywhere; says in the journal whether the run is finished."""
+        if self._control is not None:
+            self._control.close()
         self.discovery.close()
         try:
             self.dispatcher.close(deadline_s)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from serai.match.communities import Closeness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 MOST = 16  # stores that a node is asked to reach: the agent takes no more
 MOST_NAMED = 4

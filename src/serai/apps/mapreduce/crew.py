@@ -46,12 +46,14 @@ class Crew:
 
     Attributes:
         troubles: what did not work, in sentences.
+        skipped: splits that are left out, and why.
         again: workers that were started beyond the first ones.
     """
 
     def __init__(self, name: str, desk: Desk, record: Record, clock: Clock, patiences: Patiences) -> None:
         self.name = name
         self.troubles: list[str] = []
+        self.skipped: list[str] = []
         self.again = 0
         self._desk = desk
         self._record = record
@@ -60,6 +62,7 @@ class Crew:
         self._launch: Launch | None = None
         self._homes: dict[Place, Home] = {}
         self._places: dict[str, Place] = {}  # of workers that were started
+        self._began: dict[str, float] = {}  # when they were
         self._starting: dict[str, float] = {}  # workers that have not registered, and until when they may
         self._silent: dict[str, float] = {}  # workers that give no sign of life, and since when
         self._forgiven = 0  # splits that were left out
@@ -86,6 +89,7 @@ class Crew:
         if isinstance(action, ev.Bar):
             self.troubles.append(f"{self.label(action.worker)} gets nothing more: {action.why}")
         else:
+            self.skipped.append(action.why)
             self.troubles.append(f"left out: {action.why}")
 
     def refuse(self, worker: str, why: str) -> None:
@@ -103,15 +107,19 @@ class Crew:
 
     # ---- what the launch says (`stewards.Crew`)
 
-    def host_up(self, host: Place, workers: Sequence[str]) -> None:
+    def host_up(self, host: Place, workers: Sequence[str], *, anew: bool) -> None:
         """See `stewards.Crew.host_up`."""
         with self._desk.changed:
             home = self._homes[host]
-            if home.down:
+            if anew:
                 home.up(len(workers))
+                self._desk.work.locality.forget(host)
+            else:
+                home.started()
             for worker in workers:
                 self._places[worker] = host
-                self._starting[worker] = self._clock.now() + self._patiences.join_s
+                self._began[worker] = self._clock.now()
+                self._starting[worker] = self._began[worker] + self._patiences.join_s
             self._record.note("host", host=host.name, workers=list(workers), facts=host.facts)
             self._tell_expecting()
 
@@ -129,9 +137,9 @@ class Crew:
             home.lost(why, now, transient=transient)
             self._limit(home)
             self._trouble(f"{why}; {home.outlook(now)}")
+            self._tell_expecting()  # first: the master may be told that no worker is left
             for worker in its_own:
                 self._ended(worker, f"the way to {host.name} was lost", by_itself=False)
-            self._tell_expecting()
 
     def worker_ended(self, worker: str, why: str, *, by_itself: bool) -> None:
         """See `stewards.Crew.worker_ended`."""
@@ -144,11 +152,13 @@ class Crew:
                 home.did_well(now)
             known = self._desk.master.workers.get(worker)
             if wanted and not (known is not None and known.barred):
-                home.worker_lost(why, now)
+                task = self._desk.master.had(worker) if by_itself else None
+                home.worker_lost(why, self._began[worker], now, excused=task is not None and bool(task.deaths))
                 self._limit(home)
-                self._trouble(f"{self.label(worker)}: {why}; {home.outlook(now)}")
+                during = f" during {task}" if task is not None else ""
+                self._trouble(f"{self.label(worker)}: {why}{during}; {home.outlook(now)}")
+            self._tell_expecting()  # first, as above
             self._ended(worker, why, by_itself=by_itself)
-            self._tell_expecting()
 
     def _ended(self, worker: str, why: str, *, by_itself: bool) -> None:
         self._starting.pop(worker, None)
@@ -175,7 +185,9 @@ class Crew:
 
     def _tell_expecting(self) -> None:
         count = len(self._starting) + sum(home.expecting for home in self._homes.values())
-        self._desk.tell(ev.Expecting(count, tuple(self.troubles)))
+        starting = {self._places[worker].key for worker in self._starting}
+        starting |= {place.key for place, home in self._homes.items() if home.expecting}
+        self._desk.tell(ev.Expecting(count, tuple(self.troubles), frozenset(starting)))
 
     # ---- time, and signs of life
 
@@ -201,6 +213,12 @@ class Crew:
             self._desk.tell(ev.Tick())
 
     def _start_again(self, place: Place, home: Home, now: float) -> None:
+        if home.expecting and home.member.tries:
+            since = home.member.since
+            if self._did_well(
+                one for one, where in self._places.items() if where is place and self._began[one] > since
+            ):
+                home.did_well(now)
         what = home.take(now)
         if what is None or self._launch is None:
             return

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from serai.access.stores.nearby import known_appliances
 from serai.adverts.gateway import Gateway
 from serai.adverts.handlers import advert_handlers
 from serai.adverts.service import open_adverts
@@ -21,22 +23,26 @@ from serai.apps.mapreduce import events as ev
 from serai.apps.mapreduce.crew import Crew, Patiences
 from serai.apps.mapreduce.desk import Desk, Work
 from serai.apps.mapreduce.files import Outputs, Relay
-from serai.apps.mapreduce.inputs import expand, host_key
+from serai.apps.mapreduce.inputs import expand, host_key, hosts_of
 from serai.apps.mapreduce.job import Job, Shuffle
 from serai.apps.mapreduce.master import Rules
 from serai.apps.mapreduce.plan import partitions_for, splits_of
 from serai.apps.mapreduce.record import NAME, Record
 from serai.apps.workers.launch import Launch
+from serai.apps.workers.locality import Locality, served
 from serai.clock import SystemClock
+from serai.dispatch.control.channel import Channel
 from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
 from serai.session.home import state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from serai.apps.mapreduce.plan import Input, Kept, Split
     from serai.clock import Clock
+    from serai.describe.host import HostFacts
     from serai.describe.mapreduce import Session
 
 TICK_S = 0.2
@@ -80,6 +86,7 @@ class Running:
         directory: the run's own, which is there; its last part is the run's name.
         job: what workers run; made of the session's commands when None.
         options: see there.
+        kept: what nodes have kept of inputs in former runs, and keep of them in this one; None for nothing.
         clock: tells the time.
 
     Raises:
@@ -100,6 +107,7 @@ class Running:
         *,
         job: Job | None = None,
         options: Options | None = None,
+        kept: Kept | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.session = session
@@ -109,19 +117,42 @@ class Running:
         self._job = job or Job(session.program)
         self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
         self._directory = directory
-        inputs = expand(session.inputs, self._configs)
+        inputs, hosts = self._inputs()
         workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
         splits = splits_of(inputs, workers, self._options.split_bytes)
-        self.work = Work(inputs, splits, partitions_for(session.partitions, workers))
+        if kept is not None:
+            splits = self._where_kept(inputs, splits, kept)
+        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions_for(session.partitions, workers), kept)
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
-        self.desk = Desk(self.work, self._options.rules, self.outputs, self.record, self._clock, self._heed)
+        rules = replace(self._options.rules, skip=session.skip)
+        self.desk = Desk(self.work, rules, self.outputs, self.record, self._clock, self._heed)
         self.crew = Crew(self.name, self.desk, self.record, self._clock, self._options.patiences)
         self._shuffle = Shuffle(self._clock.wall())
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
         self._workers_at = f"/mapreduce/{self.name}/workers"
+
+    def _inputs(self) -> tuple[list[Input], dict[str, HostFacts]]:
+        """What is mapped, and whose files these are."""
+        inputs = expand(self.session.inputs, self._configs)
+        hosts: dict[str, HostFacts] = {}
+        if any(one.url.startswith("store://") for one in inputs):
+            with contextlib.suppress(SeraiError, OSError):  # then they are read over the net
+                inputs, hosts = served(inputs, known_appliances(platform.node()))
+        if {one.host for one in inputs} != {host_key(host.site.url) for host in self.session.hosts}:
+            hosts |= hosts_of(inputs, self._configs)
+        return inputs, hosts
+
+    def _where_kept(self, inputs: Sequence[Input], splits: Sequence[Split], kept: Kept) -> list[Split]:
+        """Splits, those that are on no host of the session with the one that has kept them."""
+        hosts = {host_key(host.site.url) for host in self.session.hosts}
+        found = []
+        for split in splits:
+            had = kept.find(inputs[split.input], split) if split.host not in hosts else None
+            found.append(replace(split, host=had[1]) if had is not None and had[1] in hosts else split)
+        return found
 
     # ---- its life
 
@@ -165,6 +196,9 @@ class Running:
         self._stack.callback(launch.close)
         self.crew.begin(launch)
         threading.Thread(target=self._watch, name="mapreduce", daemon=True).start()
+        orders = {"about": self._on_about, "cancel": self._on_cancel, "release": self._on_release}
+        with contextlib.suppress(OSError):  # a run does without
+            self._stack.callback(Channel(self._directory, orders).close)
 
     def _ad(self) -> dict[str, Any]:
         ad: dict[str, Any] = {"name": self.session.name, "output": self.session.output or ""}
@@ -208,8 +242,37 @@ class Running:
         """What did not work, in sentences, while the run goes on."""
         return self.crew.troubles
 
+    @property
+    def skipped(self) -> list[str]:
+        """Splits that are left out, and why."""
+        return self.crew.skipped
+
     def _heed(self, action: ev.Bar | ev.Skip) -> None:
         self.crew.heed(action)
+
+    # ---- what other processes of this user ask (Channel)
+
+    def _on_about(self, _asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        hosts = [str(host.site.url) for host in self.session.hosts]
+        yield {"kind": "mapreduce", "command": self.session.name, "nodes": hosts}
+
+    def _on_cancel(self, asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if asked.get("tasks") is not None:
+            raise UsageError("maps and reduces are not cancelled one by one", hint="serai cancel RUN ends it all")
+        with self.desk.changed:
+            if self.desk.end is None:
+                self.desk.end = ev.Fail("it was cancelled from elsewhere: serai cancel", of_task=True)
+                self.record.note("ended", failed=self.desk.end.what)
+                self.desk.changed.notify_all()
+            master = self.desk.master
+            left = len(master.maps) - master.maps_done + len(master.reduces) - master.reduces_done
+        yield {"cancelled": left}
+
+    @staticmethod
+    def _on_release(_asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        raise UsageError(
+            "a MapReduce run lets go of no host", hint="its workers may end at any time: what they had is made again"
+        )
 
     # ---- time, and signs of life
 

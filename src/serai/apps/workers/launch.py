@@ -63,7 +63,7 @@ class Launch:
 
     def start_worker(self, place: Place) -> None:
         """Start one more worker on a host that is up, in a thread of its own: a stream may be full for a while."""
-        self._aside(place, lambda: self._start(place, self._names(1)))
+        self._aside(place, lambda: self._start(place, self._names(1), anew=False))
 
     def drop(self, place: Place, worker: str) -> None:
         """Have a worker ended that gives no sign of life."""
@@ -114,17 +114,18 @@ class Launch:
         if closed:
             steward.close()
             return
-        place.facts = steward.furnish([*self._sent, *self._own_sent()])
+        facts = steward.furnish([*self._sent, *self._own_sent()])
+        place.who, place.facts = facts.pop("who", {}), facts
         place.image = image_in_room(self._program, place)
         steward.forward(place.facts["socket"], self._address)
         steward.kept = True
-        self._start(place, self._names(place.spec.workers or int(place.facts["cores"])))
+        self._start(place, self._names(place.spec.workers or int(place.facts["cores"])), anew=True)
 
-    def _start(self, place: Place, workers: Sequence[str]) -> None:
+    def _start(self, place: Place, workers: Sequence[str], *, anew: bool) -> None:
         steward = self._stewards.get(place)
         if steward is None:
             return  # it was lost meanwhile, and starts all of them when it is back
-        self._crew.host_up(place, workers)
+        self._crew.host_up(place, workers, anew=anew)
         for worker in workers:
             steward.start(worker, place.facts)
 

@@ -1,8 +1,8 @@
 """When workers that were lost are started again, and where no more. Pure.
 
-A host is judged by ends in a row: each makes the next pause longer, and work that was done well clears it. Workers that
-ended are started again one at a time, so that a host whose memory does not suffice for all of them finds out how many
-it can hold; a host that was lost is reached anew as a whole.
+A host is judged by ends in a row: each makes the next pause longer, and work that was done since clears it. Workers
+that ended are started again one at a time until one has done some work, so that a host whose memory does not suffice
+for all of them finds out how many it can hold; a host that was lost is reached anew as a whole.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Home:
         again: the limits.
         wanted: workers that it is to have, once it has said how many.
         missing: of them, those that ended and have not been started again.
+        coming: of them, those that were taken and are not started yet.
         down: it is being reached, or is to be.
         starts: of workers, beyond the first ones.
     """
@@ -54,6 +55,7 @@ class Home:
     again: Again
     wanted: int = 0
     missing: int = 0
+    coming: int = 0
     down: bool = True
     starts: int = 0
 
@@ -65,38 +67,49 @@ class Home:
     @property
     def expecting(self) -> bool:
         """Whether workers may still come from there that are not being started yet."""
-        return not self.left_out and (self.down or self.missing > 0)
+        return self.coming > 0 or (not self.left_out and (self.down or self.missing > 0))
 
     def up(self, workers: int) -> None:
         """It was reached, and so many workers are about to start."""
         if not self.left_out:
             self.member.standing = Standing.UP  # what is held against it, only work clears
-        self.wanted, self.missing, self.down = workers, 0, False
+        self.wanted, self.missing, self.coming, self.down = workers, 0, 0, False
+
+    def started(self) -> None:
+        """One of the workers that were taken is about to start."""
+        self.coming = max(0, self.coming - 1)
 
     def did_well(self, now: float) -> None:
-        """Work was done there, or what went wrong was not its fault."""
+        """Work was done there by a worker that was started since, or what went wrong was not the host's fault."""
         if self.left_out:
             return
-        waiting = self.member.standing is Standing.WAITING
         self.member.tries = 0
-        if waiting:
-            self.member.retry_at = min(self.member.retry_at, now + self.again.patience.first_s)
+        if self.member.standing is Standing.WAITING:
+            self.member.retry_at = now
 
-    def worker_lost(self, why: str, now: float) -> None:
-        """A worker has ended."""
+    def worker_lost(self, why: str, began: float, now: float, *, excused: bool = False) -> None:
+        """A worker has ended.
+
+        Args:
+            why: for people.
+            began: when it was started: with others that end at the same time, it is one fault.
+            now: as of `did_well`.
+            excused: what it did had ended another worker before, so that the host need not be the reason.
+        """
         if self.down or self.left_out:
             return
         self.missing += 1
-        until = self.member.retry_at if self.member.standing is Standing.WAITING else 0.0
-        self._fault(why, now, transient=True)
-        if until:
-            self.member.retry_at = max(self.member.retry_at, until)
+        if excused:
+            self.member.tries = max(0, self.member.tries - 1)
+        waiting = self.member.standing is Standing.WAITING
+        if not (waiting and self.member.tries and began <= self.member.since):
+            self._fault(why, now, transient=True)
 
     def lost(self, why: str, now: float, *, transient: bool) -> None:
         """It could not be reached, or the way to it is gone and its workers with it."""
         if self.left_out or (self.down and self.member.standing is Standing.WAITING):
             return  # this is known
-        self.down, self.missing = True, 0
+        self.down, self.missing, self.coming = True, 0, 0
         self._fault(why, now, transient=transient)
 
     def _fault(self, why: str, now: float, *, transient: bool) -> None:
@@ -122,9 +135,11 @@ class Home:
             return What.HOST
         self.starts += 1
         self.missing -= 1
+        self.coming += 1
         if self.missing > 0:
-            pause_s = self.again.patience.first_s * 2.0 ** (self.member.tries - 1)
-            self.member.retry_at = now + min(self.again.patience.most_s, pause_s)
+            tries, patience = self.member.tries, self.again.patience
+            pause_s = min(patience.most_s, patience.first_s * 2.0 ** (tries - 1)) if tries else 0.0
+            self.member.retry_at = now + pause_s
         else:
             self.member.standing = Standing.UP
         return What.WORKER

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from serai.access.connections import shared, target_of
-from serai.errors import AccessError, NodeLost, NoPython, SeraiError
-from serai.travel.boot import STEWARD, WORKER
+from serai.access.connections import target_of
+from serai.access.starting import start_here, start_there
+from serai.errors import AccessError, NodeLost, SeraiError
+from serai.travel.boot import MARK, STEWARD, WORKER
 from serai.travel.frames import pack, unpack
 from serai.travel.mapreduce.link import GAVE_UP
 from serai.travel.steward import DROP, END, ENDED, FURNISH, ROOM, START, TROUBLE
-from serai.travel.stream import PipeLink, StartFailed
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping, Sequence
 
     from serai.access.openssh import Connection
     from serai.apps.workers.sending import Sent
     from serai.describe.mapreduce import HostSpec
+    from serai.travel.stream import PipeLink
 
-START_S = 30.0  # for a steward, and for its room
+START_S = 30.0  # for a room
 GRACE_S = 2.0  # for workers to end by themselves
 PARCEL, TOKEN = "worker.parcel", "token"  # names in a room
 
@@ -43,8 +39,8 @@ class Crew(Protocol):
 
     name: str
 
-    def host_up(self, host: Place, workers: Sequence[str]) -> None:
-        """These workers are about to start there."""
+    def host_up(self, host: Place, workers: Sequence[str], *, anew: bool) -> None:
+        """These workers are about to start there; anew: the host was reached, rather than one more worker started."""
 
     def host_lost(self, host: Place, why: str, *, transient: bool) -> None:
         """It cannot be reached, or not any more: its workers are gone with the way to it."""
@@ -62,6 +58,7 @@ class Place:
         key: how inputs name it; "" for this machine.
         name: for people.
         facts: what its steward said: room, socket, host, os, arch, cores, python.
+        who: whose files are there, and what is mounted; see `locality.facts_of`.
         image: the executable in its room, as words for a shell; "" when commands are run.
     """
 
@@ -69,6 +66,7 @@ class Place:
     key: str
     name: str
     facts: dict[str, Any] = field(default_factory=dict)
+    who: dict[str, Any] = field(default_factory=dict)
     image: str = ""
 
 
@@ -96,51 +94,16 @@ class Steward:
         self.kept = False
         self._workers: set[str] = set()
         self._closing = False
-        self._connection: Connection | None = None
         self._forwarded: tuple[str, str] | None = None
-        self._link = self._start_here() if not place.key else self._start_there()
+        self._link, self._connection = self._start()
 
     # ---- starting
 
-    def _start_here(self) -> PipeLink:
-        python = self._place.spec.site.python
-        words = [sys.executable] if python is None else shlex.split(python)
-        with tempfile.TemporaryFile() as said:
-
-            def start(theirs: socket.socket) -> subprocess.Popen[bytes]:
-                return subprocess.Popen(
-                    [*words, "-u", "-c", STEWARD.program()],
-                    stdin=theirs.fileno(),
-                    stdout=theirs.fileno(),
-                    stderr=said,
-                    start_new_session=True,  # Ctrl-C is the front end's to act on
-                )
-
-            try:
-                return PipeLink(start, STEWARD.packed(), self._deliver, START_S)
-            except (OSError, StartFailed) as error:
-                said.seek(0)
-                last = said.read(2000).decode("utf-8", "replace").strip().rpartition("\n")[2]
-                raise NoPython(f"cannot start {shlex.join(words)}: {last or error}", host="local") from error
-
-    def _start_there(self) -> PipeLink:
+    def _start(self) -> tuple[PipeLink, Connection | None]:
         site = self._place.spec.site
-        target = target_of(site.url, os.environ, site.ssh_config)
-        connection = self._connection = shared(target)
-        python = site.python or "python3"
-        words = STEWARD.command(python)
-        try:
-            return PipeLink(
-                lambda theirs: connection.session(words, theirs.fileno()), STEWARD.packed(), self._deliver, START_S
-            )
-        except TimeoutError as error:
-            raise NodeLost(
-                f"it took the login and did not start {python} within {START_S:g} s", host=self._place.name
-            ) from error
-        except StartFailed as error:
-            raise connection.session_error(python, error.returncode) from error
-        except OSError as error:
-            raise NodeLost(f"the connection ended: {error}", host=self._place.name) from error
+        if not self._place.key:
+            return start_here(STEWARD, site.python, self._deliver), None
+        return start_there(STEWARD, target_of(site.url, os.environ, site.ssh_config), site.python, self._deliver)
 
     def furnish(self, sent: Sequence[Sent]) -> dict[str, Any]:
         """Have the room made; returns what the steward says of it."""
@@ -171,6 +134,7 @@ class Steward:
             "SERAI_GATEWAY_TOKEN_FILE": f"{room}/{TOKEN}",
             "SERAI_RUN": self._run,
             "SERAI_WORKER": worker,
+            "SERAI_ROOM": room,
             "TMPDIR": f"{room}/{worker}",
         }
         self._workers.add(worker)
@@ -230,7 +194,8 @@ def why_ended(head: Mapping[str, Any]) -> str:
             how += " (somebody's kill -9, or the kernel's where memory is short)"
     else:
         how = f"it ended with exit status {code}" if code else "it ended"
-    last = str(head.get("said") or "").strip().rpartition("\n")[2]
+    said = str(head.get("said") or "").replace(MARK.decode(), "")  # with which every program begins
+    last = said.strip().rpartition("\n")[2]
     return f"{how}: {last}" if last else how
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serai.errors import SeraiError, UsageError
+from serai.errors import SeraiError, UsageError, errno_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from serai.data.copying.opening import Place
 
+CONFIG = click.option("-F", "--ssh-config", metavar="FILE", help="Give ssh this file instead of your own.")
 URLS = click.UNPROCESSED  # names may hold any byte: nothing is done to them
 BLOCK = 1 << 20
 
@@ -79,6 +80,9 @@ def meant(command: str, url: str, found: Place | Exception) -> list[Place]:
 
 def reason(error: OSError | SeraiError) -> str:
     """What went wrong, for beside the file's name."""
+    if isinstance(error, OSError) and not error.errno:  # some file systems of fsspec say a path only
+        number = errno_of(error)
+        return os.strerror(number) if number else str(error)
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

@@ -7,6 +7,7 @@ this run and of later ones.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import os
 import threading
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from serai.match.movement import Move
 
 MOST_SOURCES = 4  # peers that a node is told of for one file
+MOST_TRIED = 4 * MOST_SOURCES  # that are looked at for this
 MOST_SHARED = 1000  # files in one frame
 GRANT_S = 5.0  # for what lets a node read a file at its origin
 
@@ -121,9 +123,10 @@ class Catalogue:
     def _share(self, node: str, numbers: Iterable[int]) -> None:
         """Let peers read what lies on a node."""
         if node in self._who.peers and node not in self._who.here:
-            files = {number: path for number in numbers if (path := self._files[number].lies.get(node))}
-            for some in batched(files.items(), MOST_SHARED):
-                self.to_node(node, wire.pack(wire.SHARE, head={"files": dict(some)}))
+            files = [file for file in map(self._files.__getitem__, numbers) if node in file.lies]
+            for some in batched(files, MOST_SHARED):
+                seen = {file.number: [file.lies[node], file.size, file.modified] for file in some}
+                self.to_node(node, wire.pack(wire.SHARE, head={"files": seen}))
 
     def __len__(self) -> int:
         """How many files there are."""
@@ -308,7 +311,8 @@ class Catalogue:
     def _need(self, node: str, file: File, move: Move | None, grant: dict[str, Any] | None = None) -> list[Any]:
         first = move.source if move is not None and move.way != Way.HERE else ""
         names = [first] if first else []
-        names += [name for name in (*sorted(file.holders), *file.lies) if name not in {first, node}]
+        names += heapq.nsmallest(MOST_TRIED, file.holders - {first, node})
+        names += [name for name in itertools.islice(file.lies, MOST_TRIED) if name not in {first, node}]
         sources = [found for name in names if (found := self._source(name, file)) is not None]
         front_first = not first and (move is None or move.way != Way.HERE)
         digest = file.digest or file.said.get(node, "")
@@ -347,7 +351,7 @@ class Catalogue:
             return self._secrets
 
 
-def batched(values: Iterable[tuple[int, str]], most: int) -> Iterator[list[tuple[int, str]]]:
+def batched(values: Iterable[File], most: int) -> Iterator[list[File]]:
     """Cut into lists of at most so many."""
     iterator = iter(values)
     while batch := list(itertools.islice(iterator, most)):

@@ -71,6 +71,12 @@ class File:
     lies: dict[str, str] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
     read_here: bool = False
+
+    @property
+    def modified(self) -> str:
+        """When it was last changed, as its stamp says it, behind its size: for a file on a host, in seconds."""
+        return self.stamp[1] if len(self.stamp) > 1 else ""
+
     unreadable: str = ""
     version: tuple[str, str] = ("", "")
     place: str = ""

@@ -155,6 +155,11 @@ class Schedule:
         """Whether a node that was told to go away has nothing to do any more, and nothing that only it has."""
         return self._leaving.is_free(node)
 
+    def to_hand_over(self, node: str) -> int | None:
+        """How many files a node that was told to go away has still to hand over; None where it was not told."""
+        there = self._nodes.get(node)
+        return self._leaving.left(node) if there is not None and there.leaving else None
+
     def wake_at(self, now: float) -> float:
         """When a `Tick` is wanted if nothing else happens."""
         marks = [work.delayed[0][0] for work in self.busy.values() if work.delayed]

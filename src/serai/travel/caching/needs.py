@@ -14,6 +14,7 @@ from ..peers import Peers, Server, listening_sockets, own_addresses
 from . import web
 from .fetches import FROM, Fetched, Fetches, Origin, Source, Wanted
 from .objects import Cache, directory_beside
+from .sharing import Sharing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Needs:
         self._bundles: dict[int, _Bundle] = {}
         self._files: dict[int, Fetched] = {}  # that are held
         self._users: dict[int, set[int]] = {}  # bundles that read a file
-        self._shared: dict[str, str] = {}
+        self._sharing = Sharing(self._cache)
         self._server: Server | None = None
         self._serves: dict[str, Any] = {}  # where
         self._tell_all()
@@ -189,9 +190,9 @@ class Needs:
                     head["cert"],
                     head["key"],
                     self._base,
-                    self._find,
+                    self._sharing.find,
                     SERVED_AT_ONCE,
-                    lambda connection, stream, known: web.answer(connection, stream, token, self._find, known),
+                    lambda connection, stream, known: web.answer(connection, stream, token, self._sharing.find, known),
                 )
                 self._serves = {"addresses": own_addresses(), "port": self._server.port}
             except OSError:
@@ -200,14 +201,7 @@ class Needs:
 
     def share(self, head: Mapping[str, Any]) -> None:
         """Files outside of the cache that peers may read."""
-        self._shared.update({"files/%d" % int(number): str(path) for number, path in head["files"].items()})
-
-    def _find(self, name: str) -> str | None:
-        """What peers may read. On a thread of the server."""
-        if name.startswith("objects/"):
-            digest = name[len("objects/") :]
-            return self._cache.path(digest) if self._cache.is_whole(digest) else None
-        return self._shared.get(name)
+        self._sharing.share(head["files"])
 
     def give(self, request: int, head: Mapping[str, Any]) -> None:
         """Give the front end a part of a file, for a node that cannot reach this one."""
@@ -216,10 +210,7 @@ class Needs:
             answer: dict[str, Any] = {}
             data = b""
             try:
-                path = self._find(str(head["name"]))
-                with open(path or "", "rb", buffering=0) as file:
-                    file.seek(int(head["at"]))
-                    data = file.read(min(int(head["length"]), MOST_GIVEN))
+                data = self._sharing.part(str(head["name"]), int(head["at"]), min(int(head["length"]), MOST_GIVEN))
             except (OSError, ValueError) as error:
                 answer["why"] = "%s: %s" % (head["name"], getattr(error, "strerror", None) or error)
             self._post(lambda: self._send(wire.GIVEN, 0, request, answer, data))

@@ -115,6 +115,10 @@ class Leaving:
             elif node == source:
                 self._drop(target, file)
 
+    def left(self, node: str) -> int:
+        """How many files that only it has are still to be on another node."""
+        return len(self._left.get(node, ())) + sum(source == node for source, _ in self._under_way.values())
+
     def is_free(self, node: str) -> bool:
         """Whether a node that leaves has nothing to do any more."""
         there = self._schedule.nodes.get(node)
