@@ -10,7 +10,7 @@ import pytest
 
 from serai.data.digests import Digests
 from serai.dispatch.files.catalogue import Catalogue
-from serai.dispatch.files.origins import SMALLEST, Found, look
+from serai.dispatch.files.origins import SMALLEST, Found, look, version_key
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Move, Way
 from serai.travel.executor import wire
@@ -240,7 +240,8 @@ def test_a_file_with_an_origin_is_read_there_when_that_is_advised_and_before_the
     told.came("n1")
     told.came("n2", A, port=7)
     told.catalogue.learn(1, A)
-    grant = {"name": "store far", "url": "store://far/x", "etag": '"v"'}
+    key = version_key(told.catalogue.file(1))
+    grant = {"name": "store far", "url": "store://far/x", "etag": '"v"', "key": key}
     peer = ["n2", ["10.0.0.1"], 7, f"objects/{A}"]
     ways = {
         "store far": ([grant, peer], 0, True),

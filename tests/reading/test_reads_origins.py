@@ -158,6 +158,20 @@ def digest(data: bytes) -> str:
     return done.stdout.split()[0].decode()
 
 
+def test_a_later_run_finds_what_a_node_read_there(
+    pool: Callable[..., serai.Pool], store: Store, tmp_path: Path
+) -> None:
+    urls, data = make(store, "d/x.bin")
+    ways = []
+    for _ in range(2):
+        one = pool()
+        (done,) = one.run("b2sum -l 256 {in}", urls)
+        assert done.stdout.split()[0].decode() == digest(data[0])
+        ways += notes(tmp_path, one.name, done.task)
+        one.shutdown()
+    assert [told.rpartition(".bin ")[2] for told in ways] == [f"from store 127.0.0.1:{store.port}", "cached"]
+
+
 def test_a_mount_reads_there_and_goes_on_with_a_token_that_is_renewed(
     pool: Callable[..., serai.Pool], store: Store, tmp_path: Path
 ) -> None:
