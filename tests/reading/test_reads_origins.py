@@ -71,10 +71,10 @@ def pool(
     monkeypatch.setattr(LocalEngine, "nodes", elsewhere)
     pools: list[serai.Pool] = []
 
-    def make(access: str = "stage", life_s: float = 1800.0, **more: Any) -> serai.Pool:
+    def make(access: str = "stage", life_s: float = 1800.0, *, direct: bool | None = None) -> serai.Pool:
         monkeypatch.setattr(runs, "Grants", functools.partial(grants.Grants, life_s=life_s))
-        settings = Settings(timing=Timing(beat_s=0.2, silence_s=5.0), **more)
-        options = Options(runs=tmp_path / "runs", settings=settings, access=access)
+        settings = Settings(timing=Timing(beat_s=0.2, silence_s=5.0))
+        options = Options(runs=tmp_path / "runs", settings=settings, access=access, direct=direct)
         pools.append(serai.Pool(f"local://one?slots=2&scratch={tmp_path / 'one'}", options=options))
         return pools[-1]
 
