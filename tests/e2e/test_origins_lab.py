@@ -238,6 +238,15 @@ def test_a_node_that_does_not_reach_the_store_has_the_front_end(near: Near, stor
     near.lab.host("org1").run(["ip", "route", "del", "blackhole", "10.77.0.3"], check=True)
 
 
+def test_who_wants_it_so_gives_nodes_nothing(near: Near, stores: Path) -> None:
+    (url, *_) = urls("store", near, stores)
+    before = near.moved()
+    done = near.run("run", "sha256sum {in}", url, "--no-direct", "--access", "stage", *near.on("org2", slots=1))
+    assert done.returncode == 0, done.stderr
+    assert near.moved() - before > 2 * SIZE
+    assert near.notes() == [f"inputs: {url} sent"]
+
+
 def test_a_certificate_that_a_node_does_not_believe_is_not_gone_by(near: Near, stores: Path) -> None:
     url = urls("https", near, stores)[0]
     host = near.lab.host("org3")
