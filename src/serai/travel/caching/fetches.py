@@ -310,7 +310,8 @@ class Fetches:
                 else:
                     self._from_peer(wanted, source, filling)
             except (Unreachable, Gone, Altered, _Refused) as error:
-                tried.append("%s: %s" % (source.node, error) if source is not None else str(error))
+                # What is wrong with an origin says whose it is.
+                tried.append("%s: %s" % (source.node, error) if isinstance(source, Source) else str(error))
                 found.moved += filling.at
                 found.lost_s += 0.0 if filling.at else time.monotonic() - began
                 continue
@@ -333,13 +334,13 @@ class Fetches:
         self.peers.fetch(source.addresses, source.port, ask, filling)
 
     def _from_origin(self, wanted: Wanted, source: Origin, filling: Filling, found: Fetched) -> None:
+        filling.seek(0)
         why = self._unreached.why(source.node)
         if why:
             raise Unreachable(why)
         one = Direct(
             source.node, wanted.size, lambda _anew: self._renewed(wanted.number), source.grant, memory=self._unreached
         )
-        filling.seek(0)
         for last in (*[False] * MOST_BREAKS, True):
             began = filling.at
             try:
