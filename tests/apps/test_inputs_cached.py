@@ -75,6 +75,12 @@ def files(tmp_path: Path) -> list[str]:
     return [str(path) for path in paths]
 
 
+def all_up(pool: serai.Pool) -> bool:
+    """Whether every node has checked in: what is said to one that has not is lost, and others do its work."""
+    nodes = pool._core.run.dispatcher.nodes_now
+    return bool(nodes) and all(node.slots for node in nodes)
+
+
 def notes(tmp_path: Path, name: str, task: int) -> list[str]:
     with Archive(tmp_path / "runs").open(name, time.time()) as history:
         return [note.text for note in history.task(task).notes if not note.text.startswith(PRICES)]
@@ -181,8 +187,9 @@ def test_nodes_give_each_other_what_the_front_end_has_lost(
     pool: Callable[..., serai.Pool], files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = pool("one", "two")
-    (first,) = two.run(SUM, [files[0]])
     run = two._core.run
+    until(lambda: all_up(two), "both are up")
+    (first,) = two.run(SUM, [files[0]])
     other = "two" if first.node == "one" else "one"
     until(lambda: run.catalogue._who.peers[first.node].port, "it listens for its peers")
     number = run.catalogue.number(files[0])
@@ -202,8 +209,9 @@ def test_nodes_that_cannot_reach_each_other_give_by_way_of_the_front_end(
     monkeypatch.setattr("serai.dispatch.carrier.Carrier.meet", lambda _self: None)
     Path(files[0]).write_bytes(os.urandom(3_000_001))
     two = pool("one", "two")
-    (first,) = two.run(SUM, [files[0]])
     run = two._core.run
+    until(lambda: all_up(two), "both are up")
+    (first,) = two.run(SUM, [files[0]])
     other = "two" if first.node == "one" else "one"
     number = run.catalogue.number(files[0])
     assert number is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.apps.test_inputs_cached import COUNT, SIZE, _elsewhere, files, pool, until
+from tests.apps.test_inputs_cached import COUNT, SIZE, _elsewhere, all_up, files, pool, until
 
 from serai.apps.frontends.pool import PoolCancelled
 from serai.dispatch.control.asking import ask
@@ -41,6 +41,7 @@ def test_a_node_ends_what_it_runs_and_hands_over_what_only_it_has(
     sums = {path: subprocess.check_output(["cksum"], input=Path(path).read_bytes()) for path in files}
     two = pool("one", "two", policy="max-cache-hit")  # so that each file is where it came to first, and nowhere else
     run = two._core.run
+    until(lambda: all_up(two), "both are up")
     running = two.run(SLOW_SUM, files * 6)
     done = [next(running)]
     until(lambda: all(node.busy for node in run.dispatcher.nodes_now), "both work")
@@ -69,8 +70,7 @@ def test_what_only_it_has_goes_to_another_though_no_task_wants_it(
     pool: Callable[..., serai.Pool], files: list[str], tmp_path: Path
 ) -> None:
     two = pool("one", "two", policy="max-cache-hit")
-    run = two._core.run
-    until(lambda: all(node.slots for node in run.dispatcher.nodes_now), "both are up")
+    until(lambda: all_up(two), "both are up")
     assert all(outcome.ok for outcome in two.run(SLOW_SUM, files * 3))
     until(lambda: len(cached(tmp_path, "one")) + len(cached(tmp_path, "two")) >= 3, "the files are in caches")
     leaves, stays = ("one", "two") if cached(tmp_path, "one") - cached(tmp_path, "two") else ("two", "one")

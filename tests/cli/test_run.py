@@ -144,6 +144,7 @@ def test_environment_and_directory() -> None:
         ["echo", "--memory", "much"],
         ["echo", "--env", "NO_SUCH_VARIABLE_HERE"],
         ["echo", "--send", "nonesuch"],
+        ["./nonesuch {line}", "--each", "1..2"],
         ["cat {in} {line}", "pyproject.toml"],
         ["echo 'a"],
         ["echo", "--nonesuch"],
@@ -170,6 +171,14 @@ def test_a_store_that_nobody_knows_is_warned_of() -> None:
     assert warned in serai("nodes", "--on", "lab.toml").stderr
 
 
+def test_what_was_tried_is_told_once_for_each_node() -> None:
+    done = serai("run", "true", "--on", "ssh://no-such-host.invalid")
+    assert done.returncode == 3, done.stderr
+    assert b"tried: no-such-host.invalid: the name" in done.stderr
+    assert done.stderr.count(b"nothing is lost: serai resume") == 1
+    assert done.stderr.count(b"tried:") == 1, done.stderr
+
+
 def test_limits_needs_retries_and_fail_fast() -> None:
     done = serai("run", "sleep 60", "--time-limit", "300ms")
     assert (done.returncode, b"limit" in done.stderr) == (1, True)
@@ -179,7 +188,7 @@ def test_limits_needs_retries_and_fail_fast() -> None:
     assert (done.returncode, Path("tries").read_text(encoding="ascii")) == (0, "x\nx\n")
     began = time.monotonic()
     done = serai("run", "sh -c 'test $1 != 1 && sleep 60' sh {line}", "--each", "1..9", "--fail-fast")
-    assert (done.returncode, time.monotonic() - began < 15) == (1, True)
+    assert (done.returncode, time.monotonic() - began < 45) == (1, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -188,7 +197,7 @@ def test_interrupted_nothing_runs_and_it_can_be_taken_up(number: int) -> None:
     with subprocess.Popen([*COMMAND, "run", command, "--each", "1..4"], stderr=subprocess.PIPE) as process:
         until(lambda: len(list(Path().glob("pid.*"))) >= 1)
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=90)
     assert process.returncode == 130
     assert b"serai resume" in said
     assert all(gone(path.read_text(encoding="ascii")) for path in Path().glob("pid.*"))
@@ -251,8 +260,8 @@ def test_closed_streams_and_a_source_that_says_nothing() -> None:
         until(Path("made").exists)
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
-        assert process.wait(15) == 130
-        assert time.monotonic() - began < 8
+        assert process.wait(60) == 130
+        assert time.monotonic() - began < 40
         assert process.stderr is not None
         assert b"Fatal" not in process.stderr.read()
 

@@ -52,7 +52,7 @@ def test_a_node_hears_that_an_origin_is_still_being_tried(asked: Callable[..., q
     catalogue = Catalogue(lambda _event: None)
     catalogue.reader = lambda _origin: iter([None, None, b"abc"])
     heard = asked(catalogue)
-    assert [heard.get(timeout=5)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
+    assert [heard.get(timeout=40)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
 
 
 def test_a_node_hears_that_holders_are_asked_in_turn(asked: Callable[..., queue.Queue[Heard]]) -> None:
@@ -62,7 +62,7 @@ def test_a_node_hears_that_holders_are_asked_in_turn(asked: Callable[..., queue.
     for node in ("n1", "n2"):
         catalogue.came(node, {}, [ABC], lambda _files: None)
     heard = asked(catalogue)
-    assert [heard.get(timeout=5)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
+    assert [heard.get(timeout=40)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
 
 
 def test_what_fails_in_an_unforeseen_way_is_told_and_further_files_come(
@@ -76,6 +76,6 @@ def test_what_fails_in_an_unforeseen_way_is_told_and_further_files_come(
     catalogue.came("n1", {}, [ABC], lambda _files: None)
     times = 2 * AT_ONCE
     heard = asked(catalogue, times)
-    told = [one for one in (heard.get(timeout=5) for _ in range(2 * times)) if one[1]]
+    told = [one for one in (heard.get(timeout=40) for _ in range(2 * times)) if one[1]]
     assert sorted(attempt for attempt, _, _ in told) == list(range(times))
     assert all("bad" in head for _, head, _ in told)

@@ -42,7 +42,9 @@ def test_a_check_in_forgives(losses: int) -> None:
 
 
 @pytest.mark.parametrize("why", ["lab2: no route", "no route"])
-def test_a_node_is_named_once_when_it_is_told_what_is_wrong(why: str) -> None:
+def test_what_is_wrong_with_a_node_does_not_begin_with_its_name(why: str) -> None:
     member = Member("lab2")
     member.lost(why, 0.0, transient=False, patience=PATIENCE)
-    assert member.told == "lab2: no route"
+    assert member.why == "no route"
+    member.released(1.0)
+    assert member.why == "its user let go of it"

@@ -302,7 +302,7 @@ class AgentHarness:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait(DEADLINE_S)
-            self._listener.join(5)
+            self._listener.join(DEADLINE_S)
             assert self.process.stdout is not None
             self.process.stdout.close()
         if self.base is not None:
@@ -333,7 +333,7 @@ def start(scratch: Path) -> Iterator[Callable[..., AgentHarness]]:
             one.hang_up()
             if one.base is not None:
                 shutil.rmtree(one.base, ignore_errors=True)
-            one._listener.join(5)
+            one._listener.join(DEADLINE_S)
             assert one.process.stdout is not None
             one.process.stdout.close()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from serai.adverts.service import Adverts, open_adverts
 from serai.errors import HostUnreachable
+from serai.match.communities import Closeness
 from serai.pool.nearness import closeness, loads, not_there, places
 from serai.pool.publishing import Publisher, Rhythm, attributes
 
@@ -130,6 +131,10 @@ def test_stores_are_reached_where_they_can_be() -> None:
     assert places(stores, "n3") == {"there": ("n2.example", 9094)}
     near = closeness(places(stores, "n1"), {"127.0.0.1:9094": 0.001, "n2.example:9094": None})
     assert {name: one.rtt_s for name, one in near.items()} == {"here": 0.001}
+    read = closeness(
+        {"s": ("n2.example", 9094)}, {"n2.example:9094": 0.02}, lambda _host, port: 5e6 if port == 9094 else 0.0
+    )
+    assert read == {"s": Closeness(0.02, 5e6)}
     assert loads(stores) == {"none": 5.0}
 
 

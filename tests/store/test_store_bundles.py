@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,6 +200,40 @@ def test_a_long_body_that_breaks_off_leaves_nothing(store: Store) -> None:
         until(lambda: os.listdir(store.room / ".serai/drafts"), "the draft is begun")
     until(lambda: not os.listdir(store.room / ".serai/drafts"), "the draft is gone")
     assert not (store.room / "broken").exists()
+
+
+def test_a_long_answer_that_is_given_up_ends_its_thread_and_its_connection(store: Store) -> None:
+    fs = StoreFileSystem(store.host, store.port, direct=False)
+    data = os.urandom(30_000_000)
+    fs.pipe_file("/longer", data)
+    before = threading.active_count()
+    pieces = fs.far.read_from("/longer")
+    assert next(pieces) == data[: 1 << 20]
+    pieces.close()
+    assert threading.active_count() <= before
+    assert b"".join(fs.read_from("/longer")) == data
+    assert fs.cat_file("/longer", 5, 20_000_000) == data[5:20_000_000]
+
+
+def test_a_long_answer_that_nobody_sends_ends_when_it_is_given_up() -> None:
+    """The server tells of more than it sends, and is silent then."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        fs = StoreFileSystem("127.0.0.1", listening.getsockname()[1], direct=False)
+
+        def answer() -> socket.socket:
+            peer, _ = listening.accept()
+            while b"\r\n\r\n" not in peer.recv(65536):
+                pass
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + bytes(4 << 20))
+            return peer
+
+        answered = pool.submit(answer)
+        pieces = fs.far.read_from("/x")
+        assert next(pieces) == bytes(1 << 20)
+        began = time.monotonic()
+        pieces.close()  # the thread waits for what does not come: it is woken
+        assert time.monotonic() - began < 30
+        answered.result(10).close()
 
 
 def test_a_server_that_ends_does_not_wait_for_a_silent_long_body(start: Callable[..., Store]) -> None:

@@ -95,7 +95,7 @@ def test_another_process_gives_the_same() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=50,
+            timeout=150,
         ).stdout
         for salt in ("1", "2")
     }  # no choice may hang on the order of a set

@@ -25,7 +25,7 @@ def test_live_diffusion_moves_each_file_about_once(monkeypatch: pytest.MonkeyPat
     assert "auto" in "\n".join(report.lines())
 
 
-@pytest.mark.timeout(180)  # two appliances and eight mounts start on what may be a busy machine
+@pytest.mark.timeout(400)  # two appliances and eight mounts start on what may be a busy machine
 @pytest.mark.usefixtures("lab_factory")
 def test_live_communities_read_through_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_communities, "JOBS", 8)

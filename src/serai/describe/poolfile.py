@@ -175,7 +175,10 @@ def sites_from(on: Sequence[str]) -> tuple[SiteSpec, ...]:
             raise UsageError(f"there is no pool file {word!r}", hint="name a .toml file, or a URL such as ssh://HOST")
         else:
             meant = "local:" if word in {"local", "localhost"} else f"ssh://{word.removeprefix('ssh:')}"
-            raise UsageError(f"{word!r} is neither a URL nor a file", hint=f"did you mean {meant}?")
+            near = difflib.get_close_matches(word, [path.name for path in Path().glob("*.toml")], n=1, cutoff=0.75)
+            raise UsageError(
+                f"{word!r} is neither a URL nor a file", hint=f"did you mean {' or '.join([*near, meant])}?"
+            )
     return tuple(sites)
 
 

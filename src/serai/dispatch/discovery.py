@@ -6,6 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from serai.access.stores.trust import place
 from serai.adverts.service import open_adverts
 from serai.dispatch.front_end import NEAREST, STORES, TASK
 from serai.dispatch.journal import Batch
@@ -69,7 +70,7 @@ class Discovery:
         self._publisher: Publisher | None = None
         if adverts != "":
             service = partial(open_adverts, adverts, os.environ)
-            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say)
+            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say, declared=declared)
 
     def start(self) -> None:
         """Begin."""
@@ -114,7 +115,8 @@ class Discovery:
                 continue
             wanted = places(self._stores, str(ad.get("host", "")))
             reached = dispatcher.last_beats.get(node.name, {}).get("reach") or {}
-            measured |= {(node.name, store): one for store, one in closeness(wanted, reached).items()}
+            rates = partial(self._rate, node.name)
+            measured |= {(node.name, store): one for store, one in closeness(wanted, reached, rates).items()}
             asked, at = self._asked.get(node.name, ({}, 0.0))
             if wanted and (asked != wanted or now - at >= MEASURE_S):
                 self._asked[node.name] = (wanted, now)
@@ -126,6 +128,10 @@ class Discovery:
             nearest = dict(self._grouping.at)
             self._journal.set_run({NEAREST: nearest})
             dispatcher.tell(None, ev.Advertised({}, nearest))
+
+    def _rate(self, node: str, host: str, port: int) -> float:
+        """The bytes a second that a node read from a store; 0 where it read nothing, or too little to tell."""
+        return self._dispatcher.rate_bytes_s(f"store {place(host, port)}", node)
 
     def _stores_told(self, news: Mapping[str, Mapping[str, Any] | None]) -> None:
         told: dict[str, Mapping[str, Any] | None] = {}

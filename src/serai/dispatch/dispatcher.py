@@ -168,6 +168,10 @@ class Dispatcher:
         """Have a node measure how near (host, port) places are; it tells with its next beats. Any thread."""
         self._control(node, wire.pack(wire.PROBE, head={"software": [], "reach": list(places)}))
 
+    def rate_bytes_s(self, source: str, node: str) -> float:
+        """How fast files came from a node or an origin to a node; 0 where that was not measured. Any thread."""
+        return self._schedule.holdings.links.measured_bytes_s(source, node)
+
     def when_hopeless(self, call: Callable[[str], None]) -> None:
         """Call once when tasks wait and no node is left, or expected, that could run them."""
         self._on_hopeless = call

@@ -182,11 +182,13 @@ class Roster:
 
     def why_given_up(self) -> list[str]:
         """A line for each node that is not expected any more."""
-        return [member.told.partition("\n")[0] for member in self.members.values() if member.hopeless]
+        return [
+            f"{member.name}: {member.why.partition(chr(10))[0]}" for member in self.members.values() if member.hopeless
+        ]
 
     def why_hopeless(self) -> str:
         """What was wrong with each node, for people."""
-        return "\n".join(member.told for member in self.members.values()) or "the pool has no nodes"
+        return "\n".join(f"{member.name}: {member.why}" for member in self.members.values()) or "the pool has no nodes"
 
     def close(self, deadline_s: float) -> None:
         """End every executor, all at the same time, and let go of the engines."""

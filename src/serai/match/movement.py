@@ -159,6 +159,10 @@ class Links:
         """Whether the rate from a source to any node was measured."""
         return source in self._rate_of
 
+    def measured_bytes_s(self, source: str, node: str) -> float:
+        """How fast bytes went from a source to a node; 0 where that was not measured."""
+        return self._rates.get((source, node), 0.0)
+
     def seconds(self, source: str, node: str, size: int, busy: int = 0) -> float:
         """How long a file of a size takes, when the source serves so many others."""
         return self.latency_s(source, node) + size * (1 + busy) / self.rate_bytes_s(source, node)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from serai.match.communities import Closeness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 MOST = 16  # stores that a node is asked to reach: the agent takes no more
 MOST_NAMED = 4
@@ -46,19 +46,28 @@ def _place(url: str) -> tuple[str, int] | None:
     return (parts.hostname, port) if parts.hostname and port and parts.scheme != "file" else None
 
 
-def closeness(wanted: Mapping[str, tuple[str, int]], reached: Mapping[str, float | None]) -> dict[str, Closeness]:
+def closeness(
+    wanted: Mapping[str, tuple[str, int]],
+    reached: Mapping[str, float | None],
+    rates: Callable[[str, int], float] = lambda _host, _port: 0.0,
+) -> dict[str, Closeness]:
     """How near the stores are that a node reached, by name.
+
+    Rates count where those of all of them are known: one that nobody has measured is neither near nor far.
 
     Args:
         wanted: see `places`.
         reached: seconds by ``host:port``, as the node's agent told them; None where nobody answered.
+        rates: gives the bytes a second that came to the node from a (host, port); 0 where none were measured.
     """
     found = {}
     for name, (host, port) in wanted.items():
         took = reached.get(f"{host}:{port}")
         if took is not None:
-            found[name] = Closeness(float(took))
-    return found
+            found[name] = Closeness(float(took), rates(host, port))
+    if all(one.rate for one in found.values()):
+        return found
+    return {name: Closeness(one.rtt_s) for name, one in found.items()}
 
 
 def loads(stores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -126,10 +126,12 @@ def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
 
 _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
 
+_OBJECTS = _of("caching", ("replacement", "coming", "log", "limits", "objects"))
 CACHING = (
     "peers",
     *_of("reading", ("sources", "web", "direct")),
-    *_of("caching", ("replacement", "coming", "log", "limits", "objects", "fetches", "sharing", "web", "needs")),
+    *_OBJECTS,
+    *_of("caching", ("fetches", "sharing", "web", "needs")),
 )
 
 EXECUTOR = Traveller(
@@ -159,7 +161,8 @@ PORTER = Traveller(modules=_PORTER, first=_PORTER)
 _SHUTTLE = _of("copying", ("lots", "shuttle"))
 SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
 
-STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames", "processes", "steward"))
+_STEWARD = ("frames", "processes", *_of("porter", ("surroundings",)), "steward")
+STEWARD = Traveller(modules=_STEWARD, first=_STEWARD)
 
 _MAPREDUCE = (
     "keys",
@@ -181,6 +184,8 @@ _WORKER = (
     "gateway",
     "peers",
     *_of("executor", ("wire", "functions")),
+    *_OBJECTS,
+    "caching.pieces",
     *_of("mapreduce", _MAPREDUCE),
 )
 WORKER = Traveller(modules=_WORKER, first=_WORKER)

@@ -19,6 +19,7 @@ import tempfile
 import time
 
 from .frames import Reader, pack, unpack, write
+from .porter.surroundings import addresses, mounts
 from .processes import adopt_orphans, end_descendants, kill_tree
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ FURNISH = 1  # {"scratch", "files": [{"name", "mode", "size"}, …]}, bodies of 
 START = 2  # {"id", "argv", "env", "stdin"}: start a worker with this interpreter, in a directory of its own in the room
 END = 3  # {"grace_s"}: end everything
 DROP = 4  # {"id"}: end a worker that is of no more use
-ROOM = 11  # {"room", "host", "os", "arch", "cores", "python"}
+ROOM = 11  # {"room", "socket", "host", "os", "arch", "cores", "python", "who"}
 ENDED = 12  # {"id", "code", "said"}
 TROUBLE = 13  # {"what"}: there is no room
 
@@ -116,6 +117,7 @@ class Steward:
                 "arch": platform.machine(),
                 "cores": _cores(),
                 "python": list(sys.version_info[:3]),
+                "who": who(),
             },
         )
 
@@ -193,6 +195,24 @@ class Steward:
             with contextlib.suppress(OSError):
                 shutil.rmtree(os.readlink(os.path.join(room, "socket")), ignore_errors=True)
             shutil.rmtree(room, ignore_errors=True)
+
+
+def who() -> dict[str, Any]:
+    """Whose files are here and what is mounted: by that it is known which files two hosts share."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+    except OSError:
+        boot = ""
+    return {
+        "host": platform.node(),
+        "boot": boot,
+        "user": os.environ.get("USER", ""),
+        "uid": os.getuid(),
+        "home": os.path.expanduser("~"),
+        "mounts": mounts(),
+        "addresses": addresses(),
+    }
 
 
 def _cores() -> int:

@@ -28,7 +28,7 @@ REDUCE = (
     "LC_ALL=C awk -F '\\t' 'NR > 1 && $1 != w { print w \"\\t\" c; c = 0 } { w = $1; c += $2 }"
     ' END { if (NR) print w "\\t" c }\''
 )
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,12 @@ def test_what_lies_on_a_host_is_mapped_there(trio: Lab, bench: Bench, monkeypatc
         finish(running)
     bench.check()
     assert asked, "the front end reads it for others"
+    asked.clear()
+    alias = f"ssh://{first.user}@{first.address}/home/{first.user}/texts"
+    with bench.running(bench.session(hosts(trio)[:1], inputs=(alias,))) as running:
+        finish(running)
+    bench.check()
+    assert not asked, "it is the same host by another name"
 
 
 def test_outputs_may_belong_to_a_host(trio: Lab, bench: Bench) -> None:
@@ -129,6 +135,35 @@ def test_functions_on_hosts(trio: Lab, bench: Bench) -> None:
         result = pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
         assert dict(result) == bench.corpus.counts
         assert result.statistics.workers >= 1
+
+
+def test_the_second_time_hosts_have_what_they_were_sent(
+    trio: Lab, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    read = Relay.read_input
+
+    def noted(self: Relay, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        asked.append(head["url"])
+        return read(self, head, body)
+
+    monkeypatch.setattr(Relay, "read_input", noted)
+    with serai.Pool(f"ssh://{trio.hosts[0].name}?slots=2", f"ssh://{trio.hosts[1].name}?slots=1") as pool:
+        for least, most in ((4, 4), (4, 7)):  # a host may lack time for all that it has: others read it once more
+            result = pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
+            assert dict(result) == bench.corpus.counts
+            assert least <= len(asked) <= most
+        asked.clear()
+        changed = bench.corpus.directory / "2.txt"
+        changed.write_text("a caravan\n")
+        again = pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
+        assert str(changed) in asked
+        assert len(asked) < 4
+        assert dict(again)["a"] == 1
+    with serai.Pool(f"ssh://{trio.hosts[0].name}?slots=1") as pool:
+        asked.clear()
+        pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
+        assert len(asked) == 4, "another pool knows nothing of it"
 
 
 def test_a_host_that_loses_its_power_changes_no_byte(trio: Lab, bench: Bench, until: Callable[..., Any]) -> None:

@@ -80,6 +80,51 @@ def test_a_worker_gets_what_lies_on_its_host_first() -> None:
     assert order.number == 2, "what lies nowhere comes before what lies on another's host"
 
 
+def near(it: Case, worker: str, *hosts: str) -> None:
+    it.tell(Joined(worker, worker, frozenset(hosts)))
+
+
+def test_what_is_near_another_worker_is_left_to_it_for_a_moment() -> None:
+    it = Case(3, hosts=("lab1", "lab1", "lab1"), delay_s=1.0)
+    near(it, "a", "lab1")
+    near(it, "b", "lab2")
+    it.tell(Expecting(0))
+    assert it.ask("b") is None
+    it.now = 0.9
+    assert it.tell(Tick()) == []
+    assert it.ask("a") == Order(MAP, 0, 1)
+    assert it.ask("b") is None, "it asked once more: it waits from now on"
+    it.now = 2.0
+    assert it.tell(Tick()) == [Give("b", Order(MAP, 1, 1))]
+    it.tell(Done("b", Order(MAP, 1, 1), {"path": "b/1"}))
+    assert it.ask("b") == Order(MAP, 2, 1), "it has waited in vain once"
+
+
+def test_what_is_near_a_host_that_is_being_started_is_left_to_it_too() -> None:
+    it = Case(2, hosts=("lab1", "lab1"), delay_s=1.0)
+    near(it, "b", "lab2")
+    it.tell(Expecting(1, (), frozenset({"lab1"})))
+    assert it.ask("b") is None
+    assert it.tell(Expecting(1, ("lab1 cannot be reached",))) == [Give("b", Order(MAP, 0, 1))]
+
+
+def test_nobody_waits_for_what_is_near_nobody_or_failed_or_takes_no_time() -> None:
+    it = Case(4, hosts=("", "lab1", "lab1", "lab1"), delay_s=1.0)
+    near(it, "a", "lab1", "an alias of it")
+    near(it, "b", "lab2")
+    it.tell(Expecting(0))
+    assert it.do("b", took_s=0.1)[0] == Accept("b", Order(MAP, 0, 1))
+    order = it.ask("a")
+    assert order
+    it.tell(Failed("a", order, "no such word"))
+    assert it.ask("b") == Order(MAP, order.number, 2)
+    it.do("a", took_s=0.1)
+    near(it, "c", "lab3")
+    assert it.ask("c") is None
+    it.now += 0.21
+    assert [one.worker for one in it.tell(Tick()) if isinstance(one, Give)] == ["c"], "a map takes less than that"
+
+
 def test_maps_of_a_lost_worker_are_made_again_while_a_reduce_needs_them() -> None:
     it = Case(2, partitions=2)
     it.join("a", "b")
@@ -179,7 +224,8 @@ def test_a_split_that_ends_its_workers_is_named() -> None:
     it = Case(2, deaths=3)
     it.join("a@lab1", "b", "c", "d")
     assert die_of(it, "a") == []
-    assert die_of(it, "b") == [], "it comes first, so that it is known soon"
+    assert it.do("d")[0] == Accept("d", Order(MAP, 1, 1)), "other work is done first"
+    assert die_of(it, "b") == []
     (failure,) = die_of(it, "c")
     assert isinstance(failure, Fail)
     assert failure.what == "the map 0 ended 3 workers"
@@ -188,19 +234,28 @@ def test_a_split_that_ends_its_workers_is_named() -> None:
     assert failure.hint
 
 
-def test_where_workers_end_with_any_task_one_is_accused_later() -> None:
+def test_where_workers_end_otherwise_too_one_is_accused_later() -> None:
     """Somebody kills workers at random: that one task is hit three times says little then."""
-    it = Case(20, deaths=3)
-    it.join(*(f"w{number}" for number in range(20)))
-    workers = iter(it.master.workers)
-    for number in range(4):
-        die_of(it, next(workers))
-        assert it.do(next(workers))[0] == Accept(f"w{2 * number + 1}", Order(MAP, number, 2))
-    ended = 0
-    while not it.master.ended:
-        die_of(it, next(workers))
-        ended += 1
-    assert ended == 7, "by chance it would be one in a hundred: half of all attempts end so"
+    it = Case(1, deaths=3, deaths_amid=6)
+    it.join(*"abcdefghijk")
+    die_of(it, "a")
+    it.tell(Gone("b", "a signal ended it", final=True, by_itself=True))  # it was idle
+    ended = ["a"]
+    for worker in "cdefg":
+        assert not it.master.ended
+        die_of(it, worker)
+        ended.append(worker)
+    assert it.master.ended
+    assert len(ended) == 6
+
+
+def test_what_was_done_in_the_end_is_not_accused() -> None:
+    it = Case(1, deaths=2)
+    it.join(*"abcd")
+    die_of(it, "a")
+    it.do("b")
+    assert it.tell(Gone("b", "a signal ended it", final=True)) == [Reopen(0, "a signal ended it")]
+    assert die_of(it, "c") == []
 
 
 def test_hosts_and_ways_that_are_lost_are_no_fault_of_a_split() -> None:

@@ -64,6 +64,17 @@ def test_those_that_were_started_again_and_end_are_faults_of_their_own() -> None
     assert starts(it, 11.0, 6.5) == [(8.5, What.WORKER), (10.5, What.WORKER)]
 
 
+def test_ends_that_a_task_may_be_the_reason_of_make_no_pause_longer() -> None:
+    it, now = home(1), 0.0
+    for _ in range(20):
+        it.worker_lost("killed", now, now, excused=True)
+        if it.left_out:
+            break
+        assert starts(it, now + 3.0, now) == [(now + 1.0, What.WORKER)]
+        now += 3.0
+    assert it.starts == 16, "there is a limit all the same"
+
+
 def test_work_that_is_done_clears_a_host_but_not_for_ever() -> None:
     it, now, count = home(2, of_host=5), 0.0, 0
     while not it.left_out:

@@ -26,7 +26,7 @@ from serai.access.stores.bodies import (
     xxh3_of,
 )
 from serai.access.stores.wire import Wire, quoted, shared_wire
-from serai.access.stores.writing import LONG_S, Ahead, Appending, Writing
+from serai.access.stores.writing import LONG_S, Ahead, Appending, Writing, ahead_of
 from serai.describe.host import HostFacts
 from serai.errors import HostUnreachable
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sent", "StoreFiles"]
 
+LONG = 16 << 20  # bytes of an answer from which on it is read in a thread of its own
 PART = 8 << 20  # bytes of a file that is sent in parts
 AT_ONCE = 8  # requests of one call at a time
 BATCH = 1000  # paths in a request
@@ -125,13 +126,8 @@ class StoreFiles:
             response.drain_conn()
             response.release_conn()
             return
-        told = None if headers else told_check(response.headers)
-        for piece in self.wire.pieces(response):
-            if told is not None:
-                told[0].update(piece)
-            yield piece
-        if told is not None and told[0].digest() != told[1]:
-            raise OSError(errno.EBADMSG, "what came is not what the store has", path)
+        coming = _checked(self.wire.pieces(response), None if headers else told_check(response.headers), path)
+        yield from coming if (response.length_remaining or 0) < LONG else ahead_of(coming, response.shutdown)
 
     def _span(self, path: str, start: int, stop: int | None) -> dict[str, str] | None:
         """Which bytes a request is for, as headers; None where there are none."""
@@ -441,6 +437,16 @@ class StoreFiles:
             said = self.wire.call("digest", paths=some, start=start, stop=stop, kind=kind, again=True, read_s=DIGEST_S)
             found.update(zip(some, said["digests"], strict=True))
         return found
+
+
+def _checked(pieces: Iterable[bytes], told: tuple[Any, bytes] | None, path: str) -> Generator[bytes]:
+    """The bytes of a file; the last of them only if all have the digest that was told."""
+    for piece in pieces:
+        if told is not None:
+            told[0].update(piece)
+        yield piece
+    if told is not None and told[0].digest() != told[1]:
+        raise OSError(errno.EBADMSG, "what came is not what the store has", path)
 
 
 def _whole(pieces: Iterable[bytes | memoryview], size: int, made: Any, path: str) -> Iterator[bytes | memoryview]:

@@ -23,7 +23,7 @@ from urllib3.exceptions import (
 from urllib3.exceptions import TimeoutError as LateError
 
 from serai.access.stores.certificates import normal_fingerprint
-from serai.access.stores.trust import known_fingerprint, read_token, token_path
+from serai.access.stores.trust import known_fingerprint, place, read_token, token_path
 from serai.errors import AccessError, HostKeyRefused, HostUnreachable, LoginRefused, UsageError
 from serai.session.url import Url
 
@@ -63,7 +63,7 @@ class Server:
     @property
     def where(self) -> str:
         """As it is written in a URL."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return place(self.host, self.port)
 
 
 def server_of(text: str) -> tuple[Server, str]:

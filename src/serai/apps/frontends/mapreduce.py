@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from serai.apps.mapreduce.plan import Kept
     from serai.apps.mapreduce.timeline import Timeline
     from serai.describe.poolfile import SiteSpec
 
@@ -183,7 +184,9 @@ class Request:
         return dict(zip(PARTS, (self.mapper, self.combiner, self.reducer), strict=True))
 
 
-def run_mapreduce(request: Request, sites: Sequence[SiteSpec], runs: Path | None) -> MapReduceResult:
+def run_mapreduce(
+    request: Request, sites: Sequence[SiteSpec], runs: Path | None, kept: Kept | None = None
+) -> MapReduceResult:
     """Run it to its end; see `Pool.mapreduce`."""
     parts = request.parts()
     if request.records not in RECORDS:
@@ -216,7 +219,7 @@ def run_mapreduce(request: Request, sites: Sequence[SiteSpec], runs: Path | None
     )
     modules = cloudpickle_sources() if functions else {}
     job = Job(session.program, tuple(functions), packed(functions), modules, request.records, pickled)
-    with Running(session, directory, job=job) as running:
+    with Running(session, directory, job=job, kept=kept) as running:
         while not running.wait(WAIT_S):
             pass
         files = running.files()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from serai.apps.bag import Bag, Outcome
     from serai.apps.frontends.mapreduce import MapReduceResult
+    from serai.apps.mapreduce.plan import Kept
     from serai.dispatch.ports import Ended
     from serai.dispatch.schedule.events import Statistics
 
@@ -217,6 +218,7 @@ class Pool(Executor):
             raise TypeError("initializer must be a callable")
         self._core = _Core(sites, initializer, initargs, options or Options())
         self._lock = threading.Lock()
+        self._kept: Kept | None = None  # what nodes have kept of MapReduce's inputs
         self._finalizer = weakref.finalize(self, self._core.close_later)
         self._finalizer.atexit = False
 
@@ -357,7 +359,8 @@ class Pool(Executor):
         """Map files, and reduce what belongs together; returns when all is done.
 
         Workers are processes of their own on the pool's hosts, one to a slot. They may die at any moment: others are
-        started, what they had is made again, and the outputs are the same byte for byte.
+        started, what they had is made again, and the outputs are the same byte for byte. Hosts keep what they were sent
+        of inputs in their caches, so that the next call over the same inputs reads it there.
 
         Args:
             mapper: ``function(record) -> iterable of (key, value)``; or a command: lines in, ``key TAB value`` lines
@@ -379,12 +382,15 @@ class Pool(Executor):
             NoNodeLeft: no worker is left, or none could be started.
         """
         from serai.apps.frontends.mapreduce import Request, run_mapreduce  # noqa: PLC0415 - most pools do without
+        from serai.apps.mapreduce.plan import Kept  # noqa: PLC0415 - as above
 
         with self._lock:
             if self._core.closed:
                 raise RuntimeError("cannot run MapReduce after shutdown")
+            if self._kept is None:
+                self._kept = Kept()
         request = Request(mapper, reducer, inputs, combiner, partitions, output, records, tuple(send), skip)
-        return run_mapreduce(request, self._core.sites, self._core.options.runs)
+        return run_mapreduce(request, self._core.sites, self._core.options.runs, self._kept)
 
     def look(self) -> Statistics:
         """What the pool does, as of now."""

@@ -113,6 +113,7 @@ class Crew:
             home = self._homes[host]
             if anew:
                 home.up(len(workers))
+                self._desk.work.locality.forget(host)
             else:
                 home.started()
             for worker in workers:
@@ -151,9 +152,11 @@ class Crew:
                 home.did_well(now)
             known = self._desk.master.workers.get(worker)
             if wanted and not (known is not None and known.barred):
-                home.worker_lost(why, self._began[worker], now)
+                task = self._desk.master.had(worker) if by_itself else None
+                home.worker_lost(why, self._began[worker], now, excused=task is not None and bool(task.deaths))
                 self._limit(home)
-                self._trouble(f"{self.label(worker)}: {why}; {home.outlook(now)}")
+                during = f" during {task}" if task is not None else ""
+                self._trouble(f"{self.label(worker)}: {why}{during}; {home.outlook(now)}")
             self._tell_expecting()  # first, as above
             self._ended(worker, why, by_itself=by_itself)
 
@@ -182,7 +185,9 @@ class Crew:
 
     def _tell_expecting(self) -> None:
         count = len(self._starting) + sum(home.expecting for home in self._homes.values())
-        self._desk.tell(ev.Expecting(count, tuple(self.troubles)))
+        starting = {self._places[worker].key for worker in self._starting}
+        starting |= {place.key for place, home in self._homes.items() if home.expecting}
+        self._desk.tell(ev.Expecting(count, tuple(self.troubles), frozenset(starting)))
 
     # ---- time, and signs of life
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from serai.apps.mapreduce.files import Outputs
-    from serai.apps.mapreduce.plan import Input, Split
+    from serai.apps.mapreduce.plan import Input, Kept, Split
     from serai.apps.mapreduce.record import Record
+    from serai.apps.workers.locality import Locality
     from serai.apps.workers.stewards import Place
     from serai.clock import Clock
 
 ASK_S = 20.0  # a worker's question is answered within this, if only by "nothing"
 LONGEST_WHY = 4000  # characters of what a worker says of a failure
+DIGEST = re.compile("[0-9a-f]{64}").fullmatch  # of an object in a node's cache
 MOST_IN_HEAD = 500  # maps that a reduce's order names; of more of them its body does
 
 
@@ -33,13 +36,17 @@ class Work:
 
     Attributes:
         inputs: the files that are mapped.
+        locality: where workers' hosts have them.
         splits: of them, one for each map.
         partitions: how many reduces.
+        kept: what nodes have of splits; None where they keep nothing.
     """
 
     inputs: Sequence[Input]
+    locality: Locality
     splits: Sequence[Split]
     partitions: int
+    kept: Kept | None = None
 
 
 @dataclass(slots=True)
@@ -199,7 +206,8 @@ class Desk:
                     "joined", worker=worker, host=place.name if place else str(ad.get("host")), python=python
                 )
             self.known[worker].ad = ad
-            self.tell(ev.Joined(worker, place.key if place is not None else f"?{worker}"))
+            key = place.key if place is not None else f"?{worker}"
+            self.tell(ev.Joined(worker, key, self.work.locality.near(place)))
 
     def _worker(self, head: dict[str, Any]) -> tuple[str, Known]:
         name = str(head.get("worker"))
@@ -253,6 +261,10 @@ class Desk:
             facts = {"records": head.get("records"), "times": _times(head)}
             self.record.note("done", worker=name, **_of(order), accepted=news, **facts)
             self.tell(ev.Done(name, order, output))
+            kept = str(head.get("kept") or "")
+            if self.work.kept is not None and order.kind == ev.MAP and worker.place is not None and DIGEST(kept):
+                split = self.work.splits[order.number]
+                self.work.kept.note(self.work.inputs[split.input], split, kept, worker.place.key)
         return {}, b""
 
     def on_failed(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -299,9 +311,13 @@ class Desk:
         if order.kind == ev.MAP:
             split = self.work.splits[order.number]
             one = self.work.inputs[split.input]
-            there = place is not None and one.host == place.key
-            source = {"url": one.url, "path": one.path if there else None, "start": split.start, "stop": split.stop}
-            source |= {"compression": one.compression, "size": one.size}
+            local = self.work.locality.path(split.input, place)
+            source: dict[str, Any] = {"url": one.url, "path": None if local is None else local.path}
+            source |= {"start": split.start, "stop": split.stop, "compression": one.compression, "size": one.size}
+            if local is not None and not local.sure:
+                source["same"] = {"mtime": one.mtime, "inode": one.inode if local.inode else None}
+            if local is None and self.work.kept is not None:
+                source |= {"keep": True, "digest": (self.work.kept.find(one, split) or ("",))[0]}
             return {**facts, "task": order.number, "input": source}
         name = part_name(order.number)
         path = self._outputs.path_of(name, order.attempt) if place is not None and not place.key else None

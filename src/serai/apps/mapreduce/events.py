@@ -34,10 +34,12 @@ class Joined:
     Attributes:
         worker: its id.
         host: where it runs, as inputs name hosts.
+        near: hosts, named so, whose inputs it opens by paths of its own; None for its own host's.
     """
 
     worker: str
     host: str = ""
+    near: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,12 @@ class Expecting:
     Attributes:
         count: that are being started.
         why: of each that will not come.
+        hosts: where those may come that are being started, as inputs name hosts.
     """
 
     count: int
     why: tuple[str, ...] = ()
+    hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

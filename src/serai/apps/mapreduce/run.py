@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from serai.access.stores.nearby import known_appliances
 from serai.adverts.gateway import Gateway
 from serai.adverts.handlers import advert_handlers
 from serai.adverts.service import open_adverts
@@ -21,23 +23,26 @@ from serai.apps.mapreduce import events as ev
 from serai.apps.mapreduce.crew import Crew, Patiences
 from serai.apps.mapreduce.desk import Desk, Work
 from serai.apps.mapreduce.files import Outputs, Relay
-from serai.apps.mapreduce.inputs import expand, host_key
+from serai.apps.mapreduce.inputs import expand, host_key, hosts_of
 from serai.apps.mapreduce.job import Job, Shuffle
 from serai.apps.mapreduce.master import Rules
 from serai.apps.mapreduce.plan import partitions_for, splits_of
 from serai.apps.mapreduce.record import NAME, Record
 from serai.apps.workers.launch import Launch
+from serai.apps.workers.locality import Locality, served
 from serai.clock import SystemClock
 from serai.dispatch.control.channel import Channel
 from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
 from serai.session.home import state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from serai.apps.mapreduce.plan import Input, Kept, Split
     from serai.clock import Clock
+    from serai.describe.host import HostFacts
     from serai.describe.mapreduce import Session
 
 TICK_S = 0.2
@@ -81,6 +86,7 @@ class Running:
         directory: the run's own, which is there; its last part is the run's name.
         job: what workers run; made of the session's commands when None.
         options: see there.
+        kept: what nodes have kept of inputs in former runs, and keep of them in this one; None for nothing.
         clock: tells the time.
 
     Raises:
@@ -101,6 +107,7 @@ class Running:
         *,
         job: Job | None = None,
         options: Options | None = None,
+        kept: Kept | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.session = session
@@ -110,10 +117,12 @@ class Running:
         self._job = job or Job(session.program)
         self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
         self._directory = directory
-        inputs = expand(session.inputs, self._configs)
+        inputs, hosts = self._inputs()
         workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
         splits = splits_of(inputs, workers, self._options.split_bytes)
-        self.work = Work(inputs, splits, partitions_for(session.partitions, workers))
+        if kept is not None:
+            splits = self._where_kept(inputs, splits, kept)
+        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions_for(session.partitions, workers), kept)
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
@@ -124,6 +133,26 @@ class Running:
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
         self._workers_at = f"/mapreduce/{self.name}/workers"
+
+    def _inputs(self) -> tuple[list[Input], dict[str, HostFacts]]:
+        """What is mapped, and whose files these are."""
+        inputs = expand(self.session.inputs, self._configs)
+        hosts: dict[str, HostFacts] = {}
+        if any(one.url.startswith("store://") for one in inputs):
+            with contextlib.suppress(SeraiError, OSError):  # then they are read over the net
+                inputs, hosts = served(inputs, known_appliances(platform.node()))
+        if {one.host for one in inputs} != {host_key(host.site.url) for host in self.session.hosts}:
+            hosts |= hosts_of(inputs, self._configs)
+        return inputs, hosts
+
+    def _where_kept(self, inputs: Sequence[Input], splits: Sequence[Split], kept: Kept) -> list[Split]:
+        """Splits, those that are on no host of the session with the one that has kept them."""
+        hosts = {host_key(host.site.url) for host in self.session.hosts}
+        found = []
+        for split in splits:
+            had = kept.find(inputs[split.input], split) if split.host not in hosts else None
+            found.append(replace(split, host=had[1]) if had is not None and had[1] in hosts else split)
+        return found
 
     # ---- its life
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from serai.apps.mapreduce.events import Order
 
@@ -49,6 +49,7 @@ class Task:
         lost: how often its output could not be got.
         failed_on: workers on which it failed.
         deaths: what was said of each worker that ended while it had this.
+        deaths_before: workers of the run that had ended before the first of them.
         skipped: it is left out: it counts as done, and has no output.
     """
 
@@ -67,6 +68,7 @@ class Task:
     lost: int = 0
     failed_on: set[str] = field(default_factory=set)
     deaths: list[str] = field(default_factory=list)
+    deaths_before: int = 0
     skipped: bool = False
 
     @property
@@ -85,6 +87,9 @@ class Worker:
     Attributes:
         name: its id.
         host: where it runs.
+        near: hosts whose inputs it opens by paths of its own.
+        since: when it began to wait for an input that is near.
+        roams: it has waited for that in vain, and takes what there is.
         alive: it registered, and was not lost since.
         final: it will not come back.
         waits: it asked and has no answer yet.
@@ -98,6 +103,9 @@ class Worker:
 
     name: str
     host: str = ""
+    near: frozenset[str] = frozenset()
+    since: float = 0.0
+    roams: bool = False
     alive: bool = True
     final: bool = False
     waits: bool = False
@@ -117,7 +125,9 @@ class Worker:
 class Queue:
     """Tasks that nobody has, by the host that holds their input; each host's in their order of coming.
 
-    Those that failed come before all others, wherever their input is: what fails everywhere is to be known soon.
+    Those that failed come before all others, wherever their input is: what fails everywhere is to be known soon. Those
+    that workers ended with come last of their host: other work is done first, and when workers end with that too, it is
+    known that a task is not the reason.
     """
 
     def __init__(self) -> None:
@@ -134,9 +144,7 @@ class Queue:
     def add(self, task: Task) -> None:
         """Put a task in; harmless when it is in."""
         if task not in self:
-            (self._failed if task.failures or task.deaths else self._by_host.setdefault(task.host, {}))[task.number] = (
-                None
-            )
+            (self._failed if task.failures else self._by_host.setdefault(task.host, {}))[task.number] = None
             self._count += 1
 
     def remove(self, task: Task) -> None:
@@ -145,21 +153,25 @@ class Queue:
             del (self._failed if task.number in self._failed else self._by_host[task.host])[task.number]
             self._count -= 1
 
-    def for_host(self, host: str, hosts: set[str]) -> Iterator[int]:
-        """The numbers of tasks in the order in which a host should take them.
+    def for_worker(self, near: Collection[str], hosts: Collection[str], others: Collection[str] = ()) -> Iterator[int]:
+        """The numbers of tasks in the order in which a worker should take them.
 
-        Its own first, then those whose input lies where no worker is, then those of the host that has most left.
+        Those whose input is near first, then those whose input is near no worker, then those of the host that has most
+        left.
 
         Args:
-            host: where the worker runs.
-            hosts: where workers are.
+            near: hosts whose inputs the worker opens by paths of its own.
+            hosts: such hosts of all workers.
+            others: hosts whose inputs are left to other workers.
         """
         yield from self._failed
-        yield from self._by_host.get(host, ())
-        others = [other for other in self._by_host if other != host]
-        others.sort(key=lambda other: (other in hosts, -len(self._by_host[other])))
-        for other in others:
-            yield from self._by_host[other]
+        for host in self._by_host:
+            if host in near:
+                yield from self._by_host[host]
+        far = [host for host in self._by_host if host not in near and host not in others]
+        far.sort(key=lambda host: (host in hosts, -len(self._by_host[host])))
+        for host in far:
+            yield from self._by_host[host]
 
 
 class Durations:

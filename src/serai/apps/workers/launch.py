@@ -114,7 +114,8 @@ class Launch:
         if closed:
             steward.close()
             return
-        place.facts = steward.furnish([*self._sent, *self._own_sent()])
+        facts = steward.furnish([*self._sent, *self._own_sent()])
+        place.who, place.facts = facts.pop("who", {}), facts
         place.image = image_in_room(self._program, place)
         steward.forward(place.facts["socket"], self._address)
         steward.kept = True

@@ -87,11 +87,20 @@ class Home:
         if self.member.standing is Standing.WAITING:
             self.member.retry_at = now
 
-    def worker_lost(self, why: str, began: float, now: float) -> None:
-        """A worker that was started at ``began`` has ended; with others that end at the same time, it is one fault."""
+    def worker_lost(self, why: str, began: float, now: float, *, excused: bool = False) -> None:
+        """A worker has ended.
+
+        Args:
+            why: for people.
+            began: when it was started: with others that end at the same time, it is one fault.
+            now: as of `did_well`.
+            excused: what it did had ended another worker before, so that the host need not be the reason.
+        """
         if self.down or self.left_out:
             return
         self.missing += 1
+        if excused:
+            self.member.tries = max(0, self.member.tries - 1)
         waiting = self.member.standing is Standing.WAITING
         if not (waiting and self.member.tries and began <= self.member.since):
             self._fault(why, now, transient=True)

@@ -58,6 +58,7 @@ class Place:
         key: how inputs name it; "" for this machine.
         name: for people.
         facts: what its steward said: room, socket, host, os, arch, cores, python.
+        who: whose files are there, and what is mounted; see `locality.facts_of`.
         image: the executable in its room, as words for a shell; "" when commands are run.
     """
 
@@ -65,6 +66,7 @@ class Place:
     key: str
     name: str
     facts: dict[str, Any] = field(default_factory=dict)
+    who: dict[str, Any] = field(default_factory=dict)
     image: str = ""
 
 
@@ -132,6 +134,7 @@ class Steward:
             "SERAI_GATEWAY_TOKEN_FILE": f"{room}/{TOKEN}",
             "SERAI_RUN": self._run,
             "SERAI_WORKER": worker,
+            "SERAI_ROOM": room,
             "TMPDIR": f"{room}/{worker}",
         }
         self._workers.add(worker)

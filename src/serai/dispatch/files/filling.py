@@ -71,20 +71,17 @@ class Filler:
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None and not self._ended:
             try:
-                self._serve(*asked)
+                (self._grant if asked[1] == GRANT else self._serve)(*asked)
             except OSError:
                 return  # the node is gone; the carrier's own thread says so
             except Exception as error:  # noqa: BLE001 - without this thread, the node would wait for each further file
                 with contextlib.suppress(OSError, SeraiError):
                     self._put(*asked, {"bad": f"the front end failed: {error!r}"})
 
-    def _serve(self, number: int, attempt: int) -> None:
-        if attempt == GRANT:
-            self._send(wire.pack(wire.GRANTED, 0, number, {"grant": self._catalogue.grant(number, anew=True)}))
-        else:
-            self._serve_bytes(number, attempt)
+    def _grant(self, number: int, _attempt: int) -> None:
+        self._send(wire.pack(wire.GRANTED, 0, number, {"grant": self._catalogue.grant(number, anew=True)}))
 
-    def _serve_bytes(self, number: int, attempt: int) -> None:
+    def _serve(self, number: int, attempt: int) -> None:
         file = self._catalogue.file(number)
         sent = _Sent(number, attempt)
         read_here = True

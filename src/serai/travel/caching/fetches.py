@@ -13,7 +13,8 @@ import time
 from collections import deque
 
 from ..peers import Gone, Unreachable
-from ..reading.direct import OF_THE_FILE, Direct, Unreached
+from ..reading.direct import Direct, Unreached
+from ..reading.sources import OF_THE_FILE
 from .objects import Altered, Filling, NoRoom, stamp_of
 
 TYPE_CHECKING = False
@@ -101,6 +102,7 @@ class Fetched:
         self.took_s = 0.0
         self.kept = True
         self.missed: dict[str, str] = {}
+        self.lost_s = 0.0  # of the time, with those that gave nothing
 
 
 class _Stream:
@@ -258,7 +260,7 @@ class Fetches:
                 self._bring(wanted, found)
             except Exception as error:  # noqa: BLE001 - whatever it was, tasks wait to be told
                 found.stamp, found.why = None, getattr(error, "strerror", None) or str(error) or repr(error)
-            found.took_s = time.monotonic() - began
+            found.took_s = time.monotonic() - began - found.lost_s
             with self._lock:
                 self._busy.discard(wanted.number)
             self._told(found)
@@ -288,6 +290,7 @@ class Fetches:
         ways: list[Source | Origin | None] = [*wanted.sources]
         ways.insert(0 if wanted.front_first else len(ways), None)
         for source in ways:
+            began = time.monotonic()
             try:
                 if source is None:
                     self._from_front_end(wanted, filling)
@@ -298,6 +301,7 @@ class Fetches:
             except (Unreachable, Gone, Altered, _Refused) as error:
                 tried.append("%s: %s" % (source.node, error) if source is not None else str(error))
                 found.moved += filling.at
+                found.lost_s += 0.0 if filling.at else time.monotonic() - began
                 continue
             found.moved += filling.at
             try:

@@ -1,7 +1,8 @@
 """A MapReduce worker: asks the front end for orders through the gateway, one at a time, and leaves nothing behind.
 
 What it is told is in its environment: ``SERAI_GATEWAY`` and ``SERAI_GATEWAY_TOKEN_FILE`` (the way to the front end),
-``SERAI_WORKER`` (its id) and ``SERAI_RUN`` (the run's name, for its advert). It ends when it is told to stop, when it
+``SERAI_WORKER`` (its id), ``SERAI_RUN`` (the run's name, for its advert) and ``SERAI_ROOM`` (the run's directory here,
+beside which the node's cache lies). It ends when it is told to stop, when it
 is signalled, or when the front end cannot be reached for `PATIENCE_S` (or ``SERAI_GATEWAY_PATIENCE_S``).
 """
 
@@ -68,6 +69,7 @@ class Worker:
 
     def __init__(self, environment: Mapping[str, str], link: Link, scratch: str) -> None:
         self._name = environment["SERAI_WORKER"]
+        self._base = environment.get("SERAI_ROOM", "")
         self._run = environment.get("SERAI_RUN", "")
         self._link = link
         self._scratch = scratch
@@ -150,7 +152,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever a module does when it is imported
             self._failed = "what is to be run cannot be loaded on this node: %s" % told(error)
         else:
-            self._tasks = Tasks(job, self._link.call, self._peers, self._scratch, self._name)
+            self._tasks = Tasks(job, self._link.call, self._peers, self._scratch, self._name, self._base)
 
     # ---- orders
 

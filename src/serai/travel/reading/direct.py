@@ -18,7 +18,7 @@ import time
 import urllib.parse
 
 from . import web
-from .sources import Source, Stat
+from .sources import OF_THE_FILE, Source, Stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ MOST_REDIRECTS = 5
 MOST_WORDS = 300
 REFUSED = frozenset({400, 401, 403})  # S3 answers 400 where a token of it has expired, and 403 for a URL
 _MOVED = frozenset({301, 302, 303, 307, 308})
-# What says something of this one file, and nothing of its origin.
-OF_THE_FILE = frozenset({errno.ENOENT, errno.ESTALE, errno.EOPNOTSUPP, errno.EISDIR})
 _LOOPBACK = ("localhost", "127.", "::1")
 _servers: dict[tuple[Any, ...], web.Server] = {}
 _lock = threading.Lock()
@@ -128,7 +126,7 @@ class Direct(Source):
 
     def _take(self, grant: Mapping[str, Any]) -> Mapping[str, Any]:
         if not grant.get("url"):
-            raise OSError(errno.EACCES, "nothing lets this node read it there")
+            raise OSError(errno.ENODATA, "nothing lets this node read it there now")
         self._grant = grant
         self._until = time.monotonic() + float(grant.get("life_s") or float("inf"))
         return grant

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 CHUNK = 1 << 18
+# What says something of one file, and nothing of where it is.
+OF_THE_FILE = frozenset({errno.ENOENT, errno.ESTALE, errno.EOPNOTSUPP, errno.EISDIR, errno.ENODATA})
 
 # kind: "file", "directory" or "other"; mode: its permissions; stamp: another text for each version of its bytes.
 Stat = collections.namedtuple("Stat", ("kind", "size", "mtime_ns", "mode", "stamp"))  # noqa: PYI024 - 3.8, no typing
@@ -275,7 +277,7 @@ class FirstOf(Source):
 
     def _failed(self, at: int, error: OSError) -> bool:
         """Whether there is another."""
-        if self._places[at][0].name:
+        if self._places[at][0].name and error.errno not in OF_THE_FILE:
             self.missed[self._places[at][0].name] = str(error.strerror or error)
         if at + 1 >= len(self._places):
             return False

@@ -4,8 +4,9 @@ A file that a node was told to fetch counts as there for the tasks that follow, 
 source it counts only once the node has said that it has it.
 
 What no node has comes from the front end, or straight from its origin where nodes may read there. Each origin is a
-source of its own, with its own rates and its own limit. One that nobody has measured is thought to be as near as the
-front end; and what could come straight but comes through the front end is thought to take as long again to get there.
+source of its own, with its own rates and its own limit. The front end takes its place only for a node that cannot reach
+it, or where that is known to be clearly quicker, though bytes go two ways then; and never because it is busy, since the
+front end would only read there, too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SOURCES_LOOKED_AT = 8  # holders of a file that are compared for one transfer
 ORIGIN = ""  # of all that the front end has, or reads for nodes
+LEGS = 2.0  # ways that go through the front end
 CUT_S = 300.0  # an origin that a node could not read from is not advised to it for so long
 
 
@@ -197,30 +199,23 @@ class Holdings:
 
     # ---- prices and orders
 
-    def _far(self, node: str, file: int) -> tuple[str, ...]:
-        """Where a file comes from when no other node gives it: straight from its origin, the front end."""
-        origin = self._origins.get(file, ORIGIN)
-        return (ORIGIN,) if not origin or (origin, node) in self._cut else (origin, ORIGIN)
-
-    def _priced(self, price: Price, source: str, far: tuple[str, ...]) -> Price:
-        """The price of a source, made from the rates of one that is measured; see the module."""
-        if source == ORIGIN and len(far) > 1:
-            return replace(price, transfer_s=2.0 * price.transfer_s, busy_s=2.0 * price.busy_s)
-        return price if price.source == source else replace(price, source=source)
+    def _far(self, node: str, origin: str) -> str:
+        """Where files of an origin come from when no other node gives them: straight from there, or the front end."""
+        if not origin or (origin, node) in self._cut:
+            return ORIGIN
+        links = self.links
+        if not links.knows(origin) or not links.knows(ORIGIN):
+            return origin
+        straight, by_here = links.rate_bytes_s(origin, node), links.rate_bytes_s(ORIGIN, node)
+        return ORIGIN if by_here > straight * LEGS else origin
 
     def _measured(self, source: str) -> str:
         """Whose rates count for a source."""
         return ORIGIN if source in self._named and not self.links.knows(source) else source
 
-    def _stage_from(self, node: str, file: int, source: str, far: tuple[str, ...]) -> Price:
-        busy = self._others(source, node)
-        price = stage_price(self.links, node, self._sizes.get(file, 0), self._measured(source), busy)
-        return self._priced(price, source, far)
-
     def far_rate_bytes_s(self, node: str, origin: str) -> float:
         """How fast files come to a node that have an origin, or none ("") but the front end."""
-        there = origin if (origin, node) not in self._cut else ORIGIN
-        return self.links.rate_bytes_s(self._measured(there), node)
+        return self.links.rate_bytes_s(self._measured(self._far(node, origin)), node)
 
     def origin(self, file: int) -> str:
         """Where nodes may read a file without the front end; empty where they may not."""
@@ -245,18 +240,21 @@ class Holdings:
                 price = stage_price(links, node, size, source, self._others(source, node))
                 if best is None or price.total_s < best.total_s:
                     best = price
-        far = self._far(node, file)
-        for source in far:
-            if self._is_open(source, node):
-                price = self._stage_from(node, file, source, far)
-                if best is None or price.total_s < best.total_s:
-                    best = price
+        far = self._far(node, self._origins.get(file, ORIGIN))
+        if self._is_open(far, node):
+            price = self._stage_far(node, size, far)
+            if best is None or price.total_s < best.total_s:
+                best = price
         return best
 
     def origin_price(self, node: str, file: int) -> Price:
         """What it costs to copy a file that no other node gives, however many do so."""
-        far = self._far(node, file)
-        return self._stage_from(node, file, far[0], far)
+        return self._stage_far(node, self._sizes.get(file, 0), self._far(node, self._origins.get(file, ORIGIN)))
+
+    def _stage_far(self, node: str, size: int, far: str) -> Price:
+        rated = self._measured(far)
+        price = stage_price(self.links, node, size, rated, self._others(far, node))
+        return price if rated == far else replace(price, source=far)
 
     def _others(self, source: str, node: str) -> int:
         flows = self._flows.get(source)
@@ -278,16 +276,14 @@ class Holdings:
         stage = None if access is Access.MOUNT else self.stage_price(node, file)
         if access is Access.STAGE or (access is Access.AUTO and fraction is None):
             return stage
-        size, far = self._sizes.get(file, 0), self._far(node, file)
-        part = 1.0 if fraction is None else fraction
+        size, far = self._sizes.get(file, 0), self._far(node, self._origins.get(file, ORIGIN))
+        part, rated = 1.0 if fraction is None else fraction, self._measured(far)
         reads = [
-            self._priced(
-                read_price(self.links, node, size, self._measured(source), part, self._others(source, node)),
-                source,
-                far,
-            )
-            for source in (*(self.sources(file)[:SOURCES_LOOKED_AT] if self.peers else ()), *far)
+            read_price(self.links, node, size, source, part, self._others(source, node))
+            for source in (self.sources(file)[:SOURCES_LOOKED_AT] if self.peers else ())
         ]
+        price = read_price(self.links, node, size, rated, part, self._others(far, node))
+        reads.append(price if rated == far else replace(price, source=far))
         return cheapest(reads if stage is None else [stage, *reads])
 
     def fetch_s(self, node: str, files: Iterable[int], access: Access, fraction: float | None) -> float:
