@@ -277,7 +277,7 @@ def test_what_is_read_from_afar_is_said_to_the_lane_and_not_brought(
     assert head["argv"][0][-1].endswith(name)
     source = head["sources"][str(number)]
     assert (source["kind"], source["url"], source["address"]) == ("gateway", str(number), "gateway")
-    assert place.looks == {first: {number: (files[0], "")}}
+    assert place.looks == {first: {number: files[0]}}
     place.way_back = ""  # there is none: it is brought
     frames = [wire.unpack(frame) for frame in packer.frames(assign, place)]
     assert [frame[0] for frame in frames] == [wire.NEEDS, wire.RUN]

@@ -12,7 +12,8 @@ from tests.caching.test_fetches import DEADLINE_S, Node
 from tests.reading.origin_server import OriginServer
 
 from serai.access.stores.certificates import pinned_certificate
-from serai.travel.caching.fetches import FROM, SENT, Origin, Wanted
+from serai.travel.caching import recalled
+from serai.travel.caching.fetches import CACHED, FROM, SENT, Origin, Wanted
 from serai.travel.caching.objects import digest_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,39 @@ def test_it_comes_from_its_origin_and_the_front_end_is_not_asked(node: Node, ser
     assert node.held(7) == DATA
     assert node.asked.empty()
     assert len(server.requests) == 1
+
+
+def test_what_was_read_at_its_origin_is_found_again_by_its_version(node: Node, server: OriginServer) -> None:
+    key, other = "a" * 40, "b" * 40
+    node.fetches.want(Wanted(7, len(DATA), "", [origin(server, key=key)]))
+    first = node.end()
+    again = node.fetches.want(Wanted(8, len(DATA), "", [origin(server, key=key)]))
+    assert again is not None
+    assert (again.way, again.digest, again.moved, node.held(8)) == (CACHED, first.digest, 0, DATA)
+    assert len(server.requests) == 1
+    node.fetches.let_go(7)
+    node.fetches.let_go(8)
+    node.cache.drop(first.digest)
+    node.fetches.want(Wanted(9, len(DATA), "", [origin(server, key=key)]))  # it has left the cache since
+    assert (node.end().way, len(server.requests)) == (FROM, 2)
+    node.fetches.want(Wanted(10, len(DATA), "", [origin(server, key=other)]))  # another version
+    assert (node.end().way, len(server.requests)) == (FROM, 3)
+    assert sorted(os.listdir(node.place / "cache/origins")) == [key, other]
+
+
+def test_of_many_versions_those_noted_first_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalled, "MOST", 3)
+    monkeypatch.setattr(recalled, "LOOK", 1)
+    one = recalled.Recalled(str(tmp_path / "origins"))
+    for n in range(5):
+        one.note(f"{n:040x}", f"{n:064x}")
+        os.utime(tmp_path / "origins" / f"{n:040x}", (n, n))
+    assert [bool(one.digest(f"{n:040x}")) for n in range(5)] == [False, False, True, True, True]
+    one.note("../x", "a" * 64)
+    one.note("f" * 40, "no digest")
+    assert not one.digest("f" * 40)
+    assert not one.digest("../../etc/passwd")
+    assert len(os.listdir(tmp_path)) == 1
 
 
 def test_it_goes_on_where_it_broke_off(node: Node, server: OriginServer) -> None:
@@ -134,4 +168,4 @@ def test_nobody_waits_for_a_front_end_that_is_gone(node: Node, server: OriginSer
     found = node.end()
     assert found.stamp is None
     assert "the front end is gone" in found.why
-    assert Path(node.place / "unreached").is_dir()
+    assert not Path(node.place / "unreached").exists()  # it says nothing of the origin

@@ -10,13 +10,13 @@ import pytest
 
 from serai.data.digests import Digests
 from serai.dispatch.files.catalogue import Catalogue
-from serai.dispatch.files.origins import SMALLEST, Found, look
+from serai.dispatch.files.origins import SMALLEST, Found, look, version_key
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Move, Way
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 A, B = "a" * 64, "b" * 64
@@ -213,3 +213,56 @@ def test_a_node_that_came_back_as_another_host_has_not_what_lay_on_the_first() -
     told.catalogue.came("login", {"host": "login2"}, [], found.append)
     assert found == [[]]
     assert told.catalogue.file(1).lies == {}
+
+
+class Granting:
+    """Makes grants that say what they were asked for."""
+
+    def __init__(self) -> None:
+        self.expected: list[str] = []
+        self.asked: list[tuple[str, bool, bool]] = []
+
+    def expect(self, urls: Iterable[str]) -> None:
+        self.expected += urls
+
+    def grant(self, url: str, version: tuple[str, str], *, anew: bool = False, wait_s: float = 0.0) -> dict[str, Any]:
+        self.asked.append((url, anew, wait_s > 0))
+        return {"name": "store far", "url": url, "etag": version[0]}
+
+
+def test_a_file_with_an_origin_is_read_there_when_that_is_advised_and_before_the_front_end_is_asked() -> None:
+    told, granting = Told(), Granting()
+    told.catalogue.grants = granting
+    told.catalogue.origin_of = lambda url: "store far" if url.startswith("store:") else ""
+    told.catalogue.add([Found("store://far/x", 9, ("9",), version=('"v"', "")), Found("/y", 9, ("9",))])
+    assert told.take() == [ev.FilesAdded([1, 2], [9, 9], ["store far", ""])]
+    assert granting.expected == ["store://far/x"]
+    told.came("n1")
+    told.came("n2", A, port=7)
+    told.catalogue.learn(1, A)
+    key = version_key(told.catalogue.file(1))
+    grant = {"name": "store far", "url": "store://far/x", "etag": '"v"', "key": key}
+    peer = ["n2", ["10.0.0.1"], 7, f"objects/{A}"]
+    ways = {
+        "store far": ([grant, peer], 0, True),
+        "n2": ([peer, grant], 0, False),
+        "": ([peer], 1, None),
+    }
+    for source, (wanted, front_first, waits) in ways.items():
+        granting.asked.clear()
+        (found,) = told.catalogue.needs("n1", [1], [Move(1, Way.STAGE, source)])["files"]
+        assert (found[4], found[3]) == (wanted, front_first), source
+        assert granting.asked == ([] if waits is None else [("store://far/x", False, waits)])
+    (found,) = told.catalogue.needs("n1", [2], [Move(2, Way.STAGE)])["files"]
+    assert found[3:] == [1, []]
+    assert told.catalogue.grant(2) == {}
+
+
+def test_who_could_not_read_from_an_origin_is_told_of_for_its_own_files_only() -> None:
+    told = Told()
+    told.catalogue.origin_of = lambda _url: "store far"
+    told.catalogue.add([Found("store://far/x", 9, ("9",))])
+    told.came("n1")
+    told.take()
+    told.catalogue.moved("n1", 1, {"why": "all failed", "missed": {"store far": "refused", "store other": "too"}})
+    assert told.take() == [ev.Unreached("n1", "store far")]

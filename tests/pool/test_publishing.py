@@ -138,6 +138,15 @@ def test_stores_are_reached_where_they_can_be() -> None:
     assert loads(stores) == {"none": 5.0}
 
 
+def test_rates_from_stores_count_where_all_are_known() -> None:
+    wanted, reached = {"a": ("a", 1), "b": ("b", 2)}, {"a:1": 0.001, "b:2": 0.002}
+    rates = {("a", 1): 1e6, ("b", 2): 1e8}
+    known = closeness(wanted, reached, lambda *at: rates.get(at, 0.0))
+    assert {name: one.rate for name, one in known.items()} == {"a": 1e6, "b": 1e8}
+    del rates["b", 2]
+    assert {one.rate for one in closeness(wanted, reached, lambda *at: rates.get(at, 0.0)).values()} == {0.0}
+
+
 def test_stores_that_nodes_name_and_nobody_knows() -> None:
     known = ["nestore.bologna", "nest.wisc"]
     assert not_there({"a": "nest.wisc", "b": "=TARGET.X", "c": ""}, known) == []

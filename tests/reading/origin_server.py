@@ -14,6 +14,11 @@ from typing import Any
 from serai.access.stores.certificates import pinned_certificate
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that break off."""
+
+
 class OriginServer:
     """Serves one file at every path.
 
@@ -22,7 +27,9 @@ class OriginServer:
         etag: its version.
         token: that a request must show; None for none.
         requests: (path, headers) of each.
-        answers: for each of the next requests something else: a status, (status, headers), or "cut" in the middle.
+        peers: addresses of those that asked.
+        answers: for each of the next requests something else: a status, (status, headers), "cut" in the middle, or
+            "last" of its connection, which nobody is told.
         fingerprint: of its certificate, where there is one.
     """
 
@@ -32,6 +39,7 @@ class OriginServer:
         self.ranges = True
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.answers: list[Any] = []
+        self.peers: set[Any] = set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,7 +53,7 @@ class OriginServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server = _Server((host, port), Handler)
         self.fingerprint = ""
         if secure is not None and secure.exists():
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -70,6 +78,7 @@ class OriginServer:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append((request.path, dict(request.headers)))
+        self.peers.add(request.client_address)
         refused = self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}"
         mood = 401 if refused else self.answers.pop(0) if self.answers else None
         if isinstance(mood, int):
@@ -91,6 +100,8 @@ class OriginServer:
         request.send_header("Content-Length", str(stop - start))
         request.send_header("ETag", self.etag)
         request.end_headers()
+        if mood == "last":
+            request.close_connection = True
         if mood == "cut":
             stop = start + (stop - start) // 2
             request.close_connection = True

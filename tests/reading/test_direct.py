@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -189,3 +190,36 @@ def test_no_error_says_what_is_secret(url: str, tmp_path: Path, plain: OriginSer
         server.ask("GET", f"/x?{SECRET}")
     assert "sesame" not in str(caught.value)
     server.close()
+
+
+def test_a_connection_is_kept_and_one_that_was_closed_meanwhile_is_made_anew(secure: OriginServer) -> None:
+    one, _ = direct(secure)
+    for at in range(5):
+        assert read(one, at, 10) == DATA[at : at + 10]
+    assert len(secure.peers) == 1
+    secure.answers = ["last"]
+    assert read(one, 7, 10) == DATA[7:17]
+    assert read(one, 8, 10) == DATA[8:18]
+    assert len(secure.peers) == 2
+
+
+def test_the_usual_port_is_not_named_since_signatures_are_over_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    def connected(_host: str, _port: int) -> socket.socket:
+        ours, theirs = socket.socketpair()
+
+        def answer() -> None:
+            with theirs:
+                asked.append(theirs.recv(4096))
+                theirs.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        return ours
+
+    monkeypatch.setattr(web, "_connected", connected)
+    monkeypatch.setattr(web.Server, "_wrapped", lambda _self, plain: plain)
+    for url, host in (("https://b.s3.example.org/x", b"b.s3.example.org"), ("https://h.lab:9000/x", b"h.lab:9000")):
+        with pytest.raises(FileNotFoundError):
+            read(Direct("https far", SIZE, lambda _anew: {}, {"url": url}))
+        assert b"\r\nHost: " + host + b"\r\n" in asked.pop()

@@ -71,10 +71,10 @@ def pool(
     monkeypatch.setattr(LocalEngine, "nodes", elsewhere)
     pools: list[serai.Pool] = []
 
-    def make(access: str = "stage", life_s: float = 1800.0, **more: Any) -> serai.Pool:
+    def make(access: str = "stage", life_s: float = 1800.0, *, direct: bool | None = None) -> serai.Pool:
         monkeypatch.setattr(runs, "Grants", functools.partial(grants.Grants, life_s=life_s))
-        settings = Settings(timing=Timing(beat_s=0.2, silence_s=5.0), **more)
-        options = Options(runs=tmp_path / "runs", settings=settings, access=access)
+        settings = Settings(timing=Timing(beat_s=0.2, silence_s=5.0))
+        options = Options(runs=tmp_path / "runs", settings=settings, access=access, direct=direct)
         pools.append(serai.Pool(f"local://one?slots=2&scratch={tmp_path / 'one'}", options=options))
         return pools[-1]
 
@@ -156,6 +156,20 @@ def test_files_come_from_the_store_and_its_token_is_for_them_and_ends(
 def digest(data: bytes) -> str:
     done = subprocess.run(["b2sum", "-l", "256"], input=data, capture_output=True, check=True)
     return done.stdout.split()[0].decode()
+
+
+def test_a_later_run_finds_what_a_node_read_there(
+    pool: Callable[..., serai.Pool], store: Store, tmp_path: Path
+) -> None:
+    urls, data = make(store, "d/x.bin")
+    ways = []
+    for _ in range(2):
+        one = pool()
+        (done,) = one.run("b2sum -l 256 {in}", urls)
+        assert done.stdout.split()[0].decode() == digest(data[0])
+        ways += notes(tmp_path, one.name, done.task)
+        one.shutdown()
+    assert [told.rpartition(".bin ")[2] for told in ways] == [f"from store 127.0.0.1:{store.port}", "cached"]
 
 
 def test_a_mount_reads_there_and_goes_on_with_a_token_that_is_renewed(

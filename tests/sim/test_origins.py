@@ -21,7 +21,7 @@ def world(nodes: list[NodeModel], files: int, *, ours: int = 0, access: Access =
     return made.know_files([SIZE] * files, [""] * ours + [NEAR] * (files - ours)).run()
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(25))
 def test_worlds_with_origins_keep_their_promises(seed: int) -> None:
     origin_world(seed).run()
 

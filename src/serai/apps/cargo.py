@@ -253,7 +253,7 @@ class Packer:
         load.sources |= gate.sources(reads.keys() - load.sources.keys(), load.afar, place)
         if len(place.looks) >= MOST_LOOKS:
             place.looks.clear()  # of tasks that were lost
-        place.looks[task] = {number: (path, load.afar[number].source) for number, path in reads.items()}
+        place.looks[task] = dict(reads)
         return [[names[path], number] for number, path in reads.items()]
 
     def _number(self, path: str, here: str | None, place: Place) -> int | None:

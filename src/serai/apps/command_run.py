@@ -49,7 +49,7 @@ class Request:
         argv: the words of the command line, for people.
         home_calling: what tasks on ssh sites that say nothing about it may do at this machine: ``files``, ``shell``.
         home_address: ``[USER@]HOST[:PORT]`` by which nodes reach this machine; None through their connections.
-        policy, access, cache: how tasks and their files come together; see `serai.dispatch.run.moving`.
+        policy, access, cache, direct: how tasks and their files come together; see `serai.dispatch.run.moving`.
     """
 
     plan: Plan
@@ -61,6 +61,7 @@ class Request:
     policy: str | None = None
     access: str | None = None
     cache: str | None = None
+    direct: bool | None = None
 
 
 class CommandRun:
@@ -96,7 +97,7 @@ class CommandRun:
         sites = with_home_calling(sites_from(request.on), request.home_calling)
         directory = runs / new_name(clock.wall(), token())
         settings = with_address(settings_from(request.on), request.home_address)
-        settings = moving(settings, request.policy, request.access, request.cache)
+        settings = moving(settings, request.policy, request.access, request.cache, request.direct)
         run = Run(sites, directory, settings=settings, clock=clock)
         lock = _take(directory)
         facts = {
@@ -112,7 +113,7 @@ class CommandRun:
             "complete": False,
             "home_calling": request.home_calling,
             "home_address": request.home_address,
-            "moving": [request.policy, request.access, request.cache],
+            "moving": [request.policy, request.access, request.cache, request.direct],
         }
         run.journal.set_run(facts | front_end_facts())
         return cls(run, Bag(run, request.plan), request.source, 0, lock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -63,6 +63,9 @@ SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
 @click.option("--access", type=ACCESS, help="Copy inputs to nodes, or mount them there; auto takes what is cheaper.")
 @click.option(
     "--cache", metavar="SIZE", help="What each node may keep of inputs: 20GB; half of its free disk if unsaid."
+)
+@click.option(
+    "--no-direct", is_flag=True, help="Send nodes what they would read at stores, S3 and web servers themselves."
 )
 @click.option(
     "--show", type=SHOW, default="auto", help="The view: live on a terminal, lines in a log, json for programs."
@@ -147,9 +150,9 @@ def _request(given: dict[str, object]) -> Request:
     more = () if given["no_auto_send"] else auto_send(plan)
     plan = replace(plan, shared=plan.places().without_repeats(plan.shared + more))
     names = ("home_calling", "home_address", "policy", "access", "cache")
-    return Request(
-        plan, source, on, tuple(sys.argv[1:]), *(None if given[one] is None else str(given[one]) for one in names)
-    )
+    said: dict[str, Any] = {one: None if given[one] is None else str(given[one]) for one in names}
+    said["direct"] = False if given["no_direct"] else None
+    return Request(plan, source, on, tuple(sys.argv[1:]), **said)
 
 
 def _expression(given: dict[str, object], name: str) -> str:

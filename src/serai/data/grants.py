@@ -195,7 +195,7 @@ class Grants:
                 self._made.clear()
             if not self._closed:
                 self._made[url] = _Made(found, at, at + (self._life_s / 2 if found else LATE_S))
-            news = bool(why) and origin not in self._said
+            news = bool(why) and origin not in self._said and not self._closed
             self._said.add(origin) if news else None
         making.set_result(None)
         if news:

@@ -397,7 +397,7 @@ class Carrier:
         for number, read, moved, took_s, source, missed in head["files"]:
             if number not in looks:
                 continue
-            shown, _ = looks[number]
+            shown = looks[number]
             ways.append(f"{shown} {read_words(read, self._catalogue.file(number).size, took_s, source)}")
             for origin in missed:
                 self._catalogue.missed(self.spec.name, number, origin)

@@ -123,8 +123,8 @@ class Place:
         reads: by bundle, (task, {number of a catalogued file: its name}); the owner adds to it, and it is taken off
             when the node says how they came.
         way_back: where tasks find the front end's gateway; empty while they cannot read from afar.
-        looks: by task, {number of a file that it reads from afar: (its name, the node that is asked first)}; the owner
-            adds to it, and it is taken off when the node says what was read.
+        looks: by task, {number of a file that it reads from afar: its name}; the owner adds to it, and it is taken off
+            when the node says what was read.
     """
 
     spec: NodeSpec
@@ -134,7 +134,7 @@ class Place:
     ways: list[tuple[int, str]] = field(default_factory=list)
     reads: dict[int, list[tuple[int, dict[int, str]]]] = field(default_factory=dict)
     way_back: str = ""
-    looks: dict[int, dict[int, tuple[str, str]]] = field(default_factory=dict)
+    looks: dict[int, dict[int, str]] = field(default_factory=dict)
 
 
 WAY = "inputs: "  # what a note begins with that says how a task's inputs came

@@ -73,7 +73,9 @@ class Settings:
     communities: Rules = field(default_factory=Rules)  # when nodes change the store that they are near to
 
 
-def moving(settings: Settings, policy: str | None, access: str | None, cache: str | None) -> Settings:
+def moving(
+    settings: Settings, policy: str | None, access: str | None, cache: str | None, direct: bool | None = None
+) -> Settings:
     """The settings, with what a user says of how tasks and their files come together. None leaves what is there.
 
     Args:
@@ -81,6 +83,7 @@ def moving(settings: Settings, policy: str | None, access: str | None, cache: st
         policy: a name of `Policy`.
         access: a name of `Access`.
         cache: what each node's cache may hold: ``20GB``.
+        direct: whether nodes may read inputs at their origins.
 
     Raises:
         UsageError: there is no such policy or access, or that is no size.
@@ -95,7 +98,8 @@ def moving(settings: Settings, policy: str | None, access: str | None, cache: st
         known = ", ".join([*Policy, *Access])
         raise UsageError(str(error), hint=f"there are {known}") from error
     cache_bytes = settings.cache_bytes if cache is None else bytes_of(cache)
-    return replace(settings, limits=limits, cache_bytes=cache_bytes)
+    direct = settings.direct if direct is None else direct
+    return replace(settings, limits=limits, cache_bytes=cache_bytes, direct=direct)
 
 
 def new_name(wall: float, token: str) -> str:

@@ -31,7 +31,7 @@ def origin_world(seed: int, *, check_every: int = 1) -> World:
     drawn, sizes = _with_files(seed)
     rng = random.Random(f"origins {seed}")  # noqa: S311 - as below
     names = ["store near:9094", "s3 far"][: rng.choice([1, 2])]
-    rates = [0.0, 1e4, 1e6, 1e8]  # the first: it is not reached
+    rates = [0.0, 1e5, 1e6, 1e8]  # the first: it is not reached
     nodes = [
         replace(node, origins={name: rate for name in names if (rate := rng.choice(rates))}) for node in drawn["nodes"]
     ]

@@ -131,7 +131,7 @@ CACHING = (
     "peers",
     *_of("reading", ("sources", "web", "direct")),
     *_OBJECTS,
-    *_of("caching", ("fetches", "sharing", "web", "needs")),
+    *_of("caching", ("recalled", "fetches", "sharing", "web", "needs")),
 )
 
 EXECUTOR = Traveller(

@@ -62,6 +62,8 @@ class Options:
         policy: how the place of data counts: a name of `serai.match.movement.Policy`.
         access: whether files are copied or read from afar: ``auto``, ``stage`` or ``mount``.
         cache: what each node's cache may hold: ``20GB``; half of what is free there when None.
+        direct: whether nodes may read inputs at stores, S3 and web servers themselves, with a token or a URL for these
+            alone; they may when None.
     """
 
     retries: int = 0
@@ -74,6 +76,7 @@ class Options:
     policy: str | None = None
     access: str | None = None
     cache: str | None = None
+    direct: bool | None = None
 
 
 class _Core:
@@ -83,7 +86,7 @@ class _Core:
         options.needs.check()
         runs = options.runs or runs_directory(os.environ)
         self.sites = with_home_calling(sites_from(sites or ("local:",)), options.home_calling)
-        settings = moving(options.settings, options.policy, options.access, options.cache)
+        settings = moving(options.settings, options.policy, options.access, options.cache, options.direct)
         self.run = Run(self.sites, runs / new_name(time.time(), token()), settings=settings)
         facts = {"kind": "pool", "began": self.run.clock.wall(), "sites": list(sites), "argv": sys.argv[:1]}
         self.run.journal.set_run(facts | front_end_facts())

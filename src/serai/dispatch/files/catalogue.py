@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from serai.dispatch.files.holders import Holders, is_digest
-from serai.dispatch.files.origins import File, Found, look
+from serai.dispatch.files.origins import File, Found, look, version_key
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Way
 from serai.travel.executor import wire
@@ -279,7 +279,8 @@ class Catalogue:
         file, grants = self._files[number], self.grants
         if grants is None or not file.place:
             return {}
-        return grants.grant(file.origin, file.version, anew=anew, wait_s=wait_s)
+        found = grants.grant(file.origin, file.version, anew=anew, wait_s=wait_s)
+        return {**found, "key": version_key(file)} if found else {}
 
     def needs(self, node: str, numbers: Collection[int], moves: Iterable[Move]) -> dict[str, Any]:
         """The head of the frame that tells a node what a bundle reads, and where it is to be had.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
@@ -92,6 +93,12 @@ class Granting(Protocol):
     def grant(self, url: str, version: tuple[str, str], *, anew: bool = ..., wait_s: float = ...) -> dict[str, Any]:
         """What lets a node read one; empty where nothing does."""
         ...
+
+
+def version_key(file: File) -> str:
+    """What a version of a file is called before its digest is known."""
+    text = "\0".join((file.origin, *file.stamp)).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=20).hexdigest()
 
 
 def look(path: str) -> tuple[int, Stamp] | None:

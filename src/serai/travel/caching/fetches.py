@@ -16,6 +16,7 @@ from ..peers import Gone, Unreachable
 from ..reading.direct import Direct, Unreached
 from ..reading.sources import OF_THE_FILE
 from .objects import Altered, Filling, NoRoom, stamp_of
+from .recalled import Recalled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Origin:
 
     def __init__(self, grant: Mapping[str, Any]) -> None:
         self.node = str(grant["name"])
+        self.key = str(grant.get("key", ""))  # what the front end calls this version of the file
         self.grant = grant
 
 
@@ -161,6 +163,7 @@ class Fetches:
         unreached: str,
     ) -> None:
         self._unreached = Unreached(unreached)
+        self._recalled = Recalled(os.path.join(cache.directory, "origins"))
         self._granting = threading.Condition()
         self._grants: dict[int, Mapping[str, Any] | None] = {}  # that are waited for, and those that came
         self.peers: Peers | None = None
@@ -189,8 +192,9 @@ class Fetches:
         with self._lock:
             if wanted.number in self._busy:
                 return None
-            if wanted.digest:
-                found = self._at_once(wanted)
+            digest = wanted.digest or self._recall(wanted)
+            if digest:
+                found = self._at_once(wanted, digest)
                 if found is not None:
                     return found
             self._busy.add(wanted.number)
@@ -201,15 +205,20 @@ class Fetches:
             self._work.notify()
         return None
 
-    def _at_once(self, wanted: Wanted) -> Fetched | None:
+    def _recall(self, wanted: Wanted) -> str:
+        """The digest of a file that this node has read at its origin once; empty where nobody knows."""
+        keys = [source.key for source in wanted.sources if isinstance(source, Origin)]
+        return self._recalled.digest(keys[0]) if keys else ""
+
+    def _at_once(self, wanted: Wanted, digest: str) -> Fetched | None:
         stamp = None
         with contextlib.suppress(OSError, ValueError):
             self.let_go(wanted.number)
-            stamp = self._cache.pin(wanted.digest, self.path(wanted.number), quickly=True)
+            stamp = self._cache.pin(digest, self.path(wanted.number), quickly=True)
         if stamp is None:
             return None
         found = Fetched(wanted)
-        found.stamp = stamp
+        found.digest, found.stamp = digest, stamp
         return found
 
     def let_go(self, number: int) -> None:
@@ -268,9 +277,11 @@ class Fetches:
     def _bring(self, wanted: Wanted, found: Fetched) -> None:
         target = self.path(wanted.number)
         self.let_go(wanted.number)
-        if wanted.digest:
-            found.stamp = self._cache.pin(wanted.digest, target)
+        digest = wanted.digest or self._recall(wanted)
+        if digest:
+            found.stamp = self._cache.pin(digest, target)
             if found.stamp is not None:
+                found.digest = digest
                 return
         try:
             filling = self._cache.begin(wanted.size)
@@ -309,6 +320,8 @@ class Fetches:
             except Altered as error:
                 tried.append("%s: %s" % (source.node if source is not None else "the front end", error))
                 continue
+            if isinstance(source, Origin) and found.kept:
+                self._recalled.note(source.key, found.digest)
             found.way, found.source = (SENT, "") if source is None else (FROM, source.node)
             return
         found.why = "; ".join(tried)

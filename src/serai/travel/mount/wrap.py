@@ -57,8 +57,8 @@ MODULES = (
     "reading.patience",
     "reading.sources",
     "reading.web",
-    "reading.relayed",
     "reading.direct",
+    "reading.relayed",
     "reading.careful",
     "reading.ahead",
     "reading.blocks",
@@ -103,14 +103,10 @@ def make(said: Mapping[str, Any]) -> Source:
         from ..reading import web  # noqa: PLC0415 - ssl takes long to import
 
         return web.make(said)
-    if kind == "origin":
-        from ..reading import direct  # noqa: PLC0415 - the same
-
-        return direct.make(said)
-    if kind == "gateway":
+    if kind in ("origin", "gateway"):
         from ..reading import relayed  # noqa: PLC0415 - the same
 
-        return relayed.make(said)
+        return relayed.make_direct(said) if kind == "origin" else relayed.make(said)
     raise ValueError("%r is no kind of source" % (kind,))
 
 

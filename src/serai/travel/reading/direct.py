@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 SILENT_S = 30.0
-GRANT_S = 10.0  # for the front end to make a grant
 SPARE_S = 20.0  # a grant that expires so soon is renewed first
 UNREACHED_S = 300.0  # an origin that could not be reached is not tried for so long
 MOST_REDIRECTS = 5
@@ -36,25 +35,6 @@ _MOVED = frozenset({301, 302, 303, 307, 308})
 _LOOPBACK = ("localhost", "127.", "::1")
 _servers: dict[tuple[Any, ...], web.Server] = {}
 _lock = threading.Lock()
-
-
-def make(said: Mapping[str, Any]) -> Source:
-    """A source from its description, see `mount.wrap.make`; the front end is asked for the grant."""
-    from . import relayed  # noqa: PLC0415 - only mounts have a gateway
-
-    line, number = relayed.line_of(said), str(said["url"])
-    silent_s = float(said.get("silent_s", SILENT_S))
-    memory = Unreached(str(said["memory"])) if said.get("memory") else None
-    made = Direct(
-        str(said["name"]),
-        int(said["size"]),
-        lambda anew: dict(line.call("file.grant", {"url": number, "anew": anew}, b"", GRANT_S)[0]),
-        stamp=str(said.get("stamp", "")),
-        memory=memory,
-        silent_s=silent_s,
-    )
-    made.identity = str(said.get("identity") or made.identity)
-    return made
 
 
 class Unreached:

@@ -11,6 +11,7 @@ import os
 import threading
 
 from ..gateway import LARGEST, Gateway, GatewayError
+from .direct import Direct, Unreached
 from .sources import Source, Stat
 from .web import token_from
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 SILENT_S = 30.0
+GRANT_S = 10.0  # for the front end to make a grant
 STEP = 1 << 20  # bytes of one answer
 PART = min(4 << 20, LARGEST)
 _KINDS = {
@@ -51,6 +53,21 @@ def make(said: Mapping[str, Any]) -> Source:
     line = line_of(said)
     silent_s = float(said.get("silent_s", SILENT_S))
     made = Relayed(line, str(said["url"]), silent_s)
+    made.identity = str(said.get("identity") or made.identity)
+    return made
+
+
+def make_direct(said: Mapping[str, Any]) -> Source:
+    """A file at its origin, see `mount.wrap.make`; the front end is asked for what lets it be read there."""
+    line, number = line_of(said), str(said["url"])
+    made = Direct(
+        str(said["name"]),
+        int(said["size"]),
+        lambda anew: dict(line.call("file.grant", {"url": number, "anew": anew}, b"", GRANT_S)[0]),
+        stamp=str(said.get("stamp", "")),
+        memory=Unreached(str(said["memory"])) if said.get("memory") else None,
+        silent_s=float(said.get("silent_s", SILENT_S)),
+    )
     made.identity = str(said.get("identity") or made.identity)
     return made
 

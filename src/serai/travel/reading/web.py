@@ -118,8 +118,10 @@ class Server:
 
     def _connection(self) -> http.client.HTTPConnection:
         secure = self.fingerprint or not self._plain
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        made: http.client.HTTPConnection = kind(self.host, self.port, timeout=CONNECT_S)
+        if secure:  # which names the port in its requests only if it is not the usual one: signatures are over that
+            made: http.client.HTTPConnection = http.client.HTTPSConnection(self.host, self.port, context=self._tls())
+        else:
+            made = http.client.HTTPConnection(self.host, self.port)
         made.auto_open = 0  # it would connect again in a way of its own
         made.sock = plain = _connected(self.host, self.port)
         if secure:
@@ -133,11 +135,15 @@ class Server:
             made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return made
 
+    def _tls(self) -> ssl.SSLContext:
+        """How TLS is talked; made once, because hundreds of certificates are read for it."""
+        if self._context is None:
+            self._context = _pinned() if self.fingerprint else ssl.create_default_context()
+        return self._context
+
     def _wrapped(self, plain: socket.socket) -> ssl.SSLSocket:
         """TLS to the server itself; nothing is said to anybody else."""
-        if self._context is None:
-            self._context = _pinned() if self.fingerprint else ssl.create_default_context()  # reads many certificates
-        wrapped = self._context.wrap_socket(plain, server_hostname=self.host)
+        wrapped = self._tls().wrap_socket(plain, server_hostname=self.host)
         shown = wrapped.getpeercert(binary_form=True) or b""
         if self.fingerprint and not hmac.compare_digest(hashlib.sha256(shown).hexdigest(), self.fingerprint):
             wrapped.close()

@@ -1,0 +1,191 @@
+"""What nodes are given to read inputs at their origins, what they are never given, and what happens in trouble."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from tests.store.conftest import Store
+
+from serai.access.stores import wire
+from serai.clock import SystemClock
+from serai.data import grants
+from serai.data.grants import Grants, origin_of, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECRET = "sesame/never+told"  # noqa: S105 - of nobody
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_CONFIG_FILE", f"{tmp_path}/none")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("store://nest.lab/d/x", "store nest.lab:9094"),
+        ("store://nest.lab:99/d/x?fingerprint=sha256:" + "a" * 64, "store nest.lab:99"),
+        ("s3://bucket/x", "s3 bucket"),
+        ("s3://bucket/x?endpoint=https://minio.lab:9000", "s3 minio.lab:9000"),
+        ("https://Data.example.org/x?y=z", "https data.example.org"),
+        ("http://data.example.org:8080/x", "http data.example.org:8080"),
+        ("https://me:secret@data.example.org/x", ""),
+        ("https://me@data.example.org/x", ""),
+        ("store://127.0.0.1:9094/x", ""),
+        ("store://localhost/x", ""),
+        ("s3://bucket/x?endpoint=http://127.0.0.1:9000", ""),
+        ("http://localhost:8080/x", ""),
+        ("http://[::1]/x", ""),
+        ("http://0.0.0.0/x", ""),
+        ("http://169.254.169.254/latest", ""),
+        ("http://a.localhost/x", ""),
+        ("https://[broken/x", ""),
+        ("zip://x::https://data.example.org/x.zip", ""),
+        ("ssh://lab1/x", ""),
+        ("any://lab1/x", ""),
+        ("ftp://data.example.org/x", ""),
+        ("/d/x", ""),
+    ],
+)
+def test_which_origins_nodes_may_read_from(url: str, origin: str) -> None:
+    assert origin_of(url) == origin
+
+
+def test_a_version_is_what_http_would_tell() -> None:
+    assert version_of("s3://b/x", {"ETag": '"abc"', "size": 3}) == ('"abc"', "")
+    assert version_of("https://h/x", {"Last-Modified": "Sun"}) == ("", "Sun")
+    listed = {"ino": 255, "size": 16, "mtime_ns": 4096, "type": "file"}
+    assert version_of("store://h/x", listed) == ('"ff-10-1000"', "")
+    assert version_of("store://h/x", {**listed, "etag": '"1-2-3"'}) == ('"1-2-3"', "")
+    assert version_of("ssh://h/x", listed) == ("", "")
+
+
+def test_an_http_url_is_what_it_is_and_without_tls_a_version_is_wanted() -> None:
+    made = Grants(SystemClock())
+    found = made.grant("https://data.example.org/ü x%20y?q=ä#part", ('"v"', ""))
+    assert found == {
+        "kind": "origin",
+        "name": "https data.example.org",
+        "url": "https://data.example.org/%C3%BC%20x%20y?q=%C3%A4",
+        "etag": '"v"',
+    }
+    assert made.grant("http://data.example.org/x") == {}
+    assert made.grant("http://data.example.org/x", ("", "Sun"))["modified"] == "Sun"
+    assert made.grant("https://me:secret@data.example.org/x") == {}
+    made.close()
+    assert made.grant("https://data.example.org/y") == {}
+
+
+def test_a_signed_url_reads_one_object_for_a_while_and_holds_no_key() -> None:
+    made = Grants(SystemClock(), life_s=600.0)
+    url = "s3://bucket/d/a b?endpoint=https://minio.lab:9000&region=eu-central-1"
+    found = made.grant(url, ('"v"', ""), wait_s=30.0)
+    parts = urlsplit(found["url"])
+    query = parse_qs(parts.query)
+    assert (parts.netloc, parts.path) == ("minio.lab:9000", "/bucket/d/a%20b")
+    assert query["X-Amz-Expires"] == ["600"]
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert SECRET not in json.dumps(found)
+    assert 0 < found["life_s"] <= 600
+    assert made.grant(url)["url"] == found["url"]
+    made.close()
+
+
+def test_without_keys_none_is_made_and_it_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", f"{tmp_path}/none")
+    said: list[str] = []
+    made = Grants(SystemClock(), said.append)
+    for name in ("x", "y"):
+        assert made.grant(f"s3://bucket/{name}?endpoint=https://minio.lab:9000", wait_s=30.0) == {}
+    assert len(said) == 1
+    assert said[0].startswith("nodes cannot be let to read straight from s3 minio.lab:9000: no keys")
+    made.close()
+
+
+def test_nobody_waits_long_for_a_store_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grants, "_is_own", lambda _host: False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"store://127.0.0.1:{silent.getsockname()[1]}/x"
+        made = Grants(SystemClock())
+        began = time.monotonic()
+        assert made.grant(url, wait_s=0.2) == {}
+        assert made.grant(url, wait_s=60.0) == {}  # it was late a moment ago
+        assert time.monotonic() - began < 5.0
+        made.close()
+        assert time.monotonic() - began < 10.0
+    wire.close_all()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("SERAI_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr(grants, "_is_own", lambda _host: False)
+    one = Store(tmp_path / "served", tmp_path / "config", "--tls")
+    yield one
+    wire.close_all()
+    one.stop()
+
+
+def tokens(store: Store) -> list[dict[str, Any]]:
+    kept = json.loads((store.room / ".serai/access.json").read_text())
+    return [token for token in kept["tokens"] if token["parent"]]
+
+
+def test_one_token_is_for_all_inputs_that_are_expected_and_another_life_renews_it(store: Store) -> None:
+    for n in range(30):
+        (store.room / f"f{n}").write_bytes(b"x")
+    urls = [f"store://127.0.0.1:{store.port}/f{n}" for n in range(30)]
+    missing = f"store://127.0.0.1:{store.port}/none"
+    made = Grants(SystemClock(), life_s=5.0)
+    made.expect(urls)
+    first = made.grant(urls[0], wait_s=20.0)
+    assert (len(tokens(store)), len(tokens(store)[0]["paths"])) == (1, 30)
+    assert {made.grant(url, wait_s=20.0)["token"] for url in urls} == {first["token"]}
+    assert len(tokens(store)) == 1
+    made.expect([missing, urls[3]])
+    assert made.grant(missing, wait_s=20.0) == {}
+    ends = tokens(store)[0]["expires"]
+    until = time.monotonic() + 20
+    while tokens(store)[0]["expires"] == ends:  # when half of its life is over
+        assert time.monotonic() < until
+        assert made.grant(urls[0], wait_s=20.0)["token"] == first["token"]
+        threading.Event().wait(0.1)
+    made.close()
+    assert tokens(store) == []
+
+
+def test_a_run_that_is_killed_leaves_a_token_that_expires(store: Store) -> None:
+    (store.room / "x").write_bytes(b"x")
+    script = (
+        "import os, sys; from serai.data import grants; from serai.clock import SystemClock\n"
+        "grants._is_own = lambda host: False\n"
+        f"made = grants.Grants(SystemClock(), life_s=2.0)\n"
+        f"print(made.grant({store_url(store)!r}, wait_s=30.0)['token'])\n"
+        "sys.stdout.flush(); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50)
+    token = done.stdout.strip()
+    assert done.returncode == 9, done.stderr
+    until = time.monotonic() + 10
+    while store.curl(f"{store.url}/x", token=token)[0] != 401:
+        assert time.monotonic() < until
+
+
+def store_url(store: Store) -> str:
+    return f"store://127.0.0.1:{store.port}/x"
