@@ -33,17 +33,19 @@ class Node:
         self.cache = Cache(str(place / "cache"), limit)
         self.asked: queue.Queue[tuple[int, int]] = queue.Queue()
         self.told: queue.Queue[Fetched] = queue.Queue()
-        self.fetches = Fetches(self.cache, str(place / "held"), lambda *one: self.asked.put(one), self.told.put)
+        self.fetches = Fetches(
+            self.cache, str(place / "held"), lambda *one: self.asked.put(one), self.told.put, str(place / "unreached")
+        )
         self.fetches.peers = peers.Peers(secrets["cert"], secrets["key"], str(place))
         self.served: list[str] = []
         self.server = peers.Server(
             peers.listening_sockets(), secrets["cert"], secrets["key"], str(place), self.find, at_once=1
         )
 
-    def find(self, name: str) -> str | None:
+    def find(self, name: str) -> peers.Offer | None:
         self.served.append(name)
         digest = name.removeprefix("objects/")
-        return self.cache.path(digest) if self.cache.is_whole(digest) else None
+        return peers.Offer(self.cache.path(digest)) if self.cache.is_whole(digest) else None
 
     def source(self, digest: str) -> Source:
         return Source(self.place.name, ["127.0.0.1"], self.server.port, f"objects/{digest}")

@@ -29,8 +29,12 @@ def client(tmp_path: Path) -> Iterator[http.client.HTTPSConnection]:
     path.write_bytes(DATA)
     secrets = pinned_certificate("test", time.time())
 
-    def find(name: str) -> str | None:
-        return {"objects/abc": str(path), "objects/gone": "/nonesuch"}.get(name)
+    def find(name: str) -> peers.Offer | None:
+        return {
+            "objects/abc": peers.Offer(str(path)),
+            "objects/gone": peers.Offer("/nonesuch"),
+            "files/1": peers.Offer(str(path), lambda info: info.st_size == len(DATA)),
+        }.get(name)
 
     server = peers.Server(
         peers.listening_sockets(),
@@ -83,6 +87,27 @@ def test_strangers_and_what_is_not_there(client: http.client.HTTPSConnection) ->
         assert ask(client, target)[0] == 404
     assert ask(client, "/objects/abc", method="HEAD") == (200, b"", None)
     assert ask(client, "/objects/abc", method="DELETE")[0] == 405
+
+
+def test_what_is_not_what_it_was_is_said_to_be_so(client: http.client.HTTPSConnection, tmp_path: Path) -> None:
+    assert ask(client, "/files/1", "bytes=0-9")[:2] == (206, DATA[:10])
+    (tmp_path / "object").write_bytes(b"another")
+    assert ask(client, "/files/1")[0] == 412
+    assert ask(client, "/objects/abc")[0] == 200  # and the connection is kept
+
+
+def test_what_changes_while_it_is_sent_is_not_sent_to_its_end(
+    client: http.client.HTTPSConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(30_000_000)  # more than sockets hold
+    monkeypatch.setattr(f"{__name__}.DATA", data)
+    (tmp_path / "object").write_bytes(data)
+    client.request("GET", "/files/1", headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = client.getresponse()
+    with (tmp_path / "object").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
 
 
 def test_what_is_no_request_ends_the_connection(client: http.client.HTTPSConnection) -> None:

@@ -77,7 +77,13 @@ def test_it_ends_with_whoever_reads_its_output() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["state", "nowhere"], ["state", "local:"], ["run", "-e", "X", "local:", "true"], ["run", "local:", "-n", "true"]],
+    [
+        ["state", "nowhere"],
+        ["state", "local:"],
+        ["run", "-e", "X", "local:", "true"],
+        ["run", "local:", "-n", "true"],
+        ["run", "local:", "echo $HOME"],
+    ],
 )
 def test_what_cannot_be_understood_is_refused(words: list[str]) -> None:
     with pytest.raises(UsageError):

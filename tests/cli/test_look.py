@@ -297,6 +297,9 @@ def test_explain_a_task_of_another_run_or_of_none() -> None:
     with pytest.raises(UsageError) as caught:
         run("explain 1002")
     assert caught.value.hint == "it has 1001 tasks: 1 to 1001"
+    with pytest.raises(UsageError, match="ssh: leads to files in one way") as caught:
+        run("explain ssh://lab1/x")
+    assert caught.value.hint == "serai explain any://lab1/x"
     with pytest.raises(UsageError, match="is not a task"):
         run("explain x")
     with pytest.raises(UsageError, match="there is no run 'x'"):

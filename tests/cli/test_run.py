@@ -144,6 +144,7 @@ def test_environment_and_directory() -> None:
         ["echo", "--memory", "much"],
         ["echo", "--env", "NO_SUCH_VARIABLE_HERE"],
         ["echo", "--send", "nonesuch"],
+        ["./nonesuch {line}", "--each", "1..2"],
         ["cat {in} {line}", "pyproject.toml"],
         ["echo 'a"],
         ["echo", "--nonesuch"],
@@ -155,6 +156,27 @@ def test_mistakes_exit_with_2_and_start_nothing(words: list[str]) -> None:
     assert done.stderr
     assert b"Traceback" not in done.stderr
     assert not list(Path(os.environ["SERAI_STATE"]).glob("runs/*"))
+
+
+def test_a_store_that_nobody_knows_is_warned_of() -> None:
+    Path("lab.toml").write_text(
+        '[[store]]\nname = "nestore.bologna"\n[[site]]\nurl = "local:"\nnearest_storage = "nestore.bolonga"\n',
+        encoding="ascii",
+    )
+    done = serai("run", "sleep 1", "--on", "lab.toml")
+    assert done.returncode == 0, done.stderr
+    warned = b"tells of the store nestore.bolonga, to which local refers; did you mean nestore.bologna?"
+    assert done.stderr.count(warned) == 1, done.stderr
+    assert b"nestore.bolonga" in serai("status").stdout
+    assert warned in serai("nodes", "--on", "lab.toml").stderr
+
+
+def test_what_was_tried_is_told_once_for_each_node() -> None:
+    done = serai("run", "true", "--on", "ssh://no-such-host.invalid")
+    assert done.returncode == 3, done.stderr
+    assert b"tried: no-such-host.invalid: the name" in done.stderr
+    assert done.stderr.count(b"nothing is lost: serai resume") == 1
+    assert done.stderr.count(b"tried:") == 1, done.stderr
 
 
 def test_limits_needs_retries_and_fail_fast() -> None:

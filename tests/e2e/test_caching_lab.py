@@ -101,7 +101,7 @@ def test_what_lies_on_a_host_comes_from_there(
     assert number is not None
     file = catalogue.file(number)
     assert file.lies == {"lab1": "/var/tmp/d/x"}
-    front.until(lambda: catalogue._peers["lab1"].port, "it listens for its peers")
+    front.until(lambda: catalogue._who.peers["lab1"].port, "it listens for its peers")
     asked: list[int] = []
     carrier = two._core.run.roster.carrier("lab2")
     assert carrier is not None

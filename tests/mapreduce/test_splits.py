@@ -122,3 +122,20 @@ def test_a_file_that_is_not_what_it_was_is_refused(tmp_path: Path) -> None:
         list(blocks_of({"path": str(path), "start": 0, "stop": 6, "size": 6}, no_relay))
     with pytest.raises(InputBroken, match="ends after 4 bytes"):
         list(blocks_of({"url": "u", "start": 0, "stop": 6, "size": 6}, lambda at, length: b"a\nb\n"[at : at + length]))
+
+
+def test_a_path_that_is_not_the_same_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"here\n")
+    facts = path.stat()
+    same = {"mtime": int(facts.st_mtime), "inode": facts.st_ino}
+    order = {"url": "u", "path": str(path), "start": 0, "stop": 5, "size": 5}
+
+    def read(at: int, length: int) -> bytes:
+        return b"afar\n"[at : at + length]
+
+    assert list(blocks_of({**order, "same": same}, no_relay)) == [b"here\n"]
+    assert list(blocks_of({**order, "same": {**same, "inode": None}}, no_relay)) == [b"here\n"]
+    for other in ({**same, "inode": 1}, {**same, "mtime": 1}, {**same, "mtime": None}):
+        assert list(blocks_of({**order, "same": other}, read)) == [b"afar\n"]
+    assert list(blocks_of({**order, "path": "/nonesuch", "same": same}, read)) == [b"afar\n"]

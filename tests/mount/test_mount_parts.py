@@ -182,5 +182,6 @@ def test_a_record_is_a_line_for_a_file(tmp_path: Path) -> None:
     (line,) = (tmp_path / "r").read_text().splitlines()
     assert json.loads(line) == {
         "url": "ssh://far/ü", "size": 100, "read_bytes": 10, "ranges": [[0, 10]], "moved_bytes": 32, "took_s": 0.0,
+        "from": "", "missed": {},
     }  # fmt: skip
     assert os.stat(tmp_path / "r").st_mode & 0o077 == 0

@@ -25,7 +25,7 @@ from serai.dispatch.engines.local import LocalEngine
 from serai.dispatch.history.archive import Archive
 from serai.dispatch.ports import PRICES
 from serai.dispatch.run import Settings
-from serai.dispatch.schedule import nearness
+from serai.dispatch.schedule.files import nearness
 from serai.errors import SeraiError
 from serai.travel.gateway import Gateway as Client
 from serai.travel.gateway import GatewayError

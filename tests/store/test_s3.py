@@ -82,6 +82,15 @@ class TestSuites(
         return bucket
 
 
+def test_what_is_put_into_a_directory_makes_it(endpoint: str, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 1000)
+    serai("cp", f"{tmp_path}/x", f"s3://{bucket}/new/y?endpoint={endpoint}")
+    serai("cp", f"{tmp_path}/x", f"s3://{bucket}/newer/?endpoint={endpoint}")
+    fs = S3FileSystem(endpoint)
+    assert sorted(fs.find(bucket)) == [f"{bucket}/new/y", f"{bucket}/newer/x"]
+    assert "No such file or directory" in serai("stat", f"s3://{bucket}/none?endpoint={endpoint}", code=1)[1]
+
+
 def test_the_commands_do_with_objects_what_they_do_with_files(endpoint: str, bucket: str, tmp_path: Path) -> None:
     there = f"s3://{bucket}/tree?endpoint={endpoint}"
     source = random.Random(1)  # noqa: S311 - data of a test

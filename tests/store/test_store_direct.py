@@ -40,6 +40,7 @@ def test_the_owner_reads_by_path_and_others_through_the_server(store: Store, tmp
     assert StoreFileSystem(store.host, store.port, direct=False).cat_file("/direct") == data
     store.run("token", str(store.room), "--user", "ann", "--rights", "r", "--to", f"{tmp_path}/token")
     ann = StoreFileSystem(store.host, store.port, token_file=f"{tmp_path}/token")
+    assert ann.far._beside is not None
     assert ann.far._beside.root() is None
     assert ann.cat_file("/direct") == data
 

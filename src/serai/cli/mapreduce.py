@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from serai.describe.mapreduce import Session
 
 PERIOD_S = 0.1
+COUNTED = (
+    ("lost", "workers lost"),
+    ("revived", "started in their place"),
+    ("again", "maps made again"),
+    ("doubled", "doubled"),
+    ("skipped", "splits left out"),
+)
 ON = "A host or pool instead of those of the file: local:, ssh://HOST, or a pool file. May be repeated."
 
 
@@ -31,6 +38,9 @@ ON = "A host or pool instead of those of the file: local:, ssh://HOST, or a pool
 @click.option("--on", multiple=True, metavar="SITE", help=ON)
 @click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Workers on each host.")
 @click.option("--partitions", type=click.IntRange(1, 10_000), metavar="N", help="How many outputs.")
+@click.option(
+    "--skip", type=click.IntRange(0, 10_000), metavar="N", help="Leave out up to N splits that fail for good."
+)
 @click.option("--output", metavar="DIR", help="Where outputs go: a directory or a URL.")
 @click.option("--timeline", metavar="FILE.svg", help="Write a picture of what each worker did and when.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per line on standard output: events, a summary.")
@@ -39,6 +49,7 @@ def mapreduce(
     on: tuple[str, ...],
     workers: int | None,
     partitions: int | None,
+    skip: int | None,
     output: str | None,
     timeline: str | None,
     *,
@@ -51,6 +62,8 @@ def mapreduce(
     3 no worker left, 130 interrupted.
     """
     asked = _asked(read_session(session), on, workers, partitions, output)
+    if skip is not None:
+        asked = replace(asked, skip=skip)
     if timeline is not None and not os.path.isdir(os.path.dirname(timeline) or "."):
         raise UsageError(f"--timeline {timeline}: there is no such directory")
     return _drive(asked, timeline, as_json=as_json)
@@ -170,11 +183,7 @@ class _Lines:
         ended = (
             "interrupted" if interrupted else f"{facts['records']} records in {len(files)} files" if files else "failed"
         )
-        extra = [
-            f"{facts[key]} {words}"
-            for key, words in (("lost", "workers lost"), ("again", "maps made again"), ("doubled", "doubled"))
-            if facts[key]
-        ]
+        extra = [f"{facts[key]} {words}" for key, words in COUNTED if facts[key]]
         words = f"{self.running.name}: {ended} of {format_bytes(int(str(facts['bytes'])))}"
         words += f" by {facts['workers']} workers in {format_seconds(round(float(str(facts['seconds'])), 1))}"
         say(", ".join([words, *extra]))
@@ -215,4 +224,5 @@ class _Json(_Lines):
         """See `_Lines.summary`."""
         self.refresh()
         said = {"what": "summary", "run": self.running.name, "files": files, "interrupted": interrupted}
-        print(json.dumps({**said, **facts, "troubles": self.running.troubles}))
+        more = {"troubles": self.running.troubles, "left_out": self.running.skipped}
+        print(json.dumps({**said, **facts, **more}))

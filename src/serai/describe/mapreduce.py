@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ANY = "any"
 MOST_WORKERS = 1_000  # of one host
 MOST_PARTITIONS = 10_000
+MOST_SKIPPED = 10_000  # as many as there may be splits
 LARGEST_FILE_BYTES = 4 * 1024**2
 HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:local|file|fork|sqlite):", re.ASCII)
 SCHEMES = ("local", "ssh")  # over which workers are started
@@ -124,6 +125,7 @@ class Session:
         prefix: what the names of outputs begin with, before ``part-00000``.
         partitions: how many outputs; None for as many as workers are asked for.
         adverts: the URL of the advert service; None for the user's own.
+        skip: so many splits may be left out when they fail for good.
         facts: what else the file says (MRDL: version, user, priority, experimentID, eventLevel); for the run's ad.
     """
 
@@ -136,6 +138,7 @@ class Session:
     prefix: str = ""
     partitions: int | None = None
     adverts: str | None = None
+    skip: int = 0
     facts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
@@ -348,6 +351,7 @@ _KEYS: Mapping[str, Callable[[object], object]] = {
     "partitions": whole_number(MOST_PARTITIONS),
     "send": _texts,
     "adverts": _text,
+    "skip": whole_number(MOST_SKIPPED),
     "pool": _text,
 }
 _NEEDED = ("mapper", "reducer", "inputs")
@@ -399,6 +403,7 @@ class _Toml:
             output=None if said.get("output") is None else below(self.home, said["output"]),
             partitions=said.get("partitions"),
             adverts=said.get("adverts"),
+            skip=said.get("skip") or 0,
         )
 
     def _settings(self, table: Mapping[str, object]) -> dict[str, Any]:

@@ -16,10 +16,10 @@
       </MapReduceSession>
     </MRDL>
 
-``workers`` (or ``slots``) of a host, ``partitions`` (or ``Reducers``) and ``combine`` of the session are ours; the rest
-is SAGA's (S. Sehgal et al., *Understanding application-level interoperability*, 2011, and its MapReduce sources). An
-image is called with its extra arguments and then ``map`` or ``reduce``: lines in, ``key TAB value`` lines out. The
-original linked a C++ library instead.
+``workers`` (or ``slots``) of a host, and of the session ``partitions`` (or ``Reducers``), ``combine`` and ``skip`` are
+ours; the rest is SAGA's (S. Sehgal et al., *Understanding application-level interoperability*, 2011, and its MapReduce
+sources). An image is called with its extra arguments and then ``map`` or ``reduce``: lines in, ``key TAB value`` lines
+out. The original linked a C++ library instead.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from serai.describe.mapreduce import (
     ANY,
     HAS_SCHEME,
     MOST_PARTITIONS,
+    MOST_SKIPPED,
     MOST_WORKERS,
     Binaries,
     BinaryImage,
@@ -68,7 +69,7 @@ _PARTITIONS = ("partitions", "Reducers")
 _FORM: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "MRDL": ((), (_SESSION,)),
     _SESSION: (
-        ("name", *_FACTS, *_PARTITIONS, "combine"),
+        ("name", *_FACTS, *_PARTITIONS, "combine", "skip"),
         ("OrchestratorDB", "TargetHosts", "ApplicationBinaries", "OutputPrefix", "ApplicationFiles"),
     ),
     "OrchestratorDB": ((), ("Host",)),
@@ -173,6 +174,7 @@ class _Reader:
         partitions = self._count(session, _PARTITIONS, MOST_PARTITIONS)
         images = self._images(session)
         combine = self._yes(session, "combine")
+        skip = self._count(session, ("skip",), MOST_SKIPPED)
         hosts = self._hosts(session, [image for _, image in images])
         inputs = self._inputs(session)
         output, prefix = self._output(session)
@@ -188,6 +190,7 @@ class _Reader:
             prefix=prefix,
             partitions=partitions,
             adverts=adverts,
+            skip=skip or 0,
             facts={key: session.attributes[key] for key in _FACTS if session.attributes.get(key)},
         )
 

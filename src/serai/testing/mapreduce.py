@@ -26,14 +26,15 @@ def sanity_check(master: Master) -> None:
     if master.ended:
         return
     for task in master.maps:
-        _hold(not task.done or master.workers[task.worker].alive, "a map's output is on a worker that lives")
+        _hold(
+            not task.done or task.skipped or master.workers[task.worker].alive,
+            "a map's output is on a worker that lives",
+        )
     _hold(master.phase == MAP or not len(master.queues[MAP]), "no map is queued when reduces may be given")
     for worker in master.workers.values():
         if worker.waits and worker.usable:
-            tasks = master.maps if master.phase == MAP else master.reduces
-            queued = master.queues[master.phase].for_host("", set())
-            takes = [number for number in queued if master.may_take(worker, tasks[number])]
-            _hold(not takes, f"{worker.name} waits only when there is nothing to do")
+            takes = next(master.offered(worker), None)
+            _hold(takes is None, f"{worker.name} waits only when there is nothing to do")
 
 
 def _check_task(master: Master, task: Task) -> None:

@@ -126,7 +126,13 @@ def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
 
 _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
 
-CACHING = ("peers", *_of("caching", ("replacement", "objects", "fetches", "web", "needs")))
+_OBJECTS = _of("caching", ("replacement", "coming", "log", "limits", "objects"))
+CACHING = (
+    "peers",
+    *_of("reading", ("sources", "web", "direct")),
+    *_OBJECTS,
+    *_of("caching", ("fetches", "sharing", "web", "needs")),
+)
 
 EXECUTOR = Traveller(
     modules=(
@@ -155,10 +161,12 @@ PORTER = Traveller(modules=_PORTER, first=_PORTER)
 _SHUTTLE = _of("copying", ("lots", "shuttle"))
 SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
 
-STEWARD = Traveller(modules=("frames", "processes", "steward"), first=("frames", "processes", "steward"))
+_STEWARD = ("frames", "processes", *_of("porter", ("surroundings",)), "steward")
+STEWARD = Traveller(modules=_STEWARD, first=_STEWARD)
 
 _MAPREDUCE = (
     "keys",
+    "link",
     "splits",
     "runs",
     "gathering",
@@ -176,6 +184,8 @@ _WORKER = (
     "gateway",
     "peers",
     *_of("executor", ("wire", "functions")),
+    *_OBJECTS,
+    "caching.pieces",
     *_of("mapreduce", _MAPREDUCE),
 )
 WORKER = Traveller(modules=_WORKER, first=_WORKER)

@@ -19,7 +19,8 @@ import tempfile
 import time
 
 from .frames import Reader, pack, unpack, write
-from .processes import adopt_orphans, end_descendants
+from .porter.surroundings import addresses, mounts
+from .processes import adopt_orphans, end_descendants, kill_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 FURNISH = 1  # {"scratch", "files": [{"name", "mode", "size"}, …]}, bodies of the files: make the room
 START = 2  # {"id", "argv", "env", "stdin"}: start a worker with this interpreter, in a directory of its own in the room
 END = 3  # {"grace_s"}: end everything
-ROOM = 11  # {"room", "host", "os", "arch", "cores", "python"}
+DROP = 4  # {"id"}: end a worker that is of no more use
+ROOM = 11  # {"room", "socket", "host", "os", "arch", "cores", "python", "who"}
 ENDED = 12  # {"id", "code", "said"}
 TROUBLE = 13  # {"what"}: there is no room
 
@@ -83,6 +85,8 @@ class Steward:
                 self._say(TROUBLE, {"what": "no room for workers: %s" % error})
         elif op == START:
             self._start(head)
+        elif op == DROP:
+            self._drop(head)
         elif op == END:
             self._grace_s = float(head.get("grace_s", GRACE_S))
             self._over = True
@@ -113,6 +117,7 @@ class Steward:
                 "arch": platform.machine(),
                 "cores": _cores(),
                 "python": list(sys.version_info[:3]),
+                "who": who(),
             },
         )
 
@@ -143,13 +148,23 @@ class Steward:
         except OSError as error:
             self._say(ENDED, {"id": name, "code": None, "said": str(error)})
 
+    def _drop(self, head: Mapping[str, Any]) -> None:
+        """Kill a worker. What it leaves behind is this process's to end, which adopts it; `_look` says that it has."""
+        process = self._workers.get(head["id"])
+        if process is not None:
+            with contextlib.suppress(OSError):
+                kill_tree(process.pid)
+
     def _look(self) -> None:
         """Say which workers have ended."""
         for name, process in list(self._workers.items()):
             code = process.poll()
             if code is not None:
                 del self._workers[name]
+                # What it had started and written is of no use to the worker that may come in its place.
+                end_descendants(os.getpid(), spare=[one.pid for one in self._workers.values()])
                 self._say(ENDED, {"id": name, "code": code, "said": self._said(name)})
+                shutil.rmtree(os.path.join(self._room, name), ignore_errors=True)
 
     def _said(self, name: str) -> str:
         try:
@@ -180,6 +195,24 @@ class Steward:
             with contextlib.suppress(OSError):
                 shutil.rmtree(os.readlink(os.path.join(room, "socket")), ignore_errors=True)
             shutil.rmtree(room, ignore_errors=True)
+
+
+def who() -> dict[str, Any]:
+    """Whose files are here and what is mounted: by that it is known which files two hosts share."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+    except OSError:
+        boot = ""
+    return {
+        "host": platform.node(),
+        "boot": boot,
+        "user": os.environ.get("USER", ""),
+        "uid": os.getuid(),
+        "home": os.path.expanduser("~"),
+        "mounts": mounts(),
+        "addresses": addresses(),
+    }
 
 
 def _cores() -> int:

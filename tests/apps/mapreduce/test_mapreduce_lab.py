@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,12 @@ def test_what_lies_on_a_host_is_mapped_there(trio: Lab, bench: Bench, monkeypatc
         finish(running)
     bench.check()
     assert asked, "the front end reads it for others"
+    asked.clear()
+    alias = f"ssh://{first.user}@{first.address}/home/{first.user}/texts"
+    with bench.running(bench.session(hosts(trio)[:1], inputs=(alias,))) as running:
+        finish(running)
+    bench.check()
+    assert not asked, "it is the same host by another name"
 
 
 def test_outputs_may_belong_to_a_host(trio: Lab, bench: Bench) -> None:
@@ -128,6 +135,35 @@ def test_functions_on_hosts(trio: Lab, bench: Bench) -> None:
         result = pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
         assert dict(result) == bench.corpus.counts
         assert result.statistics.workers >= 1
+
+
+def test_the_second_time_hosts_have_what_they_were_sent(
+    trio: Lab, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    read = Relay.read_input
+
+    def noted(self: Relay, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        asked.append(head["url"])
+        return read(self, head, body)
+
+    monkeypatch.setattr(Relay, "read_input", noted)
+    with serai.Pool(f"ssh://{trio.hosts[0].name}?slots=2", f"ssh://{trio.hosts[1].name}?slots=1") as pool:
+        for least, most in ((4, 4), (4, 7)):  # a host may lack time for all that it has: others read it once more
+            result = pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
+            assert dict(result) == bench.corpus.counts
+            assert least <= len(asked) <= most
+        asked.clear()
+        changed = bench.corpus.directory / "2.txt"
+        changed.write_text("a caravan\n")
+        again = pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
+        assert str(changed) in asked
+        assert len(asked) < 4
+        assert dict(again)["a"] == 1
+    with serai.Pool(f"ssh://{trio.hosts[0].name}?slots=1") as pool:
+        asked.clear()
+        pool.mapreduce(str.split, "sum", bench.corpus.directory, combiner="count", partitions=2)
+        assert len(asked) == 4, "another pool knows nothing of it"
 
 
 def test_a_host_that_loses_its_power_changes_no_byte(trio: Lab, bench: Bench, until: Callable[..., Any]) -> None:
@@ -155,3 +191,53 @@ def test_a_host_that_loses_its_power_changes_no_byte(trio: Lab, bench: Bench, un
     trio_but_one = [line for line in left_on(trio, processes=False) if line]
     assert len(trio_but_one) <= 1, "what lost its power has its room still; nobody else has"
     victim.run(["sh", "-c", "rm -rf /tmp/serai-mr-*"])
+
+
+def test_the_only_host_may_lose_its_power_and_come_back(
+    trio: Lab, bench: Bench, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench.running(bench.session()) as running:
+        finish(running)
+    calm = bench.outputs()
+    quick = bench.tmp_path / "ssh_config"  # so that ssh notices a silent host within 3 s
+    quick.write_text(f"Host *\n ServerAliveInterval 1\n ServerAliveCountMax 2\nInclude {trio.ssh_config}\n")
+    monkeypatch.setenv("SERAI_SSH_CONFIG", str(quick))
+    victim = trio.hosts[1]
+    slow = Commands("sleep 0.3; " + MAP, "sleep 0.5; " + REDUCE)
+    session = bench.session([(f"ssh://{victim.name}", 2)], program=slow, output=str(bench.tmp_path / "out2"))
+    with bench.running(session) as running:
+        until(lambda: happened(running, "done"))
+        victim.kill()
+        try:
+            until(lambda: happened(running, "again"))
+        finally:
+            victim.start()
+        finish(running)
+        assert len(happened(running, "host")) == 2
+        said = running.troubles
+        assert "the connection to it was lost; it is tried again in 1 s" in said[0]
+    assert bench.outputs("out2") == calm
+    victim.run(["sh", "-c", "rm -rf /tmp/serai-mr-*"])
+
+
+@pytest.mark.parametrize("seed", [3])
+def test_whichever_workers_die_on_hosts_no_byte_changes(trio: Lab, bench: Bench, seed: int) -> None:
+    with bench.running(bench.session()) as running:
+        finish(running)
+    calm = bench.outputs()
+    draw = random.Random(seed)  # noqa: S311 - kills from a seed
+    slow = Commands("sleep 0.2; " + MAP, "sleep 0.4; " + REDUCE)
+    session = bench.session(hosts(trio), program=slow, output=str(bench.tmp_path / "out2"))
+    deaths = 0
+    with bench.running(session) as running:
+        while deaths < 8 and not running.wait(draw.uniform(0.1, 0.5)):
+            with running.desk.changed:
+                workers = running.desk.master.workers
+                living = [known for name, known in running.desk.known.items() if workers[name].alive]
+            if living:
+                known = draw.choice(living)
+                host = next(host for host in trio.hosts if known.place and host.name == known.place.key)
+                deaths += host.run(["kill", "-9", str(known.ad["pid"])]).returncode == 0
+        finish(running)
+    assert bench.outputs("out2") == calm, f"seed {seed}"
+    assert deaths >= 3

@@ -22,6 +22,7 @@ from serai.apps.mapreduce.events import (
     Joined,
     Order,
     Reopen,
+    Skip,
     Tick,
 )
 from serai.apps.mapreduce.master import Master, Rules
@@ -77,6 +78,51 @@ def test_a_worker_gets_what_lies_on_its_host_first() -> None:
     order = it.ask("a")
     assert order is not None
     assert order.number == 2, "what lies nowhere comes before what lies on another's host"
+
+
+def near(it: Case, worker: str, *hosts: str) -> None:
+    it.tell(Joined(worker, worker, frozenset(hosts)))
+
+
+def test_what_is_near_another_worker_is_left_to_it_for_a_moment() -> None:
+    it = Case(3, hosts=("lab1", "lab1", "lab1"), delay_s=1.0)
+    near(it, "a", "lab1")
+    near(it, "b", "lab2")
+    it.tell(Expecting(0))
+    assert it.ask("b") is None
+    it.now = 0.9
+    assert it.tell(Tick()) == []
+    assert it.ask("a") == Order(MAP, 0, 1)
+    assert it.ask("b") is None, "it asked once more: it waits from now on"
+    it.now = 2.0
+    assert it.tell(Tick()) == [Give("b", Order(MAP, 1, 1))]
+    it.tell(Done("b", Order(MAP, 1, 1), {"path": "b/1"}))
+    assert it.ask("b") == Order(MAP, 2, 1), "it has waited in vain once"
+
+
+def test_what_is_near_a_host_that_is_being_started_is_left_to_it_too() -> None:
+    it = Case(2, hosts=("lab1", "lab1"), delay_s=1.0)
+    near(it, "b", "lab2")
+    it.tell(Expecting(1, (), frozenset({"lab1"})))
+    assert it.ask("b") is None
+    assert it.tell(Expecting(1, ("lab1 cannot be reached",))) == [Give("b", Order(MAP, 0, 1))]
+
+
+def test_nobody_waits_for_what_is_near_nobody_or_failed_or_takes_no_time() -> None:
+    it = Case(4, hosts=("", "lab1", "lab1", "lab1"), delay_s=1.0)
+    near(it, "a", "lab1", "an alias of it")
+    near(it, "b", "lab2")
+    it.tell(Expecting(0))
+    assert it.do("b", took_s=0.1)[0] == Accept("b", Order(MAP, 0, 1))
+    order = it.ask("a")
+    assert order
+    it.tell(Failed("a", order, "no such word"))
+    assert it.ask("b") == Order(MAP, order.number, 2)
+    it.do("a", took_s=0.1)
+    near(it, "c", "lab3")
+    assert it.ask("c") is None
+    it.now += 0.21
+    assert [one.worker for one in it.tell(Tick()) if isinstance(one, Give)] == ["c"], "a map takes less than that"
 
 
 def test_maps_of_a_lost_worker_are_made_again_while_a_reduce_needs_them() -> None:
@@ -167,6 +213,101 @@ def test_workers_are_not_blamed_for_what_fails_everywhere() -> None:
                 assert actions[-1].of_task
                 return
     raise AssertionError("it goes on for ever")
+
+
+def die_of(it: Case, worker: str) -> list[Action]:
+    assert it.ask(worker) is not None
+    return it.tell(Gone(worker, "a signal ended it", final=True, by_itself=True))
+
+
+def test_a_split_that_ends_its_workers_is_named() -> None:
+    it = Case(2, deaths=3)
+    it.join("a@lab1", "b", "c", "d")
+    assert die_of(it, "a") == []
+    assert it.do("d")[0] == Accept("d", Order(MAP, 1, 1)), "other work is done first"
+    assert die_of(it, "b") == []
+    (failure,) = die_of(it, "c")
+    assert isinstance(failure, Fail)
+    assert failure.what == "the map 0 ended 3 workers"
+    assert failure.of_task
+    assert failure.tried == tuple(f"{one}: a signal ended it" for one in ("a on lab1", "b", "c"))
+    assert failure.hint
+
+
+def test_where_workers_end_otherwise_too_one_is_accused_later() -> None:
+    """Somebody kills workers at random: that one task is hit three times says little then."""
+    it = Case(1, deaths=3, deaths_amid=6)
+    it.join(*"abcdefghijk")
+    die_of(it, "a")
+    it.tell(Gone("b", "a signal ended it", final=True, by_itself=True))  # it was idle
+    ended = ["a"]
+    for worker in "cdefg":
+        assert not it.master.ended
+        die_of(it, worker)
+        ended.append(worker)
+    assert it.master.ended
+    assert len(ended) == 6
+
+
+def test_what_was_done_in_the_end_is_not_accused() -> None:
+    it = Case(1, deaths=2)
+    it.join(*"abcd")
+    die_of(it, "a")
+    it.do("b")
+    assert it.tell(Gone("b", "a signal ended it", final=True)) == [Reopen(0, "a signal ended it")]
+    assert die_of(it, "c") == []
+
+
+def test_hosts_and_ways_that_are_lost_are_no_fault_of_a_split() -> None:
+    it = Case(1, deaths=1)
+    it.join("a", "b", "c")
+    assert it.ask("a")
+    assert it.tell(Gone("a", "the way to it was lost", final=True)) == []
+    it.join("d")  # it is idle: nothing that ends it is a split's fault
+    assert it.tell(Gone("d", "a signal ended it", final=True, by_itself=True)) == []
+    assert it.ask("b") == Order(MAP, 0, 2)
+
+
+def test_so_many_splits_are_left_out_as_may_be() -> None:
+    it = Case(3, deaths=1, retries=0, skip=2)
+    it.join("a", "b", "c")
+    (skip,) = die_of(it, "a")
+    assert skip == Skip(0, "the map 0 ended 1 workers, last: a: a signal ended it")
+    second = it.ask("b")
+    assert second == Order(MAP, 1, 1)
+    assert it.tell(Failed("b", second, "no such word")) == [Skip(1, "the map 1 failed 1 times, last: no such word")]
+    it.do("b")
+    reduce = it.ask("b")
+    assert reduce == Order(REDUCE, 0, 1)
+    assert it.tell(Failed("b", reduce, "cannot fetch", missing=(0, 1))) == [], "nothing was ever there to be missed"
+    assert it.ask("b") == Order(REDUCE, 0, 2)
+    assert it.do("b")[-1] == Finish()
+
+
+def test_one_split_more_is_one_too_many_and_a_reduce_is_never_left_out() -> None:
+    it = Case(2, deaths=1, skip=1)
+    it.join("a", "b")
+    die_of(it, "a")
+    (failure,) = die_of(it, "b")
+    assert isinstance(failure, Fail)
+    it = Case(0, deaths=1, skip=1)
+    it.join("a")
+    (failure,) = die_of(it, "a")
+    assert isinstance(failure, Fail)
+    assert failure.what == "the reduce 0 ended 1 workers"
+
+
+def test_when_a_split_is_left_out_its_other_attempt_is_withdrawn() -> None:
+    it = Case(2, deaths=1, skip=1, slow_least_s=1.0)
+    it.join("a", "b")
+    slow = it.ask("a")
+    assert slow
+    it.do("b")
+    it.now += 10
+    again = it.ask("b")
+    assert again == Order(MAP, 0, 2)
+    assert Cancel("b", again) in it.tell(Gone("a", "a signal ended it", final=True, by_itself=True))
+    assert it.tell(Done("b", again, {"path": "b/0"})) == [Discard("b", again, {"path": "b/0"})]
 
 
 def test_a_straggler_is_doubled_and_the_first_to_end_counts() -> None:

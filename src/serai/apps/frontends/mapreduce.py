@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from serai.apps.mapreduce.plan import Kept
     from serai.apps.mapreduce.timeline import Timeline
     from serai.describe.poolfile import SiteSpec
 
@@ -48,6 +49,8 @@ class Statistics:
         failed: attempts that failed.
         doubled: attempts beside a slow one.
         again: maps that were made again because their outputs were lost.
+        revived: workers that were started in place of lost ones.
+        skipped: splits that were left out.
         spent: seconds of all workers, by what they were spent on.
     """
 
@@ -62,6 +65,8 @@ class Statistics:
     failed: int
     doubled: int
     again: int
+    revived: int
+    skipped: int
     spent: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -81,6 +86,8 @@ def statistics_of(running: Running, timeline: Timeline) -> Statistics:
         failed=said.count("failed"),
         doubled=sum(1 for event in events if event["what"] == "given" and event["again"]),
         again=said.count("reopened"),
+        revived=running.crew.again,
+        skipped=len(running.desk.master.skipped),
         spent={kind: round(value, 3) for kind, value in timeline.totals().items()},
     )
 
@@ -91,15 +98,24 @@ class MapReduceResult:
     Attributes:
         files: the outputs, one for each partition, in order: paths, or URLs where the output is elsewhere.
         statistics: numbers of the run.
-        troubles: what did not work while it ran, in sentences; the result is whole nevertheless.
+        troubles: what did not work while it ran, in sentences; the result is whole nevertheless, but for `skipped`.
+        skipped: the splits that were left out, and why; none unless that was asked for.
     """
 
     def __init__(
-        self, files: Sequence[str], statistics: Statistics, timeline: Timeline, troubles: Sequence[str], pickled: bool
+        self,
+        files: Sequence[str],
+        statistics: Statistics,
+        timeline: Timeline,
+        troubles: Sequence[str],
+        skipped: Sequence[str],
+        *,
+        pickled: bool,
     ) -> None:
         self.files = tuple(files)
         self.statistics = statistics
         self.troubles = tuple(troubles)
+        self.skipped = tuple(skipped)
         self._timeline = timeline
         self._pickled = pickled
 
@@ -161,19 +177,24 @@ class Request:
     output: str | os.PathLike[str] | None = None
     records: str = "lines"
     send: Sequence[str] = ()
+    skip: int = 0
 
     def parts(self) -> dict[str, Any]:
         """Mapper, combiner and reducer by name."""
         return dict(zip(PARTS, (self.mapper, self.combiner, self.reducer), strict=True))
 
 
-def run_mapreduce(request: Request, sites: Sequence[SiteSpec], runs: Path | None) -> MapReduceResult:
+def run_mapreduce(
+    request: Request, sites: Sequence[SiteSpec], runs: Path | None, kept: Kept | None = None
+) -> MapReduceResult:
     """Run it to its end; see `Pool.mapreduce`."""
     parts = request.parts()
     if request.records not in RECORDS:
         raise UsageError(f"records are {request.records!r}", hint='say records="lines" or records="bytes"')
     if request.partitions is not None and request.partitions < 1:
         raise UsageError(f"{request.partitions} partitions are none")
+    if request.skip < 0:
+        raise UsageError(f"{request.skip} splits cannot be left out")
     for name, part in parts.items():
         if part is not None and not callable(part) and not (isinstance(part, str) and part.strip()):
             raise UsageError(f"the {name} is {part!r}", hint="give a function, or a command as text")
@@ -194,15 +215,17 @@ def run_mapreduce(request: Request, sites: Sequence[SiteSpec], runs: Path | None
         inputs=tuple(os.fspath(one) for one in given),
         output=home,
         partitions=request.partitions,
+        skip=request.skip,
     )
     modules = cloudpickle_sources() if functions else {}
     job = Job(session.program, tuple(functions), packed(functions), modules, request.records, pickled)
-    with Running(session, directory, job=job) as running:
+    with Running(session, directory, job=job, kept=kept) as running:
         while not running.wait(WAIT_S):
             pass
         files = running.files()
     timeline = timeline_of(running.record.events)
-    result = MapReduceResult(files, statistics_of(running, timeline), timeline, running.troubles, pickled)
+    numbers = statistics_of(running, timeline)
+    result = MapReduceResult(files, numbers, timeline, running.troubles, running.skipped, pickled=pickled)
     if request.output is None:
         weakref.finalize(result, shutil.rmtree, directory, ignore_errors=True)
     return result

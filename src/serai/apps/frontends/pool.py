@@ -30,12 +30,17 @@ if TYPE_CHECKING:
 
     from serai.apps.bag import Bag, Outcome
     from serai.apps.frontends.mapreduce import MapReduceResult
+    from serai.apps.mapreduce.plan import Kept
     from serai.dispatch.ports import Ended
     from serai.dispatch.schedule.events import Statistics
 
 
 class PoolClosed(SeraiError):
     """The pool was shut down while commands ran in it."""
+
+
+class PoolCancelled(SeraiError):
+    """Commands of the pool were cancelled by another process."""
 
 
 _living: weakref.WeakSet[_Core] = weakref.WeakSet()
@@ -92,6 +97,7 @@ class _Core:
         self._closing = threading.Lock()
         self._done = threading.Event()
         self.run.dispatcher.when_hopeless(self._hopeless)
+        self.run.on_cancel = self._cancelled
         try:
             self.run.start()
         except BaseException:
@@ -103,6 +109,11 @@ class _Core:
         self.broken_by = NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines()))
         self.functions.broken(self.broken_by)
         self._end_bags(self.broken_by)
+
+    def _cancelled(self) -> None:
+        """`serai cancel RUN` ends what there is; what is submitted later runs."""
+        self._end_bags(PoolCancelled("its commands were cancelled from elsewhere: serai cancel"))
+        self.run.dispatcher.cancel_all()
 
     def _end_bags(self, error: SeraiError) -> None:
         for bag in list(self.bags):
@@ -207,6 +218,7 @@ class Pool(Executor):
             raise TypeError("initializer must be a callable")
         self._core = _Core(sites, initializer, initargs, options or Options())
         self._lock = threading.Lock()
+        self._kept: Kept | None = None  # what nodes have kept of MapReduce's inputs
         self._finalizer = weakref.finalize(self, self._core.close_later)
         self._finalizer.atexit = False
 
@@ -331,7 +343,7 @@ class Pool(Executor):
         """
         self._core.run.dispatcher.release(node)
 
-    def mapreduce(
+    def mapreduce(  # noqa: PLR0913 - the words of MapReduce; all but three are named and have defaults
         self,
         mapper: Callable[..., Any] | str,
         reducer: Callable[..., Any] | str | None,
@@ -342,11 +354,13 @@ class Pool(Executor):
         output: str | os.PathLike[str] | None = None,
         records: str = "lines",
         send: Sequence[str] = (),
+        skip: int = 0,
     ) -> MapReduceResult:
         """Map files, and reduce what belongs together; returns when all is done.
 
-        Workers are processes of their own on the pool's hosts, one to a slot. They may die at any moment: what they had
-        is made again, and the outputs are the same byte for byte.
+        Workers are processes of their own on the pool's hosts, one to a slot. They may die at any moment: others are
+        started, what they had is made again, and the outputs are the same byte for byte. Hosts keep what they were sent
+        of inputs in their caches, so that the next call over the same inputs reads it there.
 
         Args:
             mapper: ``function(record) -> iterable of (key, value)``; or a command: lines in, ``key TAB value`` lines
@@ -360,19 +374,23 @@ class Pool(Executor):
             output: a directory for ``part-00000`` and so on, lines of text; None to have the pairs by `items`.
             records: what the mapper gets: ``"lines"`` as text, or as ``"bytes"``.
             send: files that commands need beside those that they name.
+            skip: leave out up to so many splits that fail four times or end three workers; see the result's `skipped`.
 
         Raises:
             UsageError: the request is wrong; the pool has a site that is neither this machine nor an ssh host.
-            TaskFailed: a map or a reduce failed again and again.
+            TaskFailed: a map or a reduce failed again and again, or ended its workers; it is named.
             NoNodeLeft: no worker is left, or none could be started.
         """
         from serai.apps.frontends.mapreduce import Request, run_mapreduce  # noqa: PLC0415 - most pools do without
+        from serai.apps.mapreduce.plan import Kept  # noqa: PLC0415 - as above
 
         with self._lock:
             if self._core.closed:
                 raise RuntimeError("cannot run MapReduce after shutdown")
-        request = Request(mapper, reducer, inputs, combiner, partitions, output, records, tuple(send))
-        return run_mapreduce(request, self._core.sites, self._core.options.runs)
+            if self._kept is None:
+                self._kept = Kept()
+        request = Request(mapper, reducer, inputs, combiner, partitions, output, records, tuple(send), skip)
+        return run_mapreduce(request, self._core.sites, self._core.options.runs, self._kept)
 
     def look(self) -> Statistics:
         """What the pool does, as of now."""

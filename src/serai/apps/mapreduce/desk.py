@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce import events as ev
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from serai.apps.mapreduce.files import Outputs
-    from serai.apps.mapreduce.launch import Place
-    from serai.apps.mapreduce.plan import Input, Split
+    from serai.apps.mapreduce.plan import Input, Kept, Split
     from serai.apps.mapreduce.record import Record
+    from serai.apps.workers.locality import Locality
+    from serai.apps.workers.stewards import Place
     from serai.clock import Clock
 
 ASK_S = 20.0  # a worker's question is answered within this, if only by "nothing"
 LONGEST_WHY = 4000  # characters of what a worker says of a failure
+DIGEST = re.compile("[0-9a-f]{64}").fullmatch  # of an object in a node's cache
 MOST_IN_HEAD = 500  # maps that a reduce's order names; of more of them its body does
 
 
@@ -33,13 +36,17 @@ class Work:
 
     Attributes:
         inputs: the files that are mapped.
+        locality: where workers' hosts have them.
         splits: of them, one for each map.
         partitions: how many reduces.
+        kept: what nodes have of splits; None where they keep nothing.
     """
 
     inputs: Sequence[Input]
+    locality: Locality
     splits: Sequence[Split]
     partitions: int
+    kept: Kept | None = None
 
 
 @dataclass(slots=True)
@@ -79,7 +86,7 @@ class Desk:
         outputs: where reduces' outputs land.
         record: what happened.
         clock: tells the time.
-        barred: is told of a worker that gets nothing more, and why.
+        heed: is told of workers that get nothing more and of splits that are left out; in sentences.
 
     Attributes:
         master: the decisions.
@@ -97,7 +104,7 @@ class Desk:
         outputs: Outputs,
         record: Record,
         clock: Clock,
-        barred: Callable[[str, str], None],
+        heed: Callable[[ev.Bar | ev.Skip], None],
     ) -> None:
         self.work = work
         self.master = Master(work.splits, work.partitions, rules)
@@ -110,7 +117,7 @@ class Desk:
         self.end: ev.Finish | ev.Fail | None = None
         self._outputs = outputs
         self._clock = clock
-        self._barred = barred
+        self._heed = heed
         self._closed = False
 
     @property
@@ -140,17 +147,19 @@ class Desk:
         with self.changed:
             if self.over:
                 return
-            self._note(event)
+            event = self._note(event)
             for action in self.master.decide(event, self._clock.now()):
                 self._act(action)
 
-    def _note(self, event: ev.Event) -> None:
+    def _note(self, event: ev.Event) -> ev.Event:
         if isinstance(event, ev.Gone) and event.worker in self.known:
-            self.known[event.worker].order = None
+            if self.known[event.worker].take() is not None:
+                event = replace(event, by_itself=False)  # it never had what it was given
             self.record.note("lost", worker=event.worker, why=event.why)
         elif isinstance(event, ev.Failed):
             facts = {"why": event.what, "missing": len(event.missing), "transient": event.transient}
             self.record.note("failed", worker=event.worker, **_of(event.order), **facts)
+        return event
 
     def _act(self, action: ev.Action) -> None:
         match action:
@@ -166,7 +175,10 @@ class Desk:
                 self.record.note("reopened", number=action.number, why=action.why)
             case ev.Bar():
                 self.record.note("barred", worker=action.worker, why=action.why)
-                self._barred(action.worker, action.why)
+                self._heed(action)
+            case ev.Skip():
+                self.record.note("skipped", number=action.number, why=action.why)
+                self._heed(action)
             case ev.Finish() | ev.Fail():
                 self.end = action
                 self.record.note("ended", failed=action.what if isinstance(action, ev.Fail) else None)
@@ -194,7 +206,8 @@ class Desk:
                     "joined", worker=worker, host=place.name if place else str(ad.get("host")), python=python
                 )
             self.known[worker].ad = ad
-            self.tell(ev.Joined(worker, place.key if place is not None else f"?{worker}"))
+            key = place.key if place is not None else f"?{worker}"
+            self.tell(ev.Joined(worker, key, self.work.locality.near(place)))
 
     def _worker(self, head: dict[str, Any]) -> tuple[str, Known]:
         name = str(head.get("worker"))
@@ -248,6 +261,10 @@ class Desk:
             facts = {"records": head.get("records"), "times": _times(head)}
             self.record.note("done", worker=name, **_of(order), accepted=news, **facts)
             self.tell(ev.Done(name, order, output))
+            kept = str(head.get("kept") or "")
+            if self.work.kept is not None and order.kind == ev.MAP and worker.place is not None and DIGEST(kept):
+                split = self.work.splits[order.number]
+                self.work.kept.note(self.work.inputs[split.input], split, kept, worker.place.key)
         return {}, b""
 
     def on_failed(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -294,13 +311,17 @@ class Desk:
         if order.kind == ev.MAP:
             split = self.work.splits[order.number]
             one = self.work.inputs[split.input]
-            there = place is not None and one.host == place.key
-            source = {"url": one.url, "path": one.path if there else None, "start": split.start, "stop": split.stop}
-            source |= {"compression": one.compression, "size": one.size}
+            local = self.work.locality.path(split.input, place)
+            source: dict[str, Any] = {"url": one.url, "path": None if local is None else local.path}
+            source |= {"start": split.start, "stop": split.stop, "compression": one.compression, "size": one.size}
+            if local is not None and not local.sure:
+                source["same"] = {"mtime": one.mtime, "inode": one.inode if local.inode else None}
+            if local is None and self.work.kept is not None:
+                source |= {"keep": True, "digest": (self.work.kept.find(one, split) or ("",))[0]}
             return {**facts, "task": order.number, "input": source}
         name = part_name(order.number)
         path = self._outputs.path_of(name, order.attempt) if place is not None and not place.key else None
-        maps = [self._located(number, order.number) for number in range(len(self.work.splits))]
+        maps = [self._located(number, order.number) for number, one in enumerate(self.master.maps) if not one.skipped]
         return {**facts, "partition": order.number, "maps": maps, "output": {"name": name, "path": path}}
 
     def _located(self, number: int, partition: int) -> dict[str, Any]:

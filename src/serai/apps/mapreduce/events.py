@@ -34,10 +34,12 @@ class Joined:
     Attributes:
         worker: its id.
         host: where it runs, as inputs name hosts.
+        near: hosts, named so, whose inputs it opens by paths of its own; None for its own host's.
     """
 
     worker: str
     host: str = ""
+    near: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,13 @@ class Gone:
         worker: its id.
         why: for people.
         final: its process has ended; otherwise it is only silent, and may come back.
+        by_itself: it ended while its host lived, perhaps because of what it did.
     """
 
     worker: str
     why: str
     final: bool = False
+    by_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,12 @@ class Expecting:
     Attributes:
         count: that are being started.
         why: of each that will not come.
+        hosts: where those may come that are being started, as inputs name hosts.
     """
 
     count: int
     why: tuple[str, ...] = ()
+    hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,19 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """A split is left out of the run: it failed for good, and that was allowed for.
+
+    Attributes:
+        number: of the split.
+        why: for people; names it.
+    """
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Every partition is there."""
 
@@ -196,11 +215,13 @@ class Fail:
         what: in a sentence.
         tried: what led to it, oldest first.
         of_task: a task failed, rather than workers or hosts.
+        hint: what can be done about it.
     """
 
     what: str
     tried: tuple[str, ...] = field(default=())
     of_task: bool = False
+    hint: str | None = None
 
 
-Action = Give | Cancel | Accept | Discard | Reopen | Bar | Finish | Fail
+Action = Give | Cancel | Accept | Discard | Reopen | Bar | Skip | Finish | Fail

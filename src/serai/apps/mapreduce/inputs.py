@@ -5,15 +5,20 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce.plan import Input, compression_of
+from serai.apps.workers.locality import facts_of
 from serai.describe.mapreduce import HAS_SCHEME
-from serai.errors import UsageError
+from serai.errors import SeraiError, UsageError
 from serai.session.url import Url
+from serai.travel.steward import who
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from serai.describe.host import HostFacts
 
 MOST_INPUTS = 10_000  # every one is a map at least, and every reduce is told where each map's output is
 _PATTERN = frozenset("*?[")
@@ -97,7 +102,7 @@ def _here_one(path: str) -> Input:
         raise UsageError(f"the input {path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(facts.st_mode):
         raise UsageError(f"the input {path} is no regular file", hint="write what it gives to a file first")
-    return Input(path, facts.st_size, "", path, compression_of(path))
+    return Input(path, facts.st_size, "", path, compression_of(path), int(facts.st_mtime), facts.st_ino)
 
 
 def _elsewhere(text: str, ssh_configs: dict[str, str | None]) -> list[Input]:
@@ -115,8 +120,34 @@ def _elsewhere(text: str, ssh_configs: dict[str, str | None]) -> list[Input]:
         name = str(one["name"])
         there = name if key is not None and name.startswith("/") else None
         url = str(filesystem.unstrip_protocol(name)) if key is None else f"{scheme}://{key}{name}"
-        inputs.append(Input(url, one.get("size"), key, there, compression_of(name)))
+        inputs.append(
+            Input(url, one.get("size"), key, there, compression_of(name), _whole(one, "mtime"), one.get("ino"))
+        )
     return inputs
+
+
+def _whole(info: Mapping[str, Any], key: str) -> int | None:
+    """A number of seconds or a date as whole seconds; None where there is none."""
+    value = info.get(key)
+    if isinstance(value, datetime):
+        value = value.timestamp()
+    return int(value) if isinstance(value, int | float) else None
+
+
+def hosts_of(inputs: Iterable[Input], ssh_configs: Mapping[str, str | None]) -> dict[str, HostFacts]:
+    """What the hosts of inputs say of themselves; those that say nothing are left out."""
+    found: dict[str, HostFacts] = {}
+    for key, url in {one.host: one.url for one in inputs if one.path is not None and one.host is not None}.items():
+        if key == "":
+            facts = facts_of(who())
+        else:
+            try:
+                facts = filesystem_of(url, ssh_configs.get(key))[0].host_facts()
+            except (SeraiError, OSError, AttributeError):  # as of SFTP alone
+                continue
+        if facts is not None:
+            found[key] = facts
+    return found
 
 
 def key_of(text: str) -> str | None:

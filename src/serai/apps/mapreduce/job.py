@@ -13,7 +13,7 @@ from serai.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from serai.apps.mapreduce.launch import Place
+    from serai.apps.workers.stewards import Place
     from serai.describe.mapreduce import Commands
 
 SORT_BYTES = 256 << 20  # that a worker may hold before it writes a run to disk

@@ -31,18 +31,24 @@ from serai.apps.mapreduce.events import (
     Joined,
     Order,
     Reopen,
+    Skip,
     Tick,
     Waited,
 )
 from serai.apps.mapreduce.tasks import Attempt, Durations, Queue, Task, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from serai.apps.mapreduce.plan import Split
 
 MOST_EXCUSED = 12  # failures of one task that were no fault of its own
+LEAST_DELAY_S = 0.2  # between two ticks of the clock
+MOST_SUSPECTS = 10  # tasks that are named when no worker is left
 MOST_LOST = 12  # times that one map's output could not be got
+SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
+MORE = "as many splits as skipping allows for have failed before; see the troubles for which"
+NO_WORKER = "the reasons are above; outputs that exist are whole, and the run has to be made again from its inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,10 @@ class Rules:
         slow: a task is doubled when it takes so many times the median.
         slow_least_s: but never before this.
         alone_s: how long to wait for a silent worker when there is no other.
+        deaths: workers that end while they have one task, before it is held to be the reason.
+        deaths_amid: the same where other workers ended meanwhile, so that it may be chance.
+        delay_s: how long a worker at most waits for a split that is near, while others could take what is not.
+        skip: splits that may be left out when they fail for good, as in Hadoop's skipping of bad records.
     """
 
     retries: int = 3
@@ -62,6 +72,10 @@ class Rules:
     slow: float = 2.0
     slow_least_s: float = 2.0
     alone_s: float = 30.0
+    deaths: int = 3
+    deaths_amid: int = 6
+    delay_s: float = 1.0
+    skip: int = 0
 
 
 class Master:
@@ -78,22 +92,26 @@ class Master:
         workers: all that ever registered, by id.
         queues: by kind, tasks that nobody has.
         running: by kind, the numbers of tasks that somebody has.
+        skipped: the numbers of splits that are left out.
         ended: there is nothing more to decide.
     """
 
     def __init__(self, splits: Sequence[Split], partitions: int, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
-        self.maps = [Task(MAP, number, split.host) for number, split in enumerate(splits)]
+        self.maps = [Task(MAP, number, split.host, split.name) for number, split in enumerate(splits)]
         self.reduces = [Task(REDUCE, number) for number in range(partitions)]
         self.workers: dict[str, Worker] = {}
         self.maps_done = 0
         self.reduces_done = 0
+        self.skipped: list[int] = []
         self.ended = False
         self.queues = {MAP: Queue(), REDUCE: Queue()}
         self._took = {MAP: Durations(), REDUCE: Durations()}
         self.running: dict[str, set[int]] = {MAP: set(), REDUCE: set()}
         self._expecting = Expecting(1)
         self._alone_since: float | None = None
+        self._deaths = 0  # workers that ended by themselves
+        self._near: frozenset[str] = frozenset()  # hosts whose inputs some worker opens by paths of its own
         self._step = 0
         self._now = 0.0
         self._actions: list[Action] = []
@@ -130,11 +148,19 @@ class Master:
         tasks = {MAP: self.maps, REDUCE: self.reduces}.get(order.kind, [])
         return tasks[order.number] if 0 <= order.number < len(tasks) else None
 
+    def had(self, worker: str) -> Task | None:
+        """The task that a worker has, and that is wanted of it."""
+        known = self.workers.get(worker)
+        if known is None or known.current is None or known.cancelled:
+            return None
+        return self.task(known.current.order)
+
     def _take(self, event: Event) -> None:
         match event:
             case Joined():
                 worker = self._alive(event.worker)
                 worker.host = event.host
+                worker.near = frozenset({event.host}) if event.near is None else event.near
             case Gone():
                 self._gone(event)
             case Asked():
@@ -169,14 +195,30 @@ class Master:
         if not worker.alive:
             return
         worker.alive = worker.waits = False
+        suspect = self.had(event.worker) if event.by_itself else None
+        if suspect is not None:
+            suspect.deaths_before = suspect.deaths_before if suspect.deaths else self._deaths
+            suspect.deaths.append(f"{event.worker}{f' on {worker.host}' if worker.host else ''}: {event.why}")
+        self._deaths += event.by_itself
         self._release(worker)
+        if suspect is not None:
+            self._judge(suspect)
         for number in sorted(worker.outputs):
             self._reopen(self.maps[number], event.why)
         worker.outputs.clear()
 
+    def _judge(self, task: Task) -> None:
+        """A worker ended while it had a task: is that what ends workers?"""
+        if task.done:
+            return
+        deaths = len(task.deaths)
+        alone = self._deaths - task.deaths_before == deaths
+        if deaths >= (self.rules.deaths if alone else self.rules.deaths_amid):
+            self._give_up(task, f"ended {deaths} workers", tuple(task.deaths))
+
     def _asked(self, worker: Worker) -> None:
         self._release(worker)
-        worker.waits = True
+        worker.waits, worker.since = True, self._now
 
     def _release(self, worker: Worker) -> None:
         """Takes from a worker what it has; the task goes back into its queue unless another attempt is under way."""
@@ -214,6 +256,7 @@ class Master:
             return
         worker.faults = 0
         worker.done += 1
+        task.deaths.clear()
         if had is not None:
             self._took[task.kind].add(self._now - had.began)
         task.output, task.worker, task.done_step = event.output, event.worker, self._step
@@ -264,19 +307,19 @@ class Master:
         self._blame(worker, event.what)
         task.excused += excused
         if task.excused > MOST_EXCUSED:
-            self._fail(f"{self._called(task)} failed {task.excused} times, last: {said}", of_task=False)
+            self._fail(f"{task} failed {task.excused} times, last: {said}", of_task=False)
         elif len(task.failures) > self.rules.retries:
-            self._fail(f"{self._called(task)} failed {len(task.failures)} times", tuple(task.failures), of_task=True)
+            self._give_up(task, f"failed {len(task.failures)} times", tuple(task.failures))
 
     def _missing(self, task: Task, attempt: Attempt, what: str) -> None:
         """A reduce could not get a map's output; if that is the one that it was told of, it is made again."""
-        if not task.done or task.done_step > attempt.step:
+        if not task.done or task.skipped or task.done_step > attempt.step:
             return
         holder = self.workers[task.worker]
         holder.outputs.discard(task.number)
         task.lost += 1
         if task.lost > MOST_LOST:
-            self._fail(f"the output of {self._called(task)} could not be got {task.lost} times: {what}", of_task=False)
+            self._fail(f"the output of {task} could not be got {task.lost} times: {what}", of_task=False)
             return
         self._reopen(task, what)
 
@@ -287,14 +330,27 @@ class Master:
         self.queues[MAP].add(task)
         self._actions.append(Reopen(task.number, why))
 
-    @staticmethod
-    def _called(task: Task) -> str:
-        return f"the {task.kind} {task.number}"
+    def _give_up(self, task: Task, what: str, tried: tuple[str, ...]) -> None:
+        """A task failed for good: the run does, unless it may do without."""
+        if self.ended:
+            return
+        if task.kind != MAP or len(self.skipped) >= self.rules.skip:
+            hint = None if task.kind != MAP else f"{SKIPPING} splits that fail" if not self.rules.skip else MORE
+            self._fail(f"{task} {what}", tried, of_task=True, hint=hint)
+            return
+        task.skipped, task.done_step = True, self._step
+        self.skipped.append(task.number)
+        self.queues[MAP].remove(task)
+        self.running[MAP].discard(task.number)
+        self.maps_done += 1
+        self._cancel_others(task)
+        self._actions.append(Skip(task.number, f"{task} {what}, last: {tried[-1]}"))
 
     # ---- giving
 
     def _serve(self) -> None:
         """Give waiting workers what there is."""
+        self._near = frozenset().union(*(worker.near for worker in self.workers.values() if worker.usable))
         for worker in self.workers.values():
             if worker.waits and worker.usable:
                 self._serve_one(worker)
@@ -302,21 +358,40 @@ class Master:
     def _serve_one(self, worker: Worker) -> None:
         kind = self.phase
         tasks = self.maps if kind == MAP else self.reduces
-        if len(self.queues[kind]):
-            hosts = {one.host for one in self.workers.values() if one.usable}
-            for number in self.queues[kind].for_host(worker.host, hosts):
-                if self.may_take(worker, tasks[number]):
-                    self._give(worker, tasks[number], again=False)
-                    return
-        slow = self._slowest(worker, kind)
-        if slow is not None:
+        number = next(self.offered(worker), None)
+        slow = self._slowest(worker, kind) if number is None else None
+        if number is not None:
+            self._give(worker, tasks[number], again=False)
+        elif slow is not None:
             self._give(worker, slow, again=True)
 
-    def may_take(self, worker: Worker, task: Task) -> bool:
+    def offered(self, worker: Worker) -> Iterator[int]:
+        """The numbers of the tasks that a worker may be given now, the best first."""
+        queue = self.queues[self.phase]
+        if len(queue):
+            tasks = self.maps if self.phase == MAP else self.reduces
+            for number in queue.for_worker(worker.near, self._near, self._left_to_others(worker)):
+                if self._may_take(worker, tasks[number]):
+                    yield number
+
+    def _may_take(self, worker: Worker, task: Task) -> bool:
         """A task that failed on a worker goes to others, while there are any."""
         if worker.name not in task.failed_on:
             return True
         return not any(other.usable and other.name not in task.failed_on for other in self.workers.values())
+
+    def _left_to_others(self, worker: Worker) -> frozenset[str]:
+        """Hosts whose inputs are near other workers: a worker that may get something near waits for that a moment.
+
+        Once it has waited in vain it takes what there is, until it is given something near again (delay scheduling:
+        Zaharia et al., *Delay Scheduling*, EuroSys 2010, section 4).
+        """
+        median, delay_s = self._took[MAP].median(), self.rules.delay_s
+        if median is not None:  # nobody waits for much longer than a map takes
+            delay_s = min(delay_s, max(LEAST_DELAY_S, median))
+        if worker.roams or self._now - worker.since >= delay_s:
+            return frozenset()
+        return (self._near | self._expecting.hosts) - worker.near
 
     def _slowest(self, worker: Worker, kind: str) -> Task | None:
         """The task that has taken longest, if that is too long and nobody else has it as well."""
@@ -344,6 +419,8 @@ class Master:
         self.running[task.kind].add(task.number)
         task.running[order.attempt] = attempt
         worker.current, worker.cancelled, worker.waits = attempt, False, False
+        if task.kind == MAP and task.host is not None and not again:
+            worker.roams = task.host not in worker.near
         self._actions.append(Give(worker.name, order, again))
 
     # ---- the end
@@ -363,13 +440,17 @@ class Master:
         may_return = any(not worker.final and not worker.barred for worker in self.workers.values())
         if not may_return or self._now - self._alone_since >= self.rules.alone_s:
             what = "no worker is left" if self.workers else "no worker could be started"
-            self._fail(what, self._expecting.why, of_task=False)
+            with_it = [f"{task} was under way when {len(task.deaths)} workers ended" for task in self._suspects()]
+            self._fail(what, (*self._expecting.why, *with_it), of_task=False, hint=NO_WORKER)
+
+    def _suspects(self) -> list[Task]:
+        return [task for task in (*self.maps, *self.reduces) if len(task.deaths) > 1][:MOST_SUSPECTS]
 
     def _unfinished(self, kind: str) -> list[Task]:
         tasks = self.maps if kind == MAP else self.reduces
         return [tasks[number] for number in self.running[kind]]
 
-    def _fail(self, what: str, tried: tuple[str, ...] = (), *, of_task: bool) -> None:
+    def _fail(self, what: str, tried: tuple[str, ...] = (), *, of_task: bool, hint: str | None = None) -> None:
         if not self.ended:
             self.ended = True
-            self._actions.append(Fail(what, tried, of_task))
+            self._actions.append(Fail(what, tried, of_task, hint))

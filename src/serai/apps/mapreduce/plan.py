@@ -17,6 +17,7 @@ TARGET_BYTES = 64 << 20
 SMALLEST_BYTES = 1 << 20  # below this a split's start costs more than its work
 SPLITS_PER_WORKER = 3  # so that workers of different speed end together
 MOST_SPLITS = 10_000  # every reduce is told where each one's output is
+MOST_KEPT = 100_000  # splits of a pool that are remembered to be in nodes' caches
 MOST_PARTITIONS = 256  # that are chosen when none are asked for
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".lzma": "xz", ".zst": "zstd"}
@@ -32,6 +33,8 @@ class Input:
         host: where it lies: "" for this machine, a host's name as the sites have it, None for none of them.
         path: its path there.
         compression: as `COMPRESSIONS` names it; None for none.
+        mtime: when it was changed last, in whole seconds since 1970; None when nobody knows.
+        inode: its number there.
     """
 
     url: str
@@ -39,6 +42,8 @@ class Input:
     host: str | None = ""
     path: str | None = None
     compression: str | None = None
+    mtime: int | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,43 @@ class Split:
         start: the first byte.
         stop: behind the last byte; None for the input's end.
         host: as of its input.
+        name: what it is, for people.
     """
 
     input: int
     start: int
     stop: int | None
     host: str | None = None
+    name: str = ""
+
+
+class Kept:
+    """What nodes have kept of splits, so that a later run over the same inputs reads it there; of one pool, bounded.
+
+    Attributes:
+        pieces: by what a split is: the digest of its lines, and a host that has them.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: dict[tuple[object, ...], tuple[str, str]] = {}
+
+    @staticmethod
+    def _what(one: Input, split: Split) -> tuple[object, ...] | None:
+        """What a split is: None where it may change without being seen to."""
+        if one.mtime is None or one.size is None:
+            return None
+        return (one.url, one.size, one.mtime, one.inode, split.start, split.stop)
+
+    def find(self, one: Input, split: Split) -> tuple[str, str] | None:
+        """The digest of a split's lines and a host that has them."""
+        what = self._what(one, split)
+        return None if what is None else self.pieces.get(what)
+
+    def note(self, one: Input, split: Split, digest: str, host: str) -> None:
+        """A host has kept the lines of a split."""
+        what = self._what(one, split)
+        if what is not None and (what in self.pieces or len(self.pieces) < MOST_KEPT):
+            self.pieces[what] = (digest, host)
 
 
 def compression_of(name: str) -> str | None:
@@ -86,11 +122,14 @@ def splits_of(inputs: Sequence[Input], workers: int, target: int | None = None) 
     splits: list[Split] = []
     for number, one in enumerate(inputs):
         if one.size is None or (one.compression is not None and one.size):
-            splits.append(Split(number, 0, None, one.host))
+            splits.append(Split(number, 0, None, one.host, one.url))
             continue
         pieces = -(-one.size // target)
         bounds = [one.size * piece // pieces for piece in range(pieces + 1)] if pieces else []
-        splits += [Split(number, start, stop, one.host) for start, stop in itertools.pairwise(bounds)]
+        splits += [
+            Split(number, start, stop, one.host, f"{one.url}, bytes {start:,} to {stop:,}")
+            for start, stop in itertools.pairwise(bounds)
+        ]
     return splits
 
 

@@ -1,41 +1,48 @@
 """A MapReduce run put together: inputs, the gateway, the advert service, the launch of workers, and the desk between.
 
 A worker is known by its ad: it registers in the advert service, is used when it asks for the job, and is lost
-when its ad expires or its process ends.
+when its ad expires or its process ends; then the crew has another one started.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from serai.access.stores.nearby import known_appliances
 from serai.adverts.gateway import Gateway
 from serai.adverts.handlers import advert_handlers
 from serai.adverts.service import open_adverts
 from serai.apps.mapreduce import events as ev
+from serai.apps.mapreduce.crew import Crew, Patiences
 from serai.apps.mapreduce.desk import Desk, Work
 from serai.apps.mapreduce.files import Outputs, Relay
-from serai.apps.mapreduce.inputs import expand, host_key
+from serai.apps.mapreduce.inputs import expand, host_key, hosts_of
 from serai.apps.mapreduce.job import Job, Shuffle
-from serai.apps.mapreduce.launch import Launch, Place
 from serai.apps.mapreduce.master import Rules
 from serai.apps.mapreduce.plan import partitions_for, splits_of
 from serai.apps.mapreduce.record import NAME, Record
+from serai.apps.workers.launch import Launch
+from serai.apps.workers.locality import Locality, served
 from serai.clock import SystemClock
+from serai.dispatch.control.channel import Channel
 from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
 from serai.session.home import state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from serai.apps.mapreduce.plan import Input, Kept, Split
     from serai.clock import Clock
+    from serai.describe.host import HostFacts
     from serai.describe.mapreduce import Session
 
 TICK_S = 0.2
@@ -48,12 +55,12 @@ class Options:
 
     Attributes:
         rules: of the master.
-        join_s: for a worker that was started to register.
+        patiences: how long they are waited for, and how often they are started again.
         split_bytes: of a map's input; None to choose.
     """
 
     rules: Rules = field(default_factory=Rules)
-    join_s: float = 60.0
+    patiences: Patiences = field(default_factory=Patiences)
     split_bytes: int | None = None
 
 
@@ -79,6 +86,7 @@ class Running:
         directory: the run's own, which is there; its last part is the run's name.
         job: what workers run; made of the session's commands when None.
         options: see there.
+        kept: what nodes have kept of inputs in former runs, and keep of them in this one; None for nothing.
         clock: tells the time.
 
     Raises:
@@ -89,7 +97,7 @@ class Running:
         desk: what workers are told, and what became of it.
         gateway: where they call, from the start on.
         record: what happened.
-        troubles: what did not work, in sentences, while the run goes on.
+        crew: the workers.
     """
 
     def __init__(
@@ -99,6 +107,7 @@ class Running:
         *,
         job: Job | None = None,
         options: Options | None = None,
+        kept: Kept | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.session = session
@@ -108,23 +117,42 @@ class Running:
         self._job = job or Job(session.program)
         self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
         self._directory = directory
-        inputs = expand(session.inputs, self._configs)
+        inputs, hosts = self._inputs()
         workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
         splits = splits_of(inputs, workers, self._options.split_bytes)
-        self.work = Work(inputs, splits, partitions_for(session.partitions, workers))
+        if kept is not None:
+            splits = self._where_kept(inputs, splits, kept)
+        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions_for(session.partitions, workers), kept)
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
-        self.desk = Desk(self.work, self._options.rules, self.outputs, self.record, self._clock, self._barred)
-        self.troubles: list[str] = []
+        rules = replace(self._options.rules, skip=session.skip)
+        self.desk = Desk(self.work, rules, self.outputs, self.record, self._clock, self._heed)
+        self.crew = Crew(self.name, self.desk, self.record, self._clock, self._options.patiences)
         self._shuffle = Shuffle(self._clock.wall())
-        self._places: dict[str, Place] = {}  # of workers that were started
-        self._starting: dict[str, float] = {}  # workers that have not registered, and until when they may
-        self._hosts_starting = 0
-        self._silent: set[str] = set()
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
         self._workers_at = f"/mapreduce/{self.name}/workers"
+
+    def _inputs(self) -> tuple[list[Input], dict[str, HostFacts]]:
+        """What is mapped, and whose files these are."""
+        inputs = expand(self.session.inputs, self._configs)
+        hosts: dict[str, HostFacts] = {}
+        if any(one.url.startswith("store://") for one in inputs):
+            with contextlib.suppress(SeraiError, OSError):  # then they are read over the net
+                inputs, hosts = served(inputs, known_appliances(platform.node()))
+        if {one.host for one in inputs} != {host_key(host.site.url) for host in self.session.hosts}:
+            hosts |= hosts_of(inputs, self._configs)
+        return inputs, hosts
+
+    def _where_kept(self, inputs: Sequence[Input], splits: Sequence[Split], kept: Kept) -> list[Split]:
+        """Splits, those that are on no host of the session with the one that has kept them."""
+        hosts = {host_key(host.site.url) for host in self.session.hosts}
+        found = []
+        for split in splits:
+            had = kept.find(inputs[split.input], split) if split.host not in hosts else None
+            found.append(replace(split, host=had[1]) if had is not None and had[1] in hosts else split)
+        return found
 
     # ---- its life
 
@@ -158,18 +186,19 @@ class Running:
             "file.commit": self.outputs.commit,
         }
         gateway = self.gateway = self._stack.enter_context(Gateway(handlers, self._directory / "gateway"))
-        launch = Launch(self.session.hosts, self._job.program, gateway.address, gateway.token, self)
+        launch = Launch(self.session.hosts, self._job.program, gateway.address, gateway.token, self.crew)
         self._adverts.put(f"/mapreduce/{self.name}", self._ad())
         self._stack.callback(self._forget_ads)
         size = sum(one.size or 0 for one in self.work.inputs)
         work = {"inputs": len(self.work.inputs), "bytes": size, "splits": len(self.work.splits)}
         facts = {"run": self.name, "session": self.session.name, **work, "partitions": self.work.partitions}
         self.record.note("began", **facts)
-        self._hosts_starting = len(launch.places)
-        self._tell_expecting()
         self._stack.callback(launch.close)
-        launch.start()
+        self.crew.begin(launch)
         threading.Thread(target=self._watch, name="mapreduce", daemon=True).start()
+        orders = {"about": self._on_about, "cancel": self._on_cancel, "release": self._on_release}
+        with contextlib.suppress(OSError):  # a run does without
+            self._stack.callback(Channel(self._directory, orders).close)
 
     def _ad(self) -> dict[str, Any]:
         ad: dict[str, Any] = {"name": self.session.name, "output": self.session.output or ""}
@@ -202,60 +231,48 @@ class Running:
         end = self.desk.end
         if isinstance(end, ev.Fail):
             kind = TaskFailed if end.of_task else NoNodeLeft
-            raise kind(end.what, tried=tuple(dict.fromkeys(end.tried or tuple(self.troubles))))
+            tried = tuple(dict.fromkeys(end.tried or tuple(self.troubles)))
+            raise kind(end.what, tried=tried, hint=end.hint)
         if end is None:
             raise DeadlineExceeded("the run has not ended")
         return self.outputs.deliver(self.desk.finals[number] for number in range(self.work.partitions))
 
-    # ---- what the launch says (Crew)
+    @property
+    def troubles(self) -> list[str]:
+        """What did not work, in sentences, while the run goes on."""
+        return self.crew.troubles
 
-    def host_up(self, host: Place, workers: Sequence[str]) -> None:
-        """See `Crew.host_up`."""
+    @property
+    def skipped(self) -> list[str]:
+        """Splits that are left out, and why."""
+        return self.crew.skipped
+
+    def _heed(self, action: ev.Bar | ev.Skip) -> None:
+        self.crew.heed(action)
+
+    # ---- what other processes of this user ask (Channel)
+
+    def _on_about(self, _asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        hosts = [str(host.site.url) for host in self.session.hosts]
+        yield {"kind": "mapreduce", "command": self.session.name, "nodes": hosts}
+
+    def _on_cancel(self, asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if asked.get("tasks") is not None:
+            raise UsageError("maps and reduces are not cancelled one by one", hint="serai cancel RUN ends it all")
         with self.desk.changed:
-            self._hosts_starting -= 1
-            for worker in workers:
-                self._places[worker] = host
-                self._starting[worker] = self._clock.now() + self._options.join_s
-            self.record.note("host", host=host.name, workers=list(workers), facts=host.facts)
-            self._tell_expecting()
+            if self.desk.end is None:
+                self.desk.end = ev.Fail("it was cancelled from elsewhere: serai cancel", of_task=True)
+                self.record.note("ended", failed=self.desk.end.what)
+                self.desk.changed.notify_all()
+            master = self.desk.master
+            left = len(master.maps) - master.maps_done + len(master.reduces) - master.reduces_done
+        yield {"cancelled": left}
 
-    def host_failed(self, host: Place, why: str) -> None:
-        """See `Crew.host_failed`."""
-        with self.desk.changed:
-            its_own = [worker for worker, place in self._places.items() if place is host]
-            self._hosts_starting -= not its_own
-            for worker in its_own:
-                self._starting.pop(worker, None)
-            self._trouble(why)
-
-    def worker_ended(self, worker: str, why: str) -> None:
-        """See `Crew.worker_ended`."""
-        with self.desk.changed:
-            if self.desk.over:
-                return
-            self._starting.pop(worker, None)
-            wanted = worker not in self.desk.banished
-            self.desk.banished.add(worker)
-            self.desk.tell(ev.Gone(worker, why, final=True))
-            if wanted:
-                self._trouble(f"{self.label(worker)}: {why}")
-
-    def _trouble(self, words: str) -> None:
-        self.troubles.append(words)
-        self.record.note("trouble", why=words)
-        self._tell_expecting()
-
-    def _barred(self, worker: str, why: str) -> None:
-        self.troubles.append(f"{self.label(worker)} gets nothing more: {why}")  # the master knows: it is not told again
-
-    def _tell_expecting(self) -> None:
-        count = self._hosts_starting + len(self._starting)
-        self.desk.tell(ev.Expecting(count, tuple(self.troubles)))
-
-    def label(self, worker: str) -> str:
-        """A worker's name for people."""
-        place = self._places.get(worker)
-        return f"{place.name}/{worker}" if place is not None else worker
+    @staticmethod
+    def _on_release(_asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        raise UsageError(
+            "a MapReduce run lets go of no host", hint="its workers may end at any time: what they had is made again"
+        )
 
     # ---- time, and signs of life
 
@@ -264,11 +281,7 @@ class Running:
         looked = self._clock.now()
         while not self._closed.wait(TICK_S) and not self.desk.over:
             now = self._clock.now()
-            with self.desk.changed:
-                for worker in [one for one, until in self._starting.items() if now > until]:
-                    del self._starting[worker]
-                    self._trouble(f"{self.label(worker)} did not register within {self._options.join_s:g} s")
-                self.desk.tell(ev.Tick())
+            self.crew.tick()
             if now - looked >= LOOK_S:
                 looked = now
                 self._look_at_ads()
@@ -279,13 +292,7 @@ class Running:
         except (SeraiError, OSError) as error:
             self.record.note("trouble", why=f"the adverts cannot be read: {error}")
             return
-        with self.desk.changed:
-            for worker in sorted(set(self.desk.known) - self.desk.banished):
-                if worker in living:
-                    self._silent.discard(worker)
-                elif worker not in self._silent:
-                    self._silent.add(worker)
-                    self.desk.tell(ev.Gone(worker, "it gave no sign of life"))
+        self.crew.look(living)
 
     # ---- registering
 
@@ -298,16 +305,11 @@ class Running:
         with self.desk.changed:
             if worker in self.desk.banished or self.desk.over:
                 raise UsageError(f"worker {worker} is not wanted any more")
-            place = self._places.get(worker)
-            self._starting.pop(worker, None)
             why = self._job.why_not(entry.attributes)
             if why:
-                self.desk.banished.add(worker)
-                self._trouble(f"{self.label(worker)}: {why}")
+                self.crew.refuse(worker, why)
                 raise UsageError(why)
-            what = self._job.head_for(place)
-            self._silent.discard(worker)
-            self.desk.join(worker, dict(entry.attributes), place)
-            self._tell_expecting()
+            what = self._job.head_for(self.crew.place_of(worker))
+            self.crew.registered(worker, entry.attributes)
         facts = {"run": self.name, "partitions": self.work.partitions, "shuffle": self._shuffle.facts}
         return {**facts, **what}, self._job.body

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from serai.apps.mapreduce.events import Order
 
@@ -37,6 +37,7 @@ class Task:
         kind: as of its orders.
         number: its own.
         host: where its input lies.
+        name: for people; "" for its kind and number alone.
         running: its attempts by their numbers.
         attempts: how many were made.
         output: of the attempt that was accepted; None until then.
@@ -47,11 +48,15 @@ class Task:
         excused: how often it failed for no fault of its own.
         lost: how often its output could not be got.
         failed_on: workers on which it failed.
+        deaths: what was said of each worker that ended while it had this.
+        deaths_before: workers of the run that had ended before the first of them.
+        skipped: it is left out: it counts as done, and has no output.
     """
 
     kind: str
     number: int
     host: str | None = None
+    name: str = ""
     running: dict[int, Attempt] = field(default_factory=dict)
     attempts: int = 0
     output: dict[str, Any] | None = None
@@ -62,11 +67,17 @@ class Task:
     excused: int = 0
     lost: int = 0
     failed_on: set[str] = field(default_factory=set)
+    deaths: list[str] = field(default_factory=list)
+    deaths_before: int = 0
+    skipped: bool = False
 
     @property
     def done(self) -> bool:
-        """Whether its output is there."""
-        return self.output is not None
+        """Whether its output is there, or it is left out."""
+        return self.output is not None or self.skipped
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.number}" + (f" ({self.name})" if self.name else "")
 
 
 @dataclass(slots=True)
@@ -76,6 +87,9 @@ class Worker:
     Attributes:
         name: its id.
         host: where it runs.
+        near: hosts whose inputs it opens by paths of its own.
+        since: when it began to wait for an input that is near.
+        roams: it has waited for that in vain, and takes what there is.
         alive: it registered, and was not lost since.
         final: it will not come back.
         waits: it asked and has no answer yet.
@@ -89,6 +103,9 @@ class Worker:
 
     name: str
     host: str = ""
+    near: frozenset[str] = frozenset()
+    since: float = 0.0
+    roams: bool = False
     alive: bool = True
     final: bool = False
     waits: bool = False
@@ -108,7 +125,9 @@ class Worker:
 class Queue:
     """Tasks that nobody has, by the host that holds their input; each host's in their order of coming.
 
-    Those that failed come before all others, wherever their input is: what fails everywhere is to be known soon.
+    Those that failed come before all others, wherever their input is: what fails everywhere is to be known soon. Those
+    that workers ended with come last of their host: other work is done first, and when workers end with that too, it is
+    known that a task is not the reason.
     """
 
     def __init__(self) -> None:
@@ -134,21 +153,25 @@ class Queue:
             del (self._failed if task.number in self._failed else self._by_host[task.host])[task.number]
             self._count -= 1
 
-    def for_host(self, host: str, hosts: set[str]) -> Iterator[int]:
-        """The numbers of tasks in the order in which a host should take them.
+    def for_worker(self, near: Collection[str], hosts: Collection[str], others: Collection[str] = ()) -> Iterator[int]:
+        """The numbers of tasks in the order in which a worker should take them.
 
-        Its own first, then those whose input lies where no worker is, then those of the host that has most left.
+        Those whose input is near first, then those whose input is near no worker, then those of the host that has most
+        left.
 
         Args:
-            host: where the worker runs.
-            hosts: where workers are.
+            near: hosts whose inputs the worker opens by paths of its own.
+            hosts: such hosts of all workers.
+            others: hosts whose inputs are left to other workers.
         """
         yield from self._failed
-        yield from self._by_host.get(host, ())
-        others = [other for other in self._by_host if other != host]
-        others.sort(key=lambda other: (other in hosts, -len(self._by_host[other])))
-        for other in others:
-            yield from self._by_host[other]
+        for host in self._by_host:
+            if host in near:
+                yield from self._by_host[host]
+        far = [host for host in self._by_host if host not in near and host not in others]
+        far.sort(key=lambda host: (host in hosts, -len(self._by_host[host])))
+        for host in far:
+            yield from self._by_host[host]
 
 
 class Durations:

@@ -234,15 +234,37 @@ def byte_lines(block: bytes) -> list[bytes]:
     return lines
 
 
+def is_same(path: str, size: int | None, same: Mapping[str, Any]) -> bool:
+    """Whether a path of this node is the input that another host has, as its size, time and inode number say.
+
+    Args:
+        path: that can be opened, if it is.
+        size: of the input, in bytes.
+        same: its ``mtime`` in whole seconds, without which nothing is the same, and ``inode`` or None.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            found = os.fstat(file.fileno())
+    except OSError:
+        return False
+    if same.get("inode") is not None and found.st_ino != same["inode"]:
+        return False
+    return same.get("mtime") is not None and (found.st_size, int(found.st_mtime)) == (size, same["mtime"])
+
+
 def blocks_of(order: Mapping[str, Any], read: Callable[[int, int], bytes]) -> Iterator[bytes]:
     """The blocks of lines of a map order's input.
 
     Args:
-        order: ``url``, ``path`` (None where it is not on this node), ``start``, ``stop``, ``compression``, ``size``.
+        order: ``url``, ``path`` (None where it is not on this node), ``same`` (what must hold of the path, else it is
+            not used), ``start``, ``stop``, ``compression``, ``size``.
         read: reads the input through the front end.
     """
     start, stop, compression = int(order.get("start") or 0), order.get("stop"), order.get("compression")
     path, size = order.get("path"), order.get("size")
+    same = order.get("same")
+    if path and same is not None and not is_same(path, size, same):
+        path = None
     what = str(path or order.get("url"))
     begin = max(0, start - 1)
     until = None if compression else stop

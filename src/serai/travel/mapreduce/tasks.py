@@ -14,13 +14,14 @@ from .fetching import Fetcher
 from .mapping import BadJob, gathered_by, map_with_command, map_with_function
 from .outputs import LocalOutput, RelayedOutput
 from .reducing import TEXT, Program, reduce_into, write_reduced
-from .splits import blocks_of
+from .splits import blocks_of, lines_of, local_chunks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from ..caching.pieces import Pieces
     from ..peers import Peers
     from .outputs import Output
 
@@ -114,14 +115,20 @@ class Tasks:
         peers: reads from other workers; None where there is no way.
         scratch: this worker's directory.
         worker: its id.
+        base: a directory beside which the node's cache lies; see `caching.objects.directory_beside`.
     """
 
-    def __init__(self, job: Job, call: Callable[..., Any], peers: Peers | None, scratch: str, worker: str) -> None:
+    def __init__(
+        self, job: Job, call: Callable[..., Any], peers: Peers | None, scratch: str, worker: str, base: str = ""
+    ) -> None:
         self._job = job
         self._call = call
         self._peers = peers
         self._scratch = scratch
         self._worker = worker
+        self._base = base or scratch
+        self._pieces: Pieces | None = None
+        self._keeps = False  # what is mapped goes into the cache
         self.done_fraction = 0.0
 
     def map(self, order: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +140,7 @@ class Tasks:
         try:
             into = gathered_by(self._with_environment(job.combiner, order), job.partitions, job.memory_bytes, room)
             split = order["input"]
-            blocks = self._counted(blocks_of(split, self._reader(split)), split)
+            blocks = self._counted(self._blocks(split), split)
             if isinstance(job.mapper, Command):
                 # Reading and mapping go on at once, in different threads: they are one phase.
                 map_with_command(self._with_environment(job.mapper, order), blocks, into)
@@ -143,12 +150,14 @@ class Tasks:
                 times.phase("map")
             index = into.finish(path)
             times.phase("sort")
+            kept = self._kept()
         except BaseException:
             remove(path)
             raise
         finally:
             shutil.rmtree(room, ignore_errors=True)
-        return {"outputs": {"path": path, "index": index}, "times": times.facts()}
+        facts = {"outputs": {"path": path, "index": index}, "times": times.facts()}
+        return dict(facts, kept=kept) if kept else facts
 
     def reduce(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Reduce a partition; returns what ``work.done`` says: ``outputs`` {name, size, digest, records}, ``times``."""
@@ -175,6 +184,25 @@ class Tasks:
             shutil.rmtree(room, ignore_errors=True)
         facts["name"] = order["output"]["name"]
         return {"outputs": facts, "records": facts["records"], "times": times.facts()}
+
+    def _blocks(self, split: Mapping[str, Any]) -> Iterator[bytes]:
+        """The lines of a split: those that the node's cache has, if the front end said which they are."""
+        self._keeps = bool(split.get("keep"))
+        if not self._keeps:
+            return blocks_of(split, self._reader(split))
+        if self._pieces is None:
+            from ..caching.pieces import Pieces  # noqa: PLC0415 - most runs keep nothing
+
+            self._pieces = Pieces(self._base, self._scratch)
+        path = self._pieces.find(str(split["digest"])) if split.get("digest") else None
+        if path is not None:
+            self._keeps = False
+            return lines_of(local_chunks(path, 0, None))
+        return self._pieces.through(blocks_of(split, self._reader(split)))
+
+    def _kept(self) -> str | None:
+        """What the lines of the split that was mapped are called in the cache, if they were kept."""
+        return self._pieces.keep() if self._keeps and self._pieces is not None else None
 
     def _room(self) -> str:
         """An empty directory for what one order keeps on disk meanwhile."""

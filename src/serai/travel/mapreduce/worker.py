@@ -1,7 +1,8 @@
 """A MapReduce worker: asks the front end for orders through the gateway, one at a time, and leaves nothing behind.
 
 What it is told is in its environment: ``SERAI_GATEWAY`` and ``SERAI_GATEWAY_TOKEN_FILE`` (the way to the front end),
-``SERAI_WORKER`` (its id) and ``SERAI_RUN`` (the run's name, for its advert). It ends when it is told to stop, when it
+``SERAI_WORKER`` (its id), ``SERAI_RUN`` (the run's name, for its advert) and ``SERAI_ROOM`` (the run's directory here,
+beside which the node's cache lies). It ends when it is told to stop, when it
 is signalled, or when the front end cannot be reached for `PATIENCE_S` (or ``SERAI_GATEWAY_PATIENCE_S``).
 """
 
@@ -19,16 +20,16 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 import traceback
 
-from ..gateway import Gateway, GatewayError
+from ..gateway import GatewayError
 from ..peers import Peers, Server, listening_sockets, own_addresses
 from ..processes import adopt_orphans, end_descendants
 from .commands import CommandFailed
 from .fetching import Missing
 from .gathering import GivesNoPairs
 from .keys import KeyRefused
+from .link import GAVE_UP, PATIENCE_S, Link
 from .mapping import BadJob
 from .splits import InputBroken
 from .tasks import Job, Tasks, remove
@@ -42,8 +43,6 @@ TTL_S = 15.0
 RENEW_S = 3.0
 BEAT_S = 1.0
 ASK_S = 60.0  # for an answer to work.next, which comes after 20 s even when there is none
-CALL_S = 60.0
-PATIENCE_S = 30.0
 LONGEST_SAID = 4000  # characters of a failure
 PLAIN = (BadJob, CommandFailed, GivesNoPairs, InputBroken, KeyRefused, Missing)  # what they say is enough
 
@@ -54,68 +53,6 @@ class Stopped(BaseException):
 
 class Cancelled(BaseException):
     """The order is not wanted any more."""
-
-
-class Link:
-    """The way to the front end, made again when it is lost.
-
-    Args:
-        environment: names the gateway.
-        patience_s: for how long it may be lost.
-
-    Raises:
-        GatewayError: it cannot be reached.
-    """
-
-    def __init__(self, environment: Mapping[str, str], patience_s: float = PATIENCE_S) -> None:
-        self._environment = environment
-        self._patience_s = patience_s
-        self._lock = threading.Lock()
-        self._gateway = Gateway.from_environment(environment)
-
-    def call(
-        self, do: str, head: Mapping[str, Any] | None = None, body: bytes = b"", deadline_s: float = CALL_S
-    ) -> tuple[dict[str, Any], bytes]:
-        """Let the front end do something; asked again where the connection was lost meanwhile.
-
-        Raises:
-            GatewayError: it says no, or could not be reached in time.
-        """
-        until = 0.0
-        while True:
-            gateway = self._gateway
-            try:
-                return gateway.call(do, head, body, deadline_s)
-            except GatewayError as error:
-                now = time.monotonic()
-                until = until or now + self._patience_s
-                if not error.transient or now > until:
-                    raise
-                if gateway.lost:
-                    self._again(gateway, until)
-                else:
-                    time.sleep(0.2)
-
-    def _again(self, lost: Gateway, until: float) -> None:
-        """Connect anew, unless another thread has."""
-        pause = 0.1
-        while True:
-            with self._lock:
-                if self._gateway is not lost:
-                    return
-                try:
-                    self._gateway = Gateway.from_environment(self._environment)
-                except GatewayError as error:
-                    if not error.transient or time.monotonic() > until:
-                        raise
-                else:
-                    return
-            time.sleep(pause)
-            pause = min(2.0, pause * 2)
-
-    def close(self) -> None:
-        """End the connection."""
-        self._gateway.close()
 
 
 class Worker:
@@ -132,6 +69,7 @@ class Worker:
 
     def __init__(self, environment: Mapping[str, str], link: Link, scratch: str) -> None:
         self._name = environment["SERAI_WORKER"]
+        self._base = environment.get("SERAI_ROOM", "")
         self._run = environment.get("SERAI_RUN", "")
         self._link = link
         self._scratch = scratch
@@ -189,14 +127,9 @@ class Worker:
             one.close()
         with contextlib.suppress(GatewayError):
             if self._run:
-                self._link_last_call("advert.remove", {"path": self._advert})
+                self._link.last_call("advert.remove", {"path": self._advert})
         self._link.close()
         end_descendants(os.getpid())
-
-    def _link_last_call(self, do: str, head: Mapping[str, Any]) -> None:
-        gateway = self._link._gateway  # noqa: SLF001 - without the patience of Link.call: it is over
-        if not gateway.lost:
-            gateway.call(do, head, deadline_s=2.0)
 
     # ---- the run
 
@@ -219,7 +152,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever a module does when it is imported
             self._failed = "what is to be run cannot be loaded on this node: %s" % told(error)
         else:
-            self._tasks = Tasks(job, self._link.call, self._peers, self._scratch, self._name)
+            self._tasks = Tasks(job, self._link.call, self._peers, self._scratch, self._name, self._base)
 
     # ---- orders
 
@@ -239,6 +172,8 @@ class Worker:
             do, head = "work.done", dict(head, **facts_of_it)
         except Cancelled:
             head.update(what="it was withdrawn", missing=[], transient=True)
+        except SystemExit as error:  # of the user's function: it ends neither worker nor run
+            head.update(what="sys.exit(%r) was called\n%s" % (error.code, told(error)), missing=[], transient=False)
         except Exception as error:  # noqa: BLE001 - whatever the user's functions raise is told
             head.update(what=told(error), missing=getattr(error, "tasks", []), transient=is_transient(error))
         finally:
@@ -405,11 +340,11 @@ def main(environment: Mapping[str, str]) -> int:
     except Stopped:
         if worker is not None and worker.why:
             sys.stderr.write(worker.why + "\n")
-            return 3
+            return GAVE_UP
         return 0
     except GatewayError as error:
         sys.stderr.write("the front end: %s\n" % error)
-        return 3
+        return GAVE_UP
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)

@@ -60,7 +60,11 @@ class Spans:
 
 
 class Use:
-    """What was done with one file: bytes read of it, bytes moved for it, seconds that were waited for them."""
+    """What was done with one file: bytes read of it, bytes moved for it, seconds that were waited for them.
+
+    Attributes:
+        source: where they came from last, and `missed`: see `sources.Source`.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -68,6 +72,8 @@ class Use:
         self.moved = 0
         self.took_s = 0.0
         self.size = 0
+        self.source = ""
+        self.missed: dict[str, str] = {}
 
 
 class Fetch:
@@ -306,12 +312,14 @@ class Content:
 
     def _pour(self, fetch: Fetch) -> None:
         start, stop = fetch.first * BLOCK, min(fetch.stop * BLOCK, self.size)
+        source = self._careful.source
         pieces: list[bytes] = []
         held = 0
-        for data in self._careful.source.read(self._path, self.stamp, start, stop - start):
+        for data in source.read(self._path, self.stamp, start, stop - start):
             fetch.progress = time.monotonic()
             with self._use.lock:
                 self._use.moved += len(data)
+                self._use.source, self._use.missed = source.name, source.missed
             pieces.append(data)
             held += len(data)
             left = stop - fetch.next * BLOCK
