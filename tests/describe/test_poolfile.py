@@ -48,6 +48,12 @@ def _write(folder: Path, text: str) -> str:
     return str(path)
 
 
+def test_a_slash_at_the_end_of_a_url_names_no_directory() -> None:
+    assert site_from_url("ssh://lab1/").scratch is None
+    assert site_from_url("ssh://lab1/tmp").scratch == "/tmp"
+    assert site_from_url("ssh://lab1/?scratch=/").scratch == "/"
+
+
 def test_a_pool_file_that_is_misspelt_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lab.toml").touch()

@@ -149,7 +149,7 @@ def site_from_url(text: str) -> SiteSpec:
                 settings[field] = convert(value)
             except UsageError as error:
                 raise UsageError(f"{url}: {key}: {error.what}", hint=error.hint) from error
-    if url.scheme in _SCRATCH_IN_PATH and url.path:
+    if url.scheme in _SCRATCH_IN_PATH and url.path not in {"", "/"}:  # a slash at the end is a habit
         if "scratch" in settings:
             raise UsageError(
                 f"{url} names two scratch directories", hint="say it in the path or as ?scratch=, not both"
@@ -175,6 +175,8 @@ def sites_from(on: Sequence[str]) -> tuple[SiteSpec, ...]:
             raise UsageError(f"there is no pool file {word!r}", hint="name a .toml file, or a URL such as ssh://HOST")
         else:
             meant = "local:" if word in {"local", "localhost"} else f"ssh://{word.removeprefix('ssh:')}"
+            if "," in word:
+                meant = " ".join(f"--on ssh://{one}" for one in word.split(",") if one)
             near = difflib.get_close_matches(word, [path.name for path in Path().glob("*.toml")], n=1, cutoff=0.75)
             raise UsageError(
                 f"{word!r} is neither a URL nor a file", hint=f"did you mean {' or '.join([*near, meant])}?"
