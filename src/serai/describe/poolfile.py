@@ -33,7 +33,9 @@ _SITE_KEYS = (
 HOME_CALLING = ("files", "shell")  # what tasks may do at the front end's machine, where they may do anything there
 _QUERY_KEYS = frozenset(_SITE_KEYS)
 _TLS_KEYS = frozenset({"ca", "cert", "key"})
+_MEANT = {"host": "url", "hosts": "urls", "cores": "slots", "cpus": "slots", "workers": "slots", "jobs": "slots"}
 _MOST_SITES = 10_000
+_LEAST_MEMORY = 1024**2
 _LARGEST_FILE_BYTES = 4 * 1024**2
 _SCRATCH_IN_PATH = frozenset({"local", "ssh"})  # schemes whose URL's path is the scratch directory
 
@@ -219,6 +221,13 @@ def _size(value: object) -> int:
     return bytes_of(value)
 
 
+def _memory(value: object) -> int:
+    size = _size(value)
+    if size < _LEAST_MEMORY:
+        raise UsageError(f"no task can do with {size} bytes", hint=f'did you mean "{str(value).rstrip("bB ")}GB"?')
+    return size
+
+
 def _check_home_calling(url: Url, settings: Mapping[str, Any]) -> None:
     if settings.get("home_calling") and url.scheme != "ssh":
         raise UsageError(f"{url}: its tasks cannot call home", hint="home_calling is for ssh:// sites")
@@ -236,7 +245,7 @@ _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "python": ("python", _text),
     "scratch": ("scratch", _text),
     "ssh_config": ("ssh_config", _text),
-    "memory": ("memory_bytes", _size),
+    "memory": ("memory_bytes", _memory),
     "linger": ("linger_s", _duration),
     "home_calling": ("home_calling", _home_calling),
     "requirements": ("requirements", expression),
@@ -375,6 +384,8 @@ class _Reader:
         for key in table:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
+                if _MEANT.get(key) in known:
+                    near = [_MEANT[key]]
                 hint = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(known)}"
                 raise self._mistake((*at, key), "unknown key", hint)
 
