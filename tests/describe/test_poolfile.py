@@ -184,7 +184,7 @@ def test_sites_from_urls(text: str, site: SiteSpec) -> None:
 )
 def test_mistakes_in_urls(text: str, says: str | None) -> None:
     if says is None:
-        assert site_from_url(text).memory_bytes == 4
+        assert site_from_url(text).memory_bytes == 4_000_000
         return
     with pytest.raises(UsageError, match=says):
         site_from_url(text)
