@@ -66,6 +66,7 @@ class Crew:
         self._starting: dict[str, float] = {}  # workers that have not registered, and until when they may
         self._silent: dict[str, float] = {}  # workers that give no sign of life, and since when
         self._forgiven = 0  # splits that were left out
+        self._reasons: dict[str, str] = {}  # why nothing more comes of a host or worker, by its name
 
     def begin(self, launch: Launch) -> None:
         """Have workers started everywhere."""
@@ -96,7 +97,7 @@ class Crew:
         """A worker that registered cannot be used."""
         self._starting.pop(worker, None)
         self._desk.banished.add(worker)
-        self._trouble(f"{self.label(worker)}: {why}")
+        self._trouble(f"{self.label(worker)}: {why}", self.label(worker))
 
     def registered(self, worker: str, ad: Mapping[str, object]) -> None:
         """A worker registered, perhaps once more, and is used from now on."""
@@ -136,7 +137,7 @@ class Crew:
                 home.did_well(now)
             home.lost(why, now, transient=transient)
             self._limit(home)
-            self._trouble(f"{why}; {home.outlook(now)}")
+            self._trouble(f"{why}; {home.outlook(now)}", host.name if home.left_out else None)
             self._tell_expecting()  # first: the master may be told that no worker is left
             for worker in its_own:
                 self._ended(worker, f"the way to {host.name} was lost", by_itself=False)
@@ -156,7 +157,8 @@ class Crew:
                 home.worker_lost(why, self._began[worker], now, excused=task is not None and bool(task.deaths))
                 self._limit(home)
                 during = f" during {task}" if task is not None else ""
-                self._trouble(f"{self.label(worker)}: {why}{during}; {home.outlook(now)}")
+                name = home.member.name if home.left_out else None
+                self._trouble(f"{self.label(worker)}: {why}{during}; {home.outlook(now)}", name)
             self._tell_expecting()  # first, as above
             self._ended(worker, why, by_itself=by_itself)
 
@@ -179,15 +181,17 @@ class Crew:
         if self.again >= self._patiences.again.in_all and not home.left_out:
             home.give_up(f"{home.member.why}; {self.again} workers were started again in this run")
 
-    def _trouble(self, words: str) -> None:
+    def _trouble(self, words: str, for_good: str | None = None) -> None:
         self.troubles.append(words)
         self._record.note("trouble", why=words)
+        if for_good is not None:
+            self._reasons[for_good] = words
 
     def _tell_expecting(self) -> None:
         count = len(self._starting) + sum(home.expecting for home in self._homes.values())
         starting = {self._places[worker].key for worker in self._starting}
         starting |= {place.key for place, home in self._homes.items() if home.expecting}
-        self._desk.tell(ev.Expecting(count, tuple(self.troubles), frozenset(starting)))
+        self._desk.tell(ev.Expecting(count, tuple(self._reasons.values()), frozenset(starting)))
 
     # ---- time, and signs of life
 
