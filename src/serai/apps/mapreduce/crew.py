@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from serai.apps.workers.stewards import Place
     from serai.clock import Clock
 
+LATE_S = 1.0  # between two ticks: then this process was held up itself
+
 
 @dataclass(frozen=True, slots=True)
 class Patiences:
@@ -65,6 +67,7 @@ class Crew:
         self._began: dict[str, float] = {}  # when they were
         self._starting: dict[str, float] = {}  # workers that have not registered, and until when they may
         self._silent: dict[str, float] = {}  # workers that give no sign of life, and since when
+        self._ticked = clock.now()
         self._forgiven = 0  # splits that were left out
         self._reasons: dict[str, str] = {}  # why nothing more comes of a host or worker, by its name
 
@@ -201,6 +204,10 @@ class Crew:
             if self._desk.over:
                 return
             now = self._clock.now()
+            on_time, self._ticked = now - self._ticked < LATE_S, now
+            if on_time and self._launch is not None:  # else signs of life may not have been heard yet, but here
+                for place in self._launch.silent():
+                    self._fell_silent(place, now)
             for worker in [one for one, until in self._starting.items() if now > until]:
                 self._end(worker, f"it did not register within {self._patiences.join_s:g} s")
             patience_s = self._patiences.silent_s
@@ -215,6 +222,14 @@ class Crew:
                 self._start_again(place, home, now)
             self._tell_expecting()
             self._desk.tell(ev.Tick())
+
+    def _fell_silent(self, place: Place, now: float) -> None:
+        """Nothing is heard of a host: what its workers had is done elsewhere, whether they come back or not."""
+        for worker, where in self._places.items():
+            known = self._desk.master.workers.get(worker)
+            if where is place and known is not None and known.alive:
+                self._silent.setdefault(worker, now)
+                self._desk.tell(ev.Gone(worker, "its host gave no sign of life"))
 
     def _start_again(self, place: Place, home: Home, now: float) -> None:
         if home.expecting and home.member.tries:

@@ -20,6 +20,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 
 from ..gateway import GatewayError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 TTL_S = 15.0
 RENEW_S = 3.0
+LENIENT = 4.0  # an ad lives longer by so many times what renewals have been late
 BEAT_S = 1.0
 ASK_S = 60.0  # for an answer to work.next, which comes after 20 s even when there is none
 LONGEST_SAID = 4000  # characters of a failure
@@ -228,9 +230,13 @@ class Worker:
             raise Cancelled
 
     def _renew(self) -> None:
+        """Renew the ad. On a slow link that is full of input an answer takes seconds: that must not look like death."""
+        late_s, at = 0.0, time.monotonic()
         while not self._over.wait(RENEW_S):
+            now = time.monotonic()
+            late_s, at = max(now - at - RENEW_S, 0.9 * late_s), now
             try:
-                self._link.call("advert.renew", {"path": self._advert, "ttl_s": TTL_S})
+                self._link.call("advert.renew", {"path": self._advert, "ttl_s": TTL_S + LENIENT * late_s})
             except GatewayError as error:
                 if error.kind == "not_found":  # it was away for so long that it was forgotten
                     with contextlib.suppress(GatewayError):
