@@ -178,7 +178,6 @@ _WORKER = (
     "gateway",
     "peers",
     *_of("executor", ("wire", "functions")),
-    *_of("caching", ("replacement", "objects", "pieces")),
     *_of("mapreduce", _MAPREDUCE),
 )
-WORKER = Traveller(modules=_WORKER, first=_WORKER)
+WORKER = Traveller(modules=(*_WORKER, *_of("caching", ("replacement", "objects", "pieces"))), first=_WORKER)

@@ -205,7 +205,7 @@ class Outputs:
             )
 
     def _sweep(self) -> None:
-        """Remove what runs left here whose front ends were killed; one that has just begun may not hold its lock yet."""
+        """Remove what runs left here whose front ends were killed; one that just began may not hold its lock yet."""
         began = os.fstat(self._held).st_mtime
         for entry in list(os.scandir(self.directory)):
             if not entry.name.startswith(LANDING) or entry.path == self.landing:
