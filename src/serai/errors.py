@@ -30,6 +30,7 @@ it and what the reader can do. Retry policy reads ``transient``, never the sente
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar, Self
 
 
@@ -180,3 +181,17 @@ class QueueFull(SeraiError):
     """A limit of a queue was reached."""
 
     transient = True
+
+
+_NUMBERS = {
+    FileNotFoundError: errno.ENOENT,
+    PermissionError: errno.EACCES,
+    FileExistsError: errno.EEXIST,
+    IsADirectoryError: errno.EISDIR,
+    NotADirectoryError: errno.ENOTDIR,
+}
+
+
+def errno_of(error: OSError) -> int:
+    """The number of an error, by its class where it has none, as file systems of others raise; 0 if nobody knows."""
+    return error.errno or next((number for kind, number in _NUMBERS.items() if isinstance(error, kind)), 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ports import unused_port
 
 from serai.access.openssh import Connection, Target
 from serai.clock import SystemClock
@@ -59,7 +59,7 @@ class Sshd:
         assert self.process.poll() is None, self.log.read_text()
 
     @staticmethod
-    def until(condition: Callable[[], object], what: str, deadline_s: float = 15.0) -> None:
+    def until(condition: Callable[[], object], what: str, deadline_s: float = 40.0) -> None:
         """Wait for a condition; fail when it does not come true in time."""
         end = time.monotonic() + deadline_s
         while not condition():
@@ -68,10 +68,7 @@ class Sshd:
 
     @staticmethod
     def free_port() -> int:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            return port
+        return unused_port()
 
     @staticmethod
     def new_key(path: Path, passphrase: str = "") -> Path:
@@ -112,7 +109,7 @@ class Sshd:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(40)
 
 
 def _need_sshd() -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serai.access import connections, porter
-from serai.access.filesystems import sftp, sftp_session
 from serai.access.filesystems.anywhere import AnyFileSystem
 from serai.access.filesystems.far import PorterFiles
 from serai.access.filesystems.local import LocalFiles
 from serai.access.filesystems.ssh import SshFileSystem
+from serai.access.plain import sftp, sftp_session
 from serai.errors import AccessError
 from serai.testing.files import FilesContract
 
@@ -111,3 +111,15 @@ class TestSftpFiles(TestLocalFiles):
 
     def test_it_is_sftp_indeed(self, fs: SshFileSystem) -> None:
         assert isinstance(fs.far, sftp.SftpFiles)
+
+    def test_a_draft_whose_place_was_taken_meanwhile_is_removed(self, fs: SshFileSystem, room: str) -> None:
+
+        def write() -> None:
+            with fs.far.writing(f"{room}/file", "x") as writing:
+                writing.write(b"ours")
+                fs.pipe_file(f"{room}/file", b"theirs")
+
+        with pytest.raises(OSError, match=room):
+            write()
+        assert fs.ls(room, detail=False, refresh=True) == [f"{room}/file"]
+        assert fs.cat_file(f"{room}/file") == b"theirs"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,7 @@ from serai.access import connections, porter
 from serai.access.openssh import Target
 from serai.access.porter import Porter, shared_porter
 from serai.errors import HostUnreachable, NoPython, SeraiError, UsageError
+from serai.testing.jobs import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,18 @@ def test_calls_of_a_porter_that_ended_fail_and_the_next_has_a_new_one(target: Ta
     assert another.call("who")[0]["uid"] == os.getuid()
 
 
+def test_a_call_that_comes_after_the_end_is_told_of_it_too(
+    target: Target | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent then may still fit into a socket, and nobody answers it."""
+    one = shared_porter(target, "files")
+    os.kill(one.call("who")[0]["pid"], 9)
+    until(lambda: not one.alive, "its end is seen")
+    monkeypatch.setattr(one._link, "send", lambda *_: None)
+    with pytest.raises(HostUnreachable, match="lost"):
+        one.call("who", deadline_s=1.0)
+
+
 def test_an_interpreter_that_is_not_there_is_named() -> None:
     with pytest.raises(NoPython, match="no-such-python"):
         Porter(None, "no-such-python")
@@ -87,16 +99,13 @@ def test_the_end_does_not_wait_for_a_login_under_way(tmp_path: Path) -> None:
 
     starter = threading.Thread(target=start, daemon=True)
     starter.start()
-    deadline = time.monotonic() + 20
-    while not began.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(began.exists, "the login is under way")
     ender = threading.Thread(target=porter.close_all, daemon=True)
     ender.start()
-    ender.join(10)
+    ender.join(20)
     assert not ender.is_alive()  # a login may take 30 s
     connections.close_all()
-    starter.join(20)
+    starter.join(40)
     assert len(errors) == 1
 
 
@@ -107,7 +116,7 @@ def test_a_socket_of_the_host_leads_to_one_here(lab: Sshd, tmp_path: Path) -> No
         server.bind(here)
         server.listen()
         connection.forward_back(there, here)
-        client.settimeout(10)
+        client.settimeout(40)
         client.connect(there)
 
         def answer() -> None:

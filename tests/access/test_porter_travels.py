@@ -55,7 +55,7 @@ def test_it_compiles(python: str) -> None:
         "    compile(text, name, 'exec', dont_inherit=True)\n"
     )
     words = [python, "-W", "error", "-c", program]
-    subprocess.run(words, input=json.dumps(PORTER.sources()), text=True, timeout=20, check=True)
+    subprocess.run(words, input=json.dumps(PORTER.sources()), text=True, timeout=60, check=True)
 
 
 def test_jobs_run_on_it(python: str) -> None:
@@ -63,7 +63,7 @@ def test_jobs_run_on_it(python: str) -> None:
     jobs = service.run_jobs(["echo $SERAI_JOB; echo wrong >&2; exit 3", "sleep 1000"])
     assert jobs[0].stdout.read().decode().strip() == jobs[0].last_id
     assert jobs[0].stderr.read() == b"wrong\n"
-    assert jobs[0].wait(20) is State.FAILED
+    assert jobs[0].wait(60) is State.FAILED
     assert jobs[0].exit_code == 3
     jobs[1].suspend()
     assert jobs[1].state is State.SUSPENDED

@@ -22,7 +22,7 @@ def said(config: object, *words: str, host: str = "lab", command: str = "true") 
     """What a real ssh's failure is explained as."""
     argv = ["ssh", "-F", str(config), "-o", "BatchMode=yes", *words, host, command]
     done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False, start_new_session=True
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False, start_new_session=True
     )
     assert done.returncode != 0
     error = explain(host, done.stderr, done.returncode, " ".join(argv))
@@ -81,7 +81,7 @@ def test_a_port_that_is_no_ssh_server_and_hangs_up(lab: Sshd) -> None:
         argv = ["ssh", "-F", config, "-o", "BatchMode=yes", "lab", "true"]
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as ssh:
             other.accept()[0].close()
-            _, stderr = ssh.communicate(timeout=20)
+            _, stderr = ssh.communicate(timeout=60)
     error = explain("lab", stderr, ssh.returncode, "ssh lab")
     assert isinstance(error, HostUnreachable)
     assert error.what.startswith("the host closed the connection: ")

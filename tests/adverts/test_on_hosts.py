@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-SOON_S = 30.0
+SOON_S = 60.0
 RUN = "/mapreduce/r1"
 
 # What travels is the text of two modules; address, token's file and a name are all that it gets.
@@ -39,13 +39,13 @@ gateway = load(parcel, ("frames", "gateway"))
 me, gate = os.environ["SERAI_WORKER"], gateway.Gateway.from_environment()
 path = "/mapreduce/r1/workers/" + me
 facts = {"host": os.uname().nodename, "pid": os.getpid()}
-gate.call("advert.put", {"path": path, "attributes": facts, "ttl_s": 1.5})
+gate.call("advert.put", {"path": path, "attributes": facts, "ttl_s": 5.0})
 print("there", flush=True)
 since = 0
 while True:
     head, body = gate.call("advert.watch", {"directory": "/mapreduce/r1/go", "since": since, "deadline_s": 0.4})
     since = head["version"]
-    gate.call("advert.renew", {"path": path, "ttl_s": 1.5})
+    gate.call("advert.renew", {"path": path, "ttl_s": 5.0})
     if json.loads(body):
         break
 won = gate.call("advert.claim", {"path": "/mapreduce/r1/prize", "owner": me, "for_s": 60})[0]["claimed"]

@@ -20,7 +20,7 @@ from serai.testing.postgres import PostgresServer, need_postgres
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SOON_S = 20.0
+SOON_S = 40.0
 CLIENTS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'serai'"
 # Ends the connection while it commits, once for each name in this sequence's life: what was done is not known there.
 DIE_AT_COMMIT = """
@@ -110,7 +110,7 @@ def test_a_server_that_hangs_is_let_go_of(
         began = time.monotonic()
         with pytest.raises((HostUnreachable, DeadlineExceeded)):
             adverts.put("/a", {})
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < SOON_S
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)

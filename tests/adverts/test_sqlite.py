@@ -23,7 +23,7 @@ from serai.errors import DeadlineExceeded, SeraiError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 def test_the_usual_place_is_private_and_names_the_machine(tmp_path: Path) -> None:
@@ -109,7 +109,9 @@ def test_another_object_of_the_process_is_woken_at_once_and_polling_ends(tmp_pat
         since = one.watch("/d", None, 0).version
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(other.watch, "/d", since, SOON_S)
+            end = time.monotonic() + SOON_S
             while not one._bell.waiting:
+                assert time.monotonic() < end, "nobody waits"
                 time.sleep(0.005)
             one.put("/d/x", {})
             assert waiting.result(SOON_S).changes
@@ -120,12 +122,21 @@ def test_another_object_of_the_process_is_woken_at_once_and_polling_ends(tmp_pat
 
 
 def test_a_file_that_was_removed_under_a_watch_is_no_endless_loop(tmp_path: Path) -> None:
-    with SqliteAdverts(tmp_path / "a", SystemClock()) as adverts:
-        for file in tmp_path.iterdir():
-            file.unlink()
-        began = time.process_time()
-        assert not adverts.watch("/", 0, 0.5).changes
-        assert time.process_time() - began < 0.3
+    # In a process of its own: what counts is its processor's time, and not that of the threads of other tests.
+    program = """
+import sys, time
+from pathlib import Path
+from serai.adverts.sqlite import SqliteAdverts
+from serai.clock import SystemClock
+with SqliteAdverts(Path(sys.argv[1]) / "a", SystemClock()) as adverts:
+    for file in Path(sys.argv[1]).iterdir():
+        file.unlink()
+    began = time.process_time()
+    assert not adverts.watch("/", 0, 1.0).changes
+    print(time.process_time() - began)
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, check=True, timeout=60)
+    assert float(done.stdout) < 0.5
 
 
 @pytest.mark.parametrize("slashes", ["", "//", "///"])
@@ -143,7 +154,7 @@ def test_what_others_write_is_seen_by_a_process_that_opens_the_file_twice(tmp_pa
     )
     with open_adverts(url) as first, open_adverts(url) as second:
         for number in "012":
-            subprocess.run([sys.executable, "-c", put, url, number], check=True, timeout=30)
+            subprocess.run([sys.executable, "-c", put, url, number], check=True, timeout=60)
             for one in (first, second):
                 entry = one.get("/x")
                 assert entry is not None

@@ -75,6 +75,12 @@ def files(tmp_path: Path) -> list[str]:
     return [str(path) for path in paths]
 
 
+def all_up(pool: serai.Pool) -> bool:
+    """Whether every node has checked in: what is said to one that has not is lost, and others do its work."""
+    nodes = pool._core.run.dispatcher.nodes_now
+    return bool(nodes) and all(node.slots for node in nodes)
+
+
 def notes(tmp_path: Path, name: str, task: int) -> list[str]:
     with Archive(tmp_path / "runs").open(name, time.time()) as history:
         return [note.text for note in history.task(task).notes if not note.text.startswith(PRICES)]
@@ -139,7 +145,7 @@ def test_a_file_that_cannot_be_read_fails_its_tasks_at_once_and_no_others(
 ) -> None:
     two = pool("one", "two")
     run = two._core.run
-    pieces = "serai.dispatch.filling._read"
+    pieces = "serai.dispatch.files.filling._read"
     read: list[str] = []
 
     def broken(path: str) -> Iterator[bytes]:
@@ -171,7 +177,7 @@ def test_a_file_that_changes_while_it_is_sent_is_not_half_the_one_and_half_the_o
         yield data[1000:]
 
     with monkeypatch.context() as patch:
-        patch.setattr("serai.dispatch.filling._read", changing)
+        patch.setattr("serai.dispatch.files.filling._read", changing)
         (outcome,) = two.run(COUNT, [files[0]])
     assert outcome.cause is Cause.INPUT
     assert "it has changed since the run looked at it" in outcome.detail
@@ -181,17 +187,18 @@ def test_nodes_give_each_other_what_the_front_end_has_lost(
     pool: Callable[..., serai.Pool], files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = pool("one", "two")
-    (first,) = two.run(SUM, [files[0]])
     run = two._core.run
+    until(lambda: all_up(two), "both are up")
+    (first,) = two.run(SUM, [files[0]])
     other = "two" if first.node == "one" else "one"
-    until(lambda: run.catalogue._peers[first.node].port, "it listens for its peers")
+    until(lambda: run.catalogue._who.peers[first.node].port, "it listens for its peers")
     number = run.catalogue.number(files[0])
     assert number is not None
 
     def gone(path: str) -> Iterator[bytes]:
         raise FileNotFoundError(2, "No such file or directory", path)
 
-    monkeypatch.setattr("serai.dispatch.filling._read", gone)
+    monkeypatch.setattr("serai.dispatch.files.filling._read", gone)
     run.roster.copy(ev.Copy(number, other, ""))
     until(lambda: run.catalogue.file(number).holders == {"one", "two"}, "it has come to the other")
 
@@ -202,8 +209,9 @@ def test_nodes_that_cannot_reach_each_other_give_by_way_of_the_front_end(
     monkeypatch.setattr("serai.dispatch.carrier.Carrier.meet", lambda _self: None)
     Path(files[0]).write_bytes(os.urandom(3_000_001))
     two = pool("one", "two")
-    (first,) = two.run(SUM, [files[0]])
     run = two._core.run
+    until(lambda: all_up(two), "both are up")
+    (first,) = two.run(SUM, [files[0]])
     other = "two" if first.node == "one" else "one"
     number = run.catalogue.number(files[0])
     assert number is not None
@@ -211,7 +219,7 @@ def test_nodes_that_cannot_reach_each_other_give_by_way_of_the_front_end(
     os.unlink(files[0])
     run.roster.copy(ev.Copy(number, other, first.node))
     until(lambda: run.catalogue.file(number).holders == {"one", "two"}, "it has come to the other")
-    assert not run.catalogue._peers["one"].port
+    assert not run.catalogue._who.peers["one"].port
 
 
 def test_inputs_by_url_are_read_once(
@@ -288,7 +296,7 @@ def test_all_policies_end(pool: Callable[..., serai.Pool], files: list[str], pol
     assert [outcome.error for outcome in done] == [None] * 9
 
 
-def until(holds: Callable[[], object], what: str, within_s: float = 10.0) -> None:
+def until(holds: Callable[[], object], what: str, within_s: float = 40.0) -> None:
     end = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end, f"not within {within_s:g} s: {what}"

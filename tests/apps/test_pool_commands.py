@@ -18,7 +18,7 @@ from serai.errors import MissingOutput, NeedsUnmet, SeraiError, TimeLimitExceede
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SOON_S = 20.0
+SOON_S = 40.0
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_what_goes_wrong_is_in_the_outcome(pool: serai.Pool, tmp_path: Path) -> 
 def test_needs_that_nobody_meets_fail_within_seconds(pool: serai.Pool, needs: serai.Needs, words: str) -> None:
     began = time.monotonic()
     done = list(pool.run("true {line}", lines(30), needs=needs))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert len(done) == 30
     for outcome in done:
         assert isinstance(outcome.error, NeedsUnmet)
@@ -202,7 +202,7 @@ def test_shutdown_ends_commands_and_whoever_waits_for_them() -> None:
     threading.Timer(0.2, pool.shutdown).start()
     with pytest.raises(SeraiError, match="shut down"):
         next(outcomes)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
 
 
 def test_mistakes_are_said_at_once(pool: serai.Pool, tmp_path: Path) -> None:

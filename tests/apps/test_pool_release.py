@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.apps.test_inputs_cached import COUNT, SIZE, _elsewhere, files, pool, until
+from tests.apps.test_inputs_cached import COUNT, SIZE, _elsewhere, all_up, files, pool, until
 
+from serai.apps.frontends.pool import PoolCancelled
+from serai.dispatch.control.asking import ask
 from serai.errors import NoNodeLeft, UsageError
 from serai.pool.members import Standing
 
@@ -37,6 +41,7 @@ def test_a_node_ends_what_it_runs_and_hands_over_what_only_it_has(
     sums = {path: subprocess.check_output(["cksum"], input=Path(path).read_bytes()) for path in files}
     two = pool("one", "two", policy="max-cache-hit")  # so that each file is where it came to first, and nowhere else
     run = two._core.run
+    until(lambda: all_up(two), "both are up")
     running = two.run(SLOW_SUM, files * 6)
     done = [next(running)]
     until(lambda: all(node.busy for node in run.dispatcher.nodes_now), "both work")
@@ -65,8 +70,7 @@ def test_what_only_it_has_goes_to_another_though_no_task_wants_it(
     pool: Callable[..., serai.Pool], files: list[str], tmp_path: Path
 ) -> None:
     two = pool("one", "two", policy="max-cache-hit")
-    run = two._core.run
-    until(lambda: all(node.slots for node in run.dispatcher.nodes_now), "both are up")
+    until(lambda: all_up(two), "both are up")
     assert all(outcome.ok for outcome in two.run(SLOW_SUM, files * 3))
     until(lambda: len(cached(tmp_path, "one")) + len(cached(tmp_path, "two")) >= 3, "the files are in caches")
     leaves, stays = ("one", "two") if cached(tmp_path, "one") - cached(tmp_path, "two") else ("two", "one")
@@ -98,3 +102,36 @@ def test_a_node_that_is_not_there_yet_is_released_at_once_and_one_that_nobody_kn
     two.release("two")  # once more does no harm
     with pytest.raises(UsageError, match="no node is called three"):
         two.release("three")
+
+
+def test_another_process_may_release_a_node_and_is_told_what_it_hands_over(
+    pool: Callable[..., serai.Pool], files: list[str], tmp_path: Path
+) -> None:
+    two = pool("one", "two", policy="max-cache-hit")
+    run = two._core.run
+    until(lambda: all(node.slots for node in run.dispatcher.nodes_now), "both are up")
+    assert all(outcome.ok for outcome in two.run(SLOW_SUM, files * 3))
+    until(lambda: len(cached(tmp_path, "one")) + len(cached(tmp_path, "two")) >= 3, "the files are in caches")
+    leaves, stays = ("one", "two") if cached(tmp_path, "one") - cached(tmp_path, "two") else ("two", "one")
+    news = [one for one in ask(run.directory, "release", {"nodes": [leaves]}) if one]
+    assert news[-1]["standing"] == "released"
+    assert {one["node"] for one in news} == {leaves}
+    assert len(cached(tmp_path, stays)) == 3, "it answers when nothing is only there any more"
+    with pytest.raises(UsageError, match=f"no node would be left but {stays}"):
+        list(ask(run.directory, "release", {"nodes": [stays]}))
+    assert next(ask(run.directory, "about"))["nodes"] == ["one", "two"]
+
+
+def test_another_process_may_cancel_what_a_pool_does_and_it_goes_on(pool: Callable[..., serai.Pool]) -> None:
+    one = pool("one", slots=1)
+    run = one._core.run
+    future = one.submit(time.sleep, 100)
+    with ThreadPoolExecutor(1) as threads:
+        commands = threads.submit(list, one.run("sleep 100", range(50)))
+        until(lambda: len(run.dispatcher.unended()) == 51, "all is handed over")
+        assert [said for said in ask(run.directory, "cancel") if said] == [{"cancelled": 51}]
+        with pytest.raises(PoolCancelled, match="serai cancel"):
+            commands.result(20)
+    with pytest.raises(CancelledError):
+        future.result(20)
+    assert one.submit(pow, 2, 4).result(20) == 16

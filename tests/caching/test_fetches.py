@@ -20,7 +20,7 @@ from serai.travel.caching.objects import Cache, Filling, digest_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DEADLINE_S = 10.0
+DEADLINE_S = 40.0
 DATA = os.urandom(700_000)
 
 
@@ -33,17 +33,19 @@ class Node:
         self.cache = Cache(str(place / "cache"), limit)
         self.asked: queue.Queue[tuple[int, int]] = queue.Queue()
         self.told: queue.Queue[Fetched] = queue.Queue()
-        self.fetches = Fetches(self.cache, str(place / "held"), lambda *one: self.asked.put(one), self.told.put)
+        self.fetches = Fetches(
+            self.cache, str(place / "held"), lambda *one: self.asked.put(one), self.told.put, str(place / "unreached")
+        )
         self.fetches.peers = peers.Peers(secrets["cert"], secrets["key"], str(place))
         self.served: list[str] = []
         self.server = peers.Server(
             peers.listening_sockets(), secrets["cert"], secrets["key"], str(place), self.find, at_once=1
         )
 
-    def find(self, name: str) -> str | None:
+    def find(self, name: str) -> peers.Offer | None:
         self.served.append(name)
         digest = name.removeprefix("objects/")
-        return self.cache.path(digest) if self.cache.is_whole(digest) else None
+        return peers.Offer(self.cache.path(digest)) if self.cache.is_whole(digest) else None
 
     def source(self, digest: str) -> Source:
         return Source(self.place.name, ["127.0.0.1"], self.server.port, f"objects/{digest}")
@@ -66,6 +68,12 @@ class Node:
 
     def held(self, number: int) -> bytes:
         return Path(self.fetches.path(number)).read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is there is reached, however busy this machine is: who is not reached is passed over."""
+    monkeypatch.setattr(peers, "CONNECT_S", 30.0)
 
 
 @pytest.fixture(scope="module")

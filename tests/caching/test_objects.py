@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serai.travel.caching import objects
+from serai.travel.caching import log, objects
 from serai.travel.caching.objects import Altered, Cache, NoRoom, digest_of, directory_beside
 from serai.travel.caching.replacement import FIFO
 
@@ -190,7 +190,7 @@ def test_what_was_killed_half_way_is_cleared_away_and_what_is_there_is_found(mak
 def test_the_log_is_written_anew_and_others_read_on(
     make: Callable[..., Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "LONGEST_LOG", 2000)
+    monkeypatch.setattr(log, "LONGEST_LOG", 2000)
     one, other = make(), make()
     first = put(one, b"a" * KB)
     for n in range(40):
@@ -217,7 +217,7 @@ def test_many_threads_and_processes_keep_the_limit(make: Callable[..., Cache]) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     assert not wrong
     there = {path.name: path.stat().st_size for path in Path(caches[0].directory).glob("objects/*/*")}
     assert sum(there.values()) <= 50 * KB
@@ -242,17 +242,17 @@ def test_it_lies_beside_the_executors() -> None:
 def test_a_log_that_is_long_for_good_reasons_is_not_gone_through_at_each_line(
     make: Callable[..., Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "LONGEST_LOG", 2000)
+    monkeypatch.setattr(log, "LONGEST_LOG", 2000)
     cache = make()
     digests = [put(cache, bytes([n])) for n in range(60)]
     calls: list[int] = []
-    anew = Cache._write_anew
+    anew = log.Log._write_anew
 
-    def counted(cache: Cache) -> None:
+    def counted(one: log.Log) -> None:
         calls.append(1)
-        anew(cache)
+        anew(one)
 
-    monkeypatch.setattr(Cache, "_write_anew", counted)
+    monkeypatch.setattr(log.Log, "_write_anew", counted)
     for turn in range(2):
         for digest in digests:
             assert cache.pin(digest, str(tmp_path / f"{turn}-{digest}")) is not None
@@ -264,7 +264,7 @@ def test_an_executor_that_hangs_with_the_lock_holds_up_no_other_for_ever(
     make: Callable[..., Cache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = make()
-    monkeypatch.setattr(objects, "LOCK_S", 0.3)
+    monkeypatch.setattr(log, "LOCK_S", 0.3)
     script = (
         "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(fd, fcntl.LOCK_EX);"
         "print('held', flush=True); sys.stdin.read()"
@@ -276,10 +276,10 @@ def test_an_executor_that_hangs_with_the_lock_holds_up_no_other_for_ever(
         assert holder.stdout.readline() == b"held\n"
         done = threading.Thread(target=lambda: put(cache, b"x"), daemon=True)
         done.start()
-        done.join(10)
+        done.join(40)
         stuck = done.is_alive()
         holder.communicate()
-        done.join(10)
+        done.join(40)
     assert not stuck
     assert cache.digests() == [name_of(b"x")]
 
@@ -310,5 +310,97 @@ def test_two_that_give_up_the_same_filling_close_no_other_file(make: Callable[..
         for one in threads:
             one.start()
         for one in threads:
-            one.join(10)
+            one.join(40)
     assert (len(closed), wrong) == (1, [])
+
+
+def test_a_new_object_costs_a_full_cache_no_look_at_all_others(
+    make: Callable[..., Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make(limit=300 * KB)
+    pinned = put(cache, b"first" * 200, pin=str(tmp_path / "pin"))
+    for n in range(400):
+        put(cache, b"%04d" % n * 250)
+    looks: list[str] = []
+    lstat = os.lstat
+
+    def counted(path: str) -> os.stat_result:
+        looks.append(path)
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", counted)
+    for n in range(20):
+        put(cache, b"%05d" % n * 200)
+    assert len(looks) <= 20 * 5
+    assert cache.used_bytes() <= 300 * KB
+    assert cache.has(pinned)
+
+
+def test_an_object_that_is_only_in_the_log_makes_room_for_none_twice(make: Callable[..., Cache]) -> None:
+    cache = make(limit=30 * KB)
+    lost = put(cache, b"a" * 10 * KB)
+    os.unlink(cache.path(lost))
+    for n in range(3):
+        put(cache, bytes([n]) * 10 * KB)
+    assert len(cache.digests()) == 3
+    assert cache.used_bytes() == 30 * KB
+
+
+def test_what_is_killed_between_the_log_and_the_disk_leaves_the_log_with_more(make: Callable[..., Cache]) -> None:
+    """Then the limit is kept, whatever died: what is on the disk and in no log would count for nobody."""
+    cache = make(limit=30 * KB)
+    filling = cache.begin(10 * KB)
+    filling.write(b"x" * 10 * KB)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "rename", dies)
+        with pytest.raises(KeyboardInterrupt):
+            cache.keep(filling)
+    filling.abandon()  # by its death
+    assert make(limit=30 * KB).digests() == []  # who begins puts it right
+    put(cache, b"y" * 30 * KB)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            put(cache, b"z" * 10 * KB)
+    assert not list(Path(cache.directory).glob("objects/*/*"))
+    assert len(put(cache, b"z" * 30 * KB)) == 64
+
+
+def dies(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+FILLS_A_CACHE = """
+import sys
+from serai.travel.caching.objects import Cache
+cache = Cache(sys.argv[1], int(sys.argv[2]))
+for line in sys.stdin:
+    filling = cache.begin(int(line))
+    filling.write(bytes([cache._numbers]) * int(line))
+    print(cache.keep(filling), flush=True)
+"""
+
+
+def test_while_a_run_with_a_larger_limit_is_there_a_smaller_one_throws_out_nothing_of_its(
+    tmp_path: Path,
+) -> None:
+    small = Cache(str(tmp_path / "cache"), 20 * KB)
+    words = [sys.executable, "-c", FILLS_A_CACHE, small.directory, str(100 * KB)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as larger:
+        assert larger.stdin is not None
+        assert larger.stdout is not None
+        theirs = []
+        for _ in range(4):
+            larger.stdin.write(f"{20 * KB}\n")
+            theirs.append(larger.stdout.readline().strip())
+        mine = put(small, b"m" * 10 * KB)
+        assert set(small.digests()) == {*theirs, mine}
+        put(small, b"n" * 15 * KB)
+        assert set(theirs) - set(small.digests()) == {theirs[0]}  # the larger limit is one, too
+        with pytest.raises(NoRoom, match="more than the cache may hold"):
+            small.begin(21 * KB)
+        larger.kill()
+    assert small.used_bytes() == 85 * KB
+    last = put(small, b"o" * 20 * KB)
+    assert small.digests() == [last]  # its own limit again, as soon as it brings something
+    assert len(os.listdir(Path(small.directory) / "limits")) == 1

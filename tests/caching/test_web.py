@@ -29,8 +29,12 @@ def client(tmp_path: Path) -> Iterator[http.client.HTTPSConnection]:
     path.write_bytes(DATA)
     secrets = pinned_certificate("test", time.time())
 
-    def find(name: str) -> str | None:
-        return {"objects/abc": str(path), "objects/gone": "/nonesuch"}.get(name)
+    def find(name: str) -> peers.Offer | None:
+        return {
+            "objects/abc": peers.Offer(str(path)),
+            "objects/gone": peers.Offer("/nonesuch"),
+            "files/1": peers.Offer(str(path), lambda info: info.st_size == len(DATA)),
+        }.get(name)
 
     server = peers.Server(
         peers.listening_sockets(),
@@ -43,7 +47,7 @@ def client(tmp_path: Path) -> Iterator[http.client.HTTPSConnection]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with contextlib.closing(http.client.HTTPSConnection("127.0.0.1", server.port, timeout=10, context=context)) as one:
+    with contextlib.closing(http.client.HTTPSConnection("127.0.0.1", server.port, timeout=40, context=context)) as one:
         yield one
     server.close()
 
@@ -85,6 +89,27 @@ def test_strangers_and_what_is_not_there(client: http.client.HTTPSConnection) ->
     assert ask(client, "/objects/abc", method="DELETE")[0] == 405
 
 
+def test_what_is_not_what_it_was_is_said_to_be_so(client: http.client.HTTPSConnection, tmp_path: Path) -> None:
+    assert ask(client, "/files/1", "bytes=0-9")[:2] == (206, DATA[:10])
+    (tmp_path / "object").write_bytes(b"another")
+    assert ask(client, "/files/1")[0] == 412
+    assert ask(client, "/objects/abc")[0] == 200  # and the connection is kept
+
+
+def test_what_changes_while_it_is_sent_is_not_sent_to_its_end(
+    client: http.client.HTTPSConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(30_000_000)  # more than sockets hold
+    monkeypatch.setattr(f"{__name__}.DATA", data)
+    (tmp_path / "object").write_bytes(data)
+    client.request("GET", "/files/1", headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = client.getresponse()
+    with (tmp_path / "object").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+
+
 def test_what_is_no_request_ends_the_connection(client: http.client.HTTPSConnection) -> None:
     client.connect()
     client.sock.sendall(b"\0" * 100 + b"\n")
@@ -97,7 +122,7 @@ def test_a_stranger_that_is_slow_on_purpose_keeps_its_connection_for_a_moment_on
     monkeypatch.setattr(peers, "STRANGER_S", 1.0)
     client.connect()
     client.sock.sendall(b"GET /objects/abc HTTP/1.1\r\nx: ")
-    until, closed = time.monotonic() + 8, False
+    until, closed = time.monotonic() + 40, False
     client.sock.settimeout(0.1)
     while not closed and time.monotonic() < until:
         try:
@@ -113,9 +138,9 @@ def test_a_stranger_that_is_slow_on_purpose_keeps_its_connection_for_a_moment_on
 def test_one_that_has_shown_the_token_keeps_its_connection(
     client: http.client.HTTPSConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "STRANGER_S", 0.5)
+    monkeypatch.setattr(peers, "STRANGER_S", 2.0)
     assert ask(client, "/objects/abc")[0] == 200
-    here, until = client.sock.getsockname(), time.monotonic() + 1.0
+    here, until = client.sock.getsockname(), time.monotonic() + 2.5
     while time.monotonic() < until:
         assert ask(client, "/objects/abc", "bytes=0-9")[:2] == (206, DATA[:10])
     assert client.sock.getsockname() == here
@@ -124,11 +149,11 @@ def test_one_that_has_shown_the_token_keeps_its_connection(
 def test_a_long_answer_to_one_that_has_shown_the_token_is_not_cut_off(
     client: http.client.HTTPSConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "STRANGER_S", 0.5)
+    monkeypatch.setattr(peers, "STRANGER_S", 2.0)
     with (tmp_path / "object").open("r+b") as file:
         file.truncate(100_000_000)  # more than sockets hold
     client.request("GET", "/objects/abc", headers={"Authorization": f"Bearer {TOKEN}"})
-    answer, until, size = client.getresponse(), time.monotonic() + 1.5, 0
+    answer, until, size = client.getresponse(), time.monotonic() + 3.0, 0
     while data := answer.read(1 << 20):
         size += len(data)
         while size < 2 << 20 and time.monotonic() < until:
@@ -142,7 +167,7 @@ def test_there_may_be_as_many_connections_as_it_says(
     monkeypatch.setattr(peers, "MOST_CONNECTIONS", 4)
     with contextlib.ExitStack() as stack:
         for _ in range(4):
-            one = http.client.HTTPSConnection("127.0.0.1", client.port, timeout=10, context=client._context)  # type: ignore[attr-defined] # the same
+            one = http.client.HTTPSConnection("127.0.0.1", client.port, timeout=40, context=client._context)  # type: ignore[attr-defined] # the same
             stack.enter_context(contextlib.closing(one))
             assert ask(one, "/objects/abc")[0] == 200
         with pytest.raises(OSError, match=r"."):

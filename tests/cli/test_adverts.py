@@ -103,7 +103,7 @@ def test_watching_tells_changes_until_it_is_interrupted(service: Adverts) -> Non
         service.remove("/nodes/lab2")
         assert process.stdout.readline().split()[1:3] == ["removed", "/nodes/lab2"]
         os.kill(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
         assert (process.returncode, stderr) == (0, "")
 
 
@@ -114,4 +114,4 @@ def test_watching_as_json_is_an_object_a_line() -> None:
         change = json.loads(process.stdout.readline())
         assert (change["kind"], change["path"], change["entry"]["attributes"]) == ("added", "/top", {})
         os.kill(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)

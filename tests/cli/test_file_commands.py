@@ -37,7 +37,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def serai(*words: str | bytes, stdin: bytes = b"", code: int = 0) -> tuple[str, str]:
     """Run it; gives what it printed and what it complained of."""
     done = subprocess.run(
-        [sys.executable, "-m", "serai", *words], input=stdin, capture_output=True, check=False, timeout=50
+        [sys.executable, "-m", "serai", *words], input=stdin, capture_output=True, check=False, timeout=150
     )
     assert done.returncode == code, done
     return tuple(out.decode("utf-8", "surrogateescape") for out in (done.stdout, done.stderr))  # type: ignore[return-value] # two
@@ -173,14 +173,23 @@ def test_nothing_is_shown_where_there_is_no_terminal_and_progress_where_there_is
     script = shutil.which("script")
     if script is None:
         pytest.skip("there is no script(1) that makes a terminal")
-    # The copy is not at its end before it could be seen.
-    words = f"(cat d/b; sleep 2) | {sys.executable} -m serai cp - e"
-    shown, quiet = (
-        subprocess.run([script, "-qec", words + more, "/dev/null"], capture_output=True, check=True, timeout=50).stdout
-        for more in ("", " -q")
-    )
-    assert b"0 of 1 files" in shown
-    assert quiet == b""
+    os.mkfifo("fifo")
+    for more in ("", " -q"):
+        words = [script, "-qec", f"{sys.executable} -m serai cp - e{more} < fifo", "/dev/null"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            shown = b""
+            with open("fifo", "wb") as source:  # the copy is not at its end before it was seen
+                source.write(b"some")
+                source.flush()
+                while not more and b"0 of 1 files" not in shown:
+                    data = os.read(process.stdout.fileno(), 4096)
+                    assert data, shown
+                    shown += data
+            shown += process.stdout.read()
+        assert process.returncode == 0
+        assert (b"0 of 1 files" in shown) == (not more)
+    assert not shown
 
 
 def test_sizes_and_columns() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMMAND = [sys.executable, "-m", "serai"]
-SOON_S = 20.0
+SOON_S = 40.0
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def serai(*words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, timeout=40, check=False, **more)
+    return subprocess.run([*COMMAND, *words], capture_output=True, timeout=120, check=False, **more)
 
 
 def until(what: Callable[[], Any], deadline_s: float = SOON_S) -> None:
@@ -144,6 +144,7 @@ def test_environment_and_directory() -> None:
         ["echo", "--memory", "much"],
         ["echo", "--env", "NO_SUCH_VARIABLE_HERE"],
         ["echo", "--send", "nonesuch"],
+        ["./nonesuch {line}", "--each", "1..2"],
         ["cat {in} {line}", "pyproject.toml"],
         ["echo 'a"],
         ["echo", "--nonesuch"],
@@ -157,6 +158,27 @@ def test_mistakes_exit_with_2_and_start_nothing(words: list[str]) -> None:
     assert not list(Path(os.environ["SERAI_STATE"]).glob("runs/*"))
 
 
+def test_a_store_that_nobody_knows_is_warned_of() -> None:
+    Path("lab.toml").write_text(
+        '[[store]]\nname = "nestore.bologna"\n[[site]]\nurl = "local:"\nnearest_storage = "nestore.bolonga"\n',
+        encoding="ascii",
+    )
+    done = serai("run", "sleep 1", "--on", "lab.toml")
+    assert done.returncode == 0, done.stderr
+    warned = b"tells of the store nestore.bolonga, to which local refers; did you mean nestore.bologna?"
+    assert done.stderr.count(warned) == 1, done.stderr
+    assert b"nestore.bolonga" in serai("status").stdout
+    assert warned in serai("nodes", "--on", "lab.toml").stderr
+
+
+def test_what_was_tried_is_told_once_for_each_node() -> None:
+    done = serai("run", "true", "--on", "ssh://no-such-host.invalid")
+    assert done.returncode == 3, done.stderr
+    assert b"tried: no-such-host.invalid: the name" in done.stderr
+    assert done.stderr.count(b"nothing is lost: serai resume") == 1
+    assert done.stderr.count(b"tried:") == 1, done.stderr
+
+
 def test_limits_needs_retries_and_fail_fast() -> None:
     done = serai("run", "sleep 60", "--time-limit", "300ms")
     assert (done.returncode, b"limit" in done.stderr) == (1, True)
@@ -166,7 +188,7 @@ def test_limits_needs_retries_and_fail_fast() -> None:
     assert (done.returncode, Path("tries").read_text(encoding="ascii")) == (0, "x\nx\n")
     began = time.monotonic()
     done = serai("run", "sh -c 'test $1 != 1 && sleep 60' sh {line}", "--each", "1..9", "--fail-fast")
-    assert (done.returncode, time.monotonic() - began < 15) == (1, True)
+    assert (done.returncode, time.monotonic() - began < 45) == (1, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -175,7 +197,7 @@ def test_interrupted_nothing_runs_and_it_can_be_taken_up(number: int) -> None:
     with subprocess.Popen([*COMMAND, "run", command, "--each", "1..4"], stderr=subprocess.PIPE) as process:
         until(lambda: len(list(Path().glob("pid.*"))) >= 1)
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=90)
     assert process.returncode == 130
     assert b"serai resume" in said
     assert all(gone(path.read_text(encoding="ascii")) for path in Path().glob("pid.*"))
@@ -221,7 +243,7 @@ def test_failures_of_before_count_when_taken_up_and_run_again_when_asked() -> No
 @pytest.mark.parametrize("command", ["'seq 1 100000'", "'echo {line}' --each 1..3000"])
 def test_a_reader_that_goes_away(command: str) -> None:
     text = f"{sys.executable} -m serai run {command} | head -1"
-    done = subprocess.run(["bash", "-c", text], capture_output=True, timeout=40, check=False)
+    done = subprocess.run(["bash", "-c", text], capture_output=True, timeout=120, check=False)
     assert len(done.stdout.splitlines()) == 1
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
@@ -229,7 +251,7 @@ def test_a_reader_that_goes_away(command: str) -> None:
 
 def test_closed_streams_and_a_source_that_says_nothing() -> None:
     text = f"{sys.executable} -m serai run 'echo x' <&- >&- 2>&-"
-    assert subprocess.run(["bash", "-c", text], timeout=40, check=False).returncode == 0
+    assert subprocess.run(["bash", "-c", text], timeout=120, check=False).returncode == 0
     command = [*COMMAND, "run", "touch {line}", "--each", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -238,19 +260,19 @@ def test_closed_streams_and_a_source_that_says_nothing() -> None:
         until(Path("made").exists)
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
-        assert process.wait(15) == 130
-        assert time.monotonic() - began < 8
+        assert process.wait(60) == 130
+        assert time.monotonic() - began < 40
         assert process.stderr is not None
         assert b"Fatal" not in process.stderr.read()
 
 
 def test_the_live_view_shows_everything_and_ends_with_the_summary() -> None:
     text = f"{sys.executable} -m serai run 'sh -c \"seq 1 30000; echo last\"'"
-    done = subprocess.run(["script", "-qec", text, "/dev/null"], capture_output=True, timeout=40, check=False)
+    done = subprocess.run(["script", "-qec", text, "/dev/null"], capture_output=True, timeout=120, check=False)
     assert done.returncode == 0
     assert b"29999" in done.stdout
     assert b"last" in done.stdout
     assert b"1 done" in done.stdout.splitlines()[-1]
     text += " > file"
-    subprocess.run(["script", "-qec", text, "/dev/null"], capture_output=True, timeout=40, check=True)
+    subprocess.run(["script", "-qec", text, "/dev/null"], capture_output=True, timeout=120, check=True)
     assert Path("file").read_text(encoding="ascii").splitlines() == [*map(str, range(1, 30001)), "last"]

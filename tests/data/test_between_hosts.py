@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from serai.testing.lab import Host, Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 R = Wishes(recursive=True)
 
 
@@ -110,7 +110,7 @@ def test_a_way_that_was_cut_costs_its_deadline_and_no_more(hosts: Lab, monkeypat
     try:
         began = time.monotonic()
         (note,) = copied(hosts, 0, 1)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60  # the system itself tries for two minutes
     finally:
         one.run(["ip", "route", "del", "blackhole", f"{two.address}/32"], check=True)
     assert "through here" in note

@@ -13,6 +13,7 @@ from serai.describe.ads.expressions import (
     with_target,
     without_target,
 )
+from serai.describe.ads.functions import FUNCTIONS, is_function
 from serai.describe.ads.software import evidence, software_names
 from serai.describe.task import Needs
 from serai.errors import UsageError
@@ -120,3 +121,59 @@ def test_names_without_a_scope_mean_to_the_library_what_they_mean_to_people(pair
     plain, explicit = pair
     made = parse_expression(plain, own=OWN)
     assert made.eval(mine, theirs) == classad2.ExprTree(explicit).eval(mine, theirs)
+
+
+CALLS = {
+    "absTime()", 'allCompare("<", {1}, 2)', 'anyCompare("<", {1}, 2)', 'argsToList("a b")', "avg({1})", "bool(1)",
+    "ceil(1)", "ceiling(1)", "countMatches(a, {[a = true]})", "currentTime()", "dayTime()", "debug(1)",
+    'envV1ToV2("a=b")', "eval(1)", "evalInEachContext(a, {[a = 1]})", "floor(1)", "formatTime()",
+    "getDayOfMonth(absTime())", "getDayOfWeek(absTime())", "getDayOfYear(absTime())", "getDays(relTime(9))",
+    "getHours(absTime())", "getMinutes(absTime())", "getMonth(absTime())", "getSeconds(absTime())",
+    "getYear(absTime())", "identicalMember(1, {1})", "ifThenElse(true, 1, 2)", "int(1)", "interval(1)", "isAbsTime(1)",
+    "isBoolean(1)", "isClassad(1)", "isError(1)", "isInteger(1)", "isList(1)", "isReal(1)", "isRelTime(1)",
+    "isString(1)", "isUndefined(x)", "join({1})", 'listToArgs({"a"})', "max({1})", "member(1, {1})",
+    'mergeEnvironment("a=b")', "min({1})", "pow(1, 2)", "quantize(1, 2)", "random()", "real(1)", 'regexp("a", "a")',
+    'regexpMember("a", {"a"})', 'regexps("a", "a", "b")', "relTime(1)", 'replace("a", "a", "b")',
+    'replaceAll("a", "a", "b")', "round(1)", 'size("a")', 'split("a b")', 'splitSlotName("s@h")', "splitTime(1)",
+    'splitUserName("u@h")', "strcat(1)", 'strcmp("a", "b")', 'stricmp("a", "b")', "string(1)", 'stringListAvg("1")',
+    'stringListIMember("a", "A")', 'stringListISubsetMatch("a", "A")', 'stringListMax("1")',
+    'stringListMember("a", "a")', 'stringListMin("1")', 'stringListSize("a")', 'stringListSubsetMatch("a", "a")',
+    'stringListSum("1")', 'stringList_regexpMember("a", "a")', 'stringListsIntersect("a", "a")', 'substr("a", 0)',
+    "sum({1})", "time()", "timeZoneOffset()", 'toLower("A")', 'toUpper("a")', "unparse(x)", "unresolved(x)",
+    'userHome("root", "/")', 'userMap("a", "b")', 'versionEQ("1", "1")', 'versionGE("1", "1")', 'versionGT("1", "1")',
+    'versionLE("1", "1")', 'versionLT("1", "1")', 'version_in_range("1", "1", "2")', 'versioncmp("1", "2")',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", sorted(CALLS))
+def test_a_function_that_is_listed_is_one_of_the_librarys(call: str) -> None:
+    tree = parse_expression(call, own=set())
+    assert tree.eval() is not classad2.Value.Error
+
+
+def test_every_function_that_is_listed_is_tried() -> None:
+    tried = {call.partition("(")[0] for call in CALLS}
+    assert tried | {"HasSoftware"} == set(FUNCTIONS)
+    assert classad2.ExprTree("NoSuchFn(3)").eval() is classad2.Value.Error, "why they are listed"
+    assert is_function("STRCAT")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "hint"),
+    [
+        ("NoSuchFn(3)", "NoSuchFn", "member, regexp"),
+        ('Memory > 4 && HasSoftwares("x")', "HasSoftwares", "did you mean HasSoftware?"),
+        ('regex ("a", Name)', "regex", "regexp"),
+        ('strcat(substring("a", 1))', "substring", "substr"),
+        ("{1, nope(2)}", "nope", ""),
+    ],
+)
+def test_a_function_that_there_is_not_is_refused(text: str, name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f"--rank: there is no function {name}, in") as caught:
+        parse_expression(text, what="--rank")
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("text", ['"f(3)" == Name', "x is (3)", "a =?= (b)", "x isnt (3)", "MEMBER (1, {1})"])
+def test_what_is_no_call_is_not_taken_for_one(text: str) -> None:
+    parse_expression(text)

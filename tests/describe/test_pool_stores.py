@@ -63,6 +63,25 @@ def test_a_community_gives_its_nodes_their_store(tmp_path: Path) -> None:
         ('[[site]]\nurl = "local:"\nattributes = { X = [[1]] }', "line 3: attributes: X: expected a text"),
         ('[[site]]\nurl = "local:"\n[[store]]\nname = "s"\n[[store]]\nname = "s"', "two stores are called s"),
         ('[[site]]\nurl = "local:"\n[[store]]\nurl = "s"', "line 3: the store has no name"),
+        ('[[site]]\nurl = "local:"\nnearest_storage = "a > "', "line 3: nearest_storage: 'a > ' is neither the name"),
+        ('[[site]]\nurl = "local:"\nnearest_storage = "TARGET.HasX"', "begins with ="),
+        ('[[site]]\nurl = "local:"\nnearest_storage = "a/b"', "line 3: nearest_storage: no store can be called 'a/b'"),
+        ('[[store]]\nname = "a > b"\n[[site]]\nurl = "local:"', "line 2: name: no store can be called"),
+        (
+            '[[store]]\nname = "s"\nurl = "stroe://h"',
+            "line 3: url: nothing reads from stroe:\n  hint: did you mean store:",
+        ),
+        ('[[store]]\nname = "s"\nurl = "gopher://h"', "line 3: url: nothing reads from gopher:\n  hint: known: any,"),
+        ('[[store]]\nname = "s"\nurl = "nest.wisc"', "line 3: url: 'nest.wisc' is no URL"),
+        ('[[store]]\nname = "s"\nurl = "store:"', "line 3: url: store: names no host"),
+        ('[[store]]\nname = "s"\nurl = "s3:///x"', "line 3: url: s3:/x names no host"),
+        ('[[store]]\nname = "s"\nurl = "file:"', "line 3: url: file: names no directory"),
+        ('[[store]]\nname = "s"\nurl = "store://me:pw@h"', "line 3: url: a URL holds no password"),
+        (
+            '[[store]]\nname = "s"\nHasX = true\nulr = "store://h"',
+            "line 4: ulr: unknown key\n  hint: did you mean url?",
+        ),
+        ('[[store]]\nname = "s"\nHasX = [[1]]', "line 3: HasX: expected a text"),
         ('[[site]]\nurl = "local:"\n[store]\nname = "s"', "write [[store]], with two brackets"),
     ],
 )
@@ -70,6 +89,13 @@ def test_mistakes_have_their_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(PoolFileError) as caught:
         read(tmp_path / "p.toml", text)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["store://h:9094/", "s3://b/x?endpoint=https://h", "file:///data", "local:/data", "chirp://h", "any://h/d"]
+)
+def test_where_a_store_may_be(tmp_path: Path, url: str) -> None:
+    read(tmp_path / "p.toml", f'[[store]]\nname = "s"\nurl = "{url}"\n[[site]]\nurl = "local:"')
 
 
 def test_a_url_may_say_it_too() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,9 +13,6 @@ from serai.describe.poolfile import PoolFile, SiteSpec, read_pool_file, site_fro
 from serai.describe.tomlplaces import places_of
 from serai.errors import PoolFileError, UsageError
 from serai.session.url import Url
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WHOLE = """\
 [pool]                      # all optional
@@ -49,6 +46,14 @@ def _write(folder: Path, text: str) -> str:
     path = folder / "lab.toml"
     path.write_text(text, encoding="utf-8")
     return str(path)
+
+
+def test_a_pool_file_that_is_misspelt_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lab.toml").touch()
+    with pytest.raises(UsageError) as caught:
+        sites_from(["lab.tml"])
+    assert caught.value.hint == "did you mean lab.toml or ssh://lab.tml?"
 
 
 def test_a_whole_pool_file(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serai.dispatch.schedule.diffusion import Prices, Queue
+from serai.dispatch.schedule.files.diffusion import Queue
+from serai.dispatch.schedule.files.groups import Prices
 from serai.match.movement import Policy
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serai.dispatch.catalogue import Catalogue, Found
-from serai.dispatch.filling import AT_ONCE, Filler
+from serai.dispatch.files.catalogue import Catalogue
+from serai.dispatch.files.filling import AT_ONCE, Filler
+from serai.dispatch.files.origins import Found
 from serai.errors import NodeLost, TransferFailed
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+ABC = hashlib.blake2b(b"abc", digest_size=32).hexdigest()
 Heard = tuple[int, dict[str, Any], bytes]
 
 
@@ -49,17 +52,17 @@ def test_a_node_hears_that_an_origin_is_still_being_tried(asked: Callable[..., q
     catalogue = Catalogue(lambda _event: None)
     catalogue.reader = lambda _origin: iter([None, None, b"abc"])
     heard = asked(catalogue)
-    assert [heard.get(timeout=5)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
+    assert [heard.get(timeout=40)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
 
 
 def test_a_node_hears_that_holders_are_asked_in_turn(asked: Callable[..., queue.Queue[Heard]]) -> None:
-    catalogue = Catalogue(lambda _event: None, remembered=lambda _origin, _stamp: "a" * 64)
+    catalogue = Catalogue(lambda _event: None, remembered=lambda asked: [ABC for _ in asked])
     catalogue.reader = refuse
     catalogue.read_from = lambda node, _name, _at, _length: b"abc" if node == "n2" else b""
     for node in ("n1", "n2"):
-        catalogue.came(node, {}, ["a" * 64], lambda _files: None)
+        catalogue.came(node, {}, [ABC], lambda _files: None)
     heard = asked(catalogue)
-    assert [heard.get(timeout=5)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
+    assert [heard.get(timeout=40)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
 
 
 def test_what_fails_in_an_unforeseen_way_is_told_and_further_files_come(
@@ -68,11 +71,11 @@ def test_what_fails_in_an_unforeseen_way_is_told_and_further_files_come(
     def lost(*_: object) -> bytes:
         raise NodeLost("it is gone")
 
-    catalogue = Catalogue(lambda _event: None, remembered=lambda _origin, _stamp: "a" * 64)
+    catalogue = Catalogue(lambda _event: None, remembered=lambda asked: [ABC for _ in asked])
     catalogue.reader, catalogue.read_from = refuse, lost
-    catalogue.came("n1", {}, ["a" * 64], lambda _files: None)
+    catalogue.came("n1", {}, [ABC], lambda _files: None)
     times = 2 * AT_ONCE
     heard = asked(catalogue, times)
-    told = [one for one in (heard.get(timeout=5) for _ in range(2 * times)) if one[1]]
+    told = [one for one in (heard.get(timeout=40) for _ in range(2 * times)) if one[1]]
     assert sorted(attempt for attempt, _, _ in told) == list(range(times))
     assert all("bad" in head for _, head, _ in told)

@@ -286,7 +286,7 @@ def test_when_a_process_started() -> None:
 # ---- beside the writer
 
 
-def wait_until(true: Callable[[], object], deadline_s: float = 20.0) -> None:
+def wait_until(true: Callable[[], object], deadline_s: float = 40.0) -> None:
     end = time.monotonic() + deadline_s
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -332,7 +332,7 @@ def test_a_reader_beside_a_busy_writer(journal: Journal) -> None:
         stop.set()
         writer.join()
     assert not failure
-    assert longest < 5.0
+    assert longest < 20.0  # it waits for the disk at most, and for no reader
 
 
 def look_done(journal: Journal) -> int:
@@ -428,9 +428,9 @@ def test_a_real_pool(tmp_path: Path) -> None:
     options = serai.Options(runs=tmp_path / "runs", echo=False)
     with serai.Pool("local:?slots=2", options=options) as pool:
         futures = [pool.submit(work, number) for number in range(1, 4)]
-        assert futures[0].result(20) == 1
+        assert futures[0].result(40) == 1
         with pytest.raises(ValueError, match="not two"):
-            futures[1].result(20)
+            futures[1].result(40)
 
         def runs_third() -> bool:
             with Archive(tmp_path / "runs").open(pool.name, time.time()) as history:
@@ -444,6 +444,6 @@ def test_a_real_pool(tmp_path: Path) -> None:
             assert history.failures[0].message == "ValueError: not two"
             assert b"".join(history.streams(1)[0].chunks()) == b"number 1\n"
         gate.touch()
-        assert futures[2].result(20) == 3
+        assert futures[2].result(40) == 3
     with Archive(tmp_path / "runs").open(None, time.time()) as history:
         assert (history.counts.done, history.counts.failed) == (2, 1)

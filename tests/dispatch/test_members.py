@@ -39,3 +39,12 @@ def test_a_check_in_forgives(losses: int) -> None:
     member.came(5.0)
     assert (member.standing, member.tries, member.why) == (Standing.UP, 0, "")
     assert not member.due(1e9)
+
+
+@pytest.mark.parametrize("why", ["lab2: no route", "no route"])
+def test_what_is_wrong_with_a_node_does_not_begin_with_its_name(why: str) -> None:
+    member = Member("lab2")
+    member.lost(why, 0.0, transient=False, patience=PATIENCE)
+    assert member.why == "no route"
+    member.released(1.0)
+    assert member.why == "its user let go of it"

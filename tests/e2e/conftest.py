@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["lab_factory"]
 
+# A task that begins with this waits on its host for as long as the host is held.
+HELD = "/var/tmp/hold"
+HOLD = f"while test -e {HELD}; do sleep 0.05; done; "
 FRONT = Path(__file__).with_name("front.py")
 TIMING = {"beat_s": 0.3, "silence_s": 3.0, "check_in_s": 15.0}
 PATIENCE = {"first_s": 0.3, "most_s": 1.0, "tries": 4}
@@ -37,7 +40,7 @@ LEFT = (
 )
 
 
-def until(condition: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:
+def until(condition: Callable[[], Any], what: str, within_s: float = 40.0) -> Any:
     """Wait for a condition; fail when it does not come true in time."""
     end = time.monotonic() + within_s
     while not (found := condition()):
@@ -51,7 +54,7 @@ def left_on(host: Host) -> list[str]:
     return host.run(["sh", "-c", LEFT]).stdout.split("\n")[:-1]
 
 
-def nothing_left(hosts: Sequence[Host], within_s: float = 10.0) -> None:
+def nothing_left(hosts: Sequence[Host], within_s: float = 30.0) -> None:
     """Fail unless hosts that are up are soon as if nobody had ever been there."""
     found: dict[str, list[str]] = {}
 
@@ -116,11 +119,35 @@ class Front:
         self._started.append(process)
         return process
 
-    def run(self, *words: str, within_s: float = 40.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, within_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        process = self.start(*words)
+        return self.finish(self.start(*words), within_s)
+
+    @staticmethod
+    def finish(process: subprocess.Popen[str], within_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Wait for the end of a command."""
         out, err = process.communicate(timeout=within_s)
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def hold(self, *names: str) -> None:
+        """Let tasks that begin with `HOLD` go no further on some hosts, or on all."""
+        for name in names or [host.name for host in self.lab.hosts]:
+            self.lab.host(name).run(["touch", HELD], check=True)
+
+    def let_go(self) -> None:
+        """Let them go on, on every host that is up."""
+        for host in self.lab.hosts:
+            if host.is_up:
+                host.run(["rm", "-f", HELD], check=True)
+
+    @contextlib.contextmanager
+    def together(self, *names: str) -> Iterator[None]:
+        """Hold what is started until all of some hosts are up, so that each has its part of a short run."""
+        names = names or tuple(host.name for host in self.lab.hosts)
+        self.hold(*names)
+        yield
+        self.until(lambda: set(names) <= self.up(), "all are up")
+        self.let_go()
 
     def end(self) -> None:
         for process in self._started:
@@ -150,6 +177,10 @@ class Front:
     def done(self) -> set[int]:
         """Tasks that the journal knows to be done."""
         return {row[0] for row in self.query(f"SELECT task FROM result WHERE state = {int(State.DONE)}")}  # noqa: S608
+
+    def up(self) -> set[str]:
+        """Hosts whose executor has checked in."""
+        return {row[0] for row in self.query("SELECT name FROM node WHERE state = 'up'")}
 
     def busy_on(self, name: str) -> bool:
         """Whether a host has brought a result."""

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.e2e.test_inputs_lab import pool, received
+from tests.e2e.test_inputs_lab import all_up, pool, received
 
 from serai.dispatch.schedule import events as ev
 
@@ -64,6 +64,7 @@ def test_a_host_gives_another_what_it_has(front: Front, pool: Callable[..., sera
     (path,) = make(tmp_path / "d", 1, 4 * SIZE)
     hosts = [front.lab.host(name) for name in ("lab1", "lab2", "lab3")]
     two = pool("lab1", "lab2", "lab3")
+    front.until(lambda: all_up(two), "all are up")
     (outcome,) = two.run(COUNT, [path])
     run = two._core.run
     number = run.catalogue.number(path)
@@ -91,7 +92,7 @@ def test_what_lies_on_a_host_comes_from_there(
     script = "mkdir -p /var/tmp/d && head -c 4000000 /dev/urandom > /var/tmp/d/x"
     has.run(["sh", "-c", script], user=has.user, check=True)
     two = pool("lab1", "lab2")
-    list(two.run("true", ["1", "2", "3"] * 20))  # both are up
+    front.until(lambda: all_up(two), "both are up")
     url = "any://lab1/var/tmp/d/x"
     (outcome,) = two.run(COUNT, [url])
     assert (outcome.stdout.strip(), outcome.node) == (b"4000000", "lab1")  # the job moves to the data
@@ -100,7 +101,7 @@ def test_what_lies_on_a_host_comes_from_there(
     assert number is not None
     file = catalogue.file(number)
     assert file.lies == {"lab1": "/var/tmp/d/x"}
-    front.until(lambda: catalogue._peers["lab1"].port, "it listens for its peers")
+    front.until(lambda: catalogue._who.peers["lab1"].port, "it listens for its peers")
     asked: list[int] = []
     carrier = two._core.run.roster.carrier("lab2")
     assert carrier is not None

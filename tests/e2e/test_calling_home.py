@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ports import unused_port
 
 import serai
 from serai.access.home_calling import Front as WayHome
@@ -32,9 +33,7 @@ def sshd(front: Front, tmp_path: Path) -> Iterator[WayHome]:
     """This machine's sshd, with a file of authorized keys that has somebody's in it, and afterwards nothing else."""
     program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     assert program is not None, "the laboratory has one"
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    port = unused_port()
     key, keys, log = tmp_path / "host_key", tmp_path / "authorized_keys", tmp_path / "sshd.log"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=20)
     keys.write_text(f"{THEIRS}\n")
@@ -98,15 +97,15 @@ def test_a_front_end_that_is_killed_leaves_a_line_that_the_next_one_sweeps(
 ) -> None:
     assert sshd.authorized_keys is not None
     keys = sshd.authorized_keys
-    words = ["run", f"{command(data)} && sleep 0.5", "--home-calling", "files", "--each", "1..9"]
+    words = ["run", f"{command(data)} && sleep 0.5", "--home-calling", "files", "--each", "1..15"]
     process = front.start(*words, *front.on(slots=1))
-    front.until(lambda: len(front.done()) > 1, "some are done", 30)
+    front.until(lambda: len(front.done()) > 1, "some are done")
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert "serai-home-" in keys.read_text()
     done = front.run("resume")
     assert done.returncode == 0, done.stderr
-    assert len(list((data.parent / "out").iterdir())) == 9
+    assert len(list((data.parent / "out").iterdir())) == 15
 
 
 @pytest.mark.usefixtures("sshd")

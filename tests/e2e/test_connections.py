@@ -6,6 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.e2e.conftest import HOLD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +31,12 @@ def open_now(front: Front, name: str) -> int:
 def test_a_run_makes_one_connection_to_each_host(front: Front) -> None:
     (front.home / "in").write_bytes(bytes(1_000_000))
     before = {host.name: taken(front, host.name) for host in front.lab.hosts}
-    process = front.start("run", "cp in {out}; sleep 0.3", "--each", "1..24", "--out", "o", *front.on(slots=2))
+    with front.together():
+        command = f"{HOLD}cp in {{out}}; sleep 0.3"
+        process = front.start("run", command, "--each", "1..24", "--out", "o", *front.on(slots=2))
     front.until(lambda: all(front.busy_on(host.name) for host in front.lab.hosts), "all work")
     assert {host.name: open_now(front, host.name) for host in front.lab.hosts} == dict.fromkeys(before, 1)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert {host.name: taken(front, host.name) - before[host.name] for host in front.lab.hosts} == dict.fromkeys(
         before, 1
@@ -46,7 +49,7 @@ def test_the_users_own_connection_is_used_and_left(front: Front, tmp_path_factor
     config.write_text(f"Host lab1\n  ControlPath {socket}\n" + front.lab.ssh_config.read_text())
     ssh = ["ssh", "-F", str(config)]
     subprocess.run(
-        [*ssh, "-M", "-N", "-f", "lab1"], check=True, timeout=20, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*ssh, "-M", "-N", "-f", "lab1"], check=True, timeout=60, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         before = taken(front, "lab1")
@@ -54,10 +57,10 @@ def test_the_users_own_connection_is_used_and_left(front: Front, tmp_path_factor
         assert done.returncode == 0, done.stderr
         assert taken(front, "lab1") == before
         assert (
-            subprocess.run([*ssh, "-O", "check", "lab1"], check=False, capture_output=True, timeout=20).returncode == 0
+            subprocess.run([*ssh, "-O", "check", "lab1"], check=False, capture_output=True, timeout=60).returncode == 0
         )
     finally:
-        subprocess.run([*ssh, "-O", "exit", "lab1"], check=False, capture_output=True, timeout=20)
+        subprocess.run([*ssh, "-O", "exit", "lab1"], check=False, capture_output=True, timeout=60)
 
 
 def test_a_configuration_that_the_environment_names_is_used_where_nothing_nearer_is(
@@ -86,7 +89,10 @@ def jump(front: Front) -> Path:
 def test_hosts_behind_a_jump_host_are_reached_through_it(front: Front, jump: Path) -> None:
     before = {host.name: taken(front, host.name) for host in front.lab.hosts}
     sites = front.on("lab2", "lab3", slots=2, config=jump)
-    done = front.run("run", 'sleep 0.3; hostname; echo $SSH_CONNECTION | cut -d" " -f1', "--each", "1..12", *sites)
+    command = f'{HOLD}sleep 0.3; hostname; echo $SSH_CONNECTION | cut -d" " -f1'
+    with front.together("lab2", "lab3"):
+        process = front.start("run", command, "--each", "1..12", *sites)
+    done = front.finish(process)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == {"lab2", "lab3", front.lab.host("lab1").address}
     assert {name: taken(front, name) - before[name] for name in before} == {"lab1": 2, "lab2": 1, "lab3": 1}

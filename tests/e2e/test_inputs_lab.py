@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.e2e.conftest import HOLD
 
 import serai
 from serai.access import connections, porter
@@ -28,6 +29,12 @@ pytestmark = pytest.mark.lab
 
 NAMES = ["a b.txt", "ü.txt", "new\nline.txt", "-n.txt", "b[1].txt", "$(x).txt"]
 SIZE = 1 << 20
+
+
+def all_up(pool: serai.Pool) -> bool:
+    """Whether every host has checked in."""
+    nodes = pool._core.run.dispatcher.nodes_now
+    return bool(nodes) and all(node.slots for node in nodes)
 
 
 def put(host: Host, where: str, size: int, *names: str) -> dict[str, str]:
@@ -66,11 +73,13 @@ def test_on_the_host_that_has_them_nothing_moves(front: Front) -> None:
     has, other = front.lab.host("lab1"), front.lab.host("lab2")
     sums = put(has, "/var/tmp/d", SIZE, *NAMES)
     before = [received(host) for host in (has, other)]
-    command = (
+    command = HOLD + (
         "test -L {in} && echo in place > {out:.how} || echo sent > {out:.how}; cksum < {in} > {out:.sum}; sleep 0.3"
     )
     words = front.on("lab1", "lab2", slots=1)
-    done = front.run("run", command, "any://lab1/var/tmp/d/*.txt", *words, "--out", "o")
+    with front.together("lab1", "lab2"):
+        process = front.start("run", command, "any://lab1/var/tmp/d/*.txt", *words, "--out", "o")
+    done = front.finish(process)
     assert done.returncode == 0, done.stderr
     moved = [received(host) - start for host, start in zip((has, other), before, strict=True)]
     found = {name: (front.home / "o" / f"{name[:-4]}.sum").read_text() for name in NAMES}
@@ -84,7 +93,8 @@ def test_on_the_host_that_has_them_nothing_moves(front: Front) -> None:
     assert all(told[task].endswith(" in place") for task in here), told
     assert all(told[task].endswith((" sent", " from lab1")) for task in there), told
     assert moved[0] < SIZE / 2, moved  # the executor and the porter, and what is said to them
-    assert len(there) * SIZE < moved[1] < (len(there) + 0.5) * SIZE
+    # What is sent ahead for a task may be called back for a host that has nothing else to do.
+    assert len(there) * SIZE < moved[1] < (len(there) + 1.5) * SIZE
     said = front.run("explain", str(here[0])).stdout
     assert "in place" in " ".join(said.split())
     assert len(has.run(["ls", "/var/tmp/d"]).stdout.split("\n")) > len(NAMES)  # they are still there
@@ -145,7 +155,7 @@ def test_a_connection_that_is_lost_is_made_again(front: Front, pool: Callable[..
     thread, found = run_in_thread(pool("lab1").run("cksum < {in}", ["any://lab3/var/tmp/d/big"]))
     begun(front, "lab1")
     front.lab.host("lab3").run(["pkill", "-KILL", "-u", front.lab.host("lab3").user])
-    thread.join(30)
+    thread.join(120)
     assert [outcome.stdout.decode() for outcome in found] == [sums["big"]], found
 
 
@@ -163,7 +173,7 @@ def test_a_host_that_dies_fails_the_tasks_that_read_from_it(
     thread, found = run_in_thread(one.run("wc -c {in}", items))
     begun(front, "lab1")
     front.lab.host("lab3").kill()
-    thread.join(40)
+    thread.join(120)
     errors = {outcome.item.inputs[0]: outcome.error for outcome in found}
     assert isinstance(errors[items[0]], TransferFailed)
     assert f"cannot read its input {items[0]}: lab3: " in str(errors[items[0]])

@@ -60,16 +60,18 @@ def service(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobService]:
 
 def test_a_full_disk_costs_no_exit_code(lab: Lab, service: JobService) -> None:
     host = lab.hosts[1]
-    job = service.run_job("sleep 0.3; exit 3")
+    host.run(["touch", "/var/tmp/hold"], check=True)
+    job = service.run_job("while test -e /var/tmp/hold; do sleep 0.05; done; exit 3")
     host.fill_disk()
     try:
         with pytest.raises(OSError, match="No space left"):
             service.run_job("true")
+        host.run(["rm", "/var/tmp/hold"], check=True)
         with pytest.raises(DeadlineExceeded):
             job.wait(1.0)
     finally:
         host.free_disk()
-    assert job.wait(20) is State.FAILED
+    assert job.wait(60) is State.FAILED
     assert job.exit_code == 3
 
 
@@ -80,7 +82,7 @@ def test_jobs_of_a_host_that_lost_its_power_have_failed(lab: Lab, service: JobSe
     host.start()
     assert service.get_job(job.id).wait(60) is State.FAILED
     assert job.exit_code is None
-    assert service.run_job("true").wait(20) is State.DONE
+    assert service.run_job("true").wait(60) is State.DONE
 
 
 def test_hosts_are_opened_and_asked_at_the_same_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +92,7 @@ def test_hosts_are_opened_and_asked_at_the_same_time(lab: Lab, monkeypatch: pyte
     async def everywhere() -> list[bytes]:
         await asyncio.gather(*(service.open_async() for service in services))
         jobs = await asyncio.gather(*(service.run_job_async("uname -n") for service in services))
-        await asyncio.gather(*(job.wait_async(20) for job in jobs))
+        await asyncio.gather(*(job.wait_async(60) for job in jobs))
         return [b"".join(job.read()) for job in jobs]
 
     assert asyncio.run(everywhere()) == [f"{host.name}\n".encode() for host in lab.hosts]

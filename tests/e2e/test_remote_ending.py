@@ -27,8 +27,8 @@ def test_an_interrupted_run_ends_everything_it_started(front: Front, number: sig
     process = front.start("run", FAMILY, "--each", "1..6", *front.on("lab1", "lab2", slots=3))
     front.until(lambda: sleepers(front, "lab1") >= 9 and sleepers(front, "lab2") >= 9, "all run")
     os.kill(process.pid, number)
-    _, err = process.communicate(timeout=10)
-    front.nothing_left(front.lab.hosts, 5)
+    _, err = process.communicate(timeout=60)
+    front.nothing_left(front.lab.hosts)
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "serai resume" in err
@@ -39,8 +39,8 @@ def test_a_time_limit_ends_the_whole_family(front: Front) -> None:
     done = front.run("run", FAMILY, "--each", "1..2", "--time-limit", "1s", *front.on("lab1"))
     assert done.returncode == 1
     assert "longer than its limit of 1 s" in done.stderr
-    assert time.monotonic() - began < 10
-    front.nothing_left(front.lab.hosts, 5)
+    assert time.monotonic() - began < 60
+    front.nothing_left(front.lab.hosts)
 
 
 def test_fail_fast_ends_the_others(front: Front) -> None:
@@ -49,5 +49,5 @@ def test_fail_fast_ends_the_others(front: Front) -> None:
     done = front.run("run", command, "--each", "1..30", "--fail-fast", *front.on("lab1", "lab2"))
     assert done.returncode == 1, done.stderr
     assert "exit code 7" in done.stderr
-    assert time.monotonic() - began < 12
-    front.nothing_left(front.lab.hosts, 5)
+    assert time.monotonic() - began < 60
+    front.nothing_left(front.lab.hosts)

@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.e2e.conftest import HOLD
 
 if TYPE_CHECKING:
     import subprocess
@@ -20,16 +21,17 @@ pytestmark = pytest.mark.lab
 
 COUNT = 160
 # Each start and each end of a task is a line in a file that outlives everything on the host.
-COMMAND = "echo {line} >> /var/tmp/started; sleep 0.2; echo {line} >> /var/tmp/ended; echo result {line} > {out}"
+COMMAND = HOLD + "echo {line} >> /var/tmp/started; sleep 0.2; echo {line} >> /var/tmp/ended; echo result {line} > {out}"
 
 GIVEN_UP = "SELECT 1 FROM note WHERE node = 'lab3' AND text LIKE '%silent%'"
 
 
 def begin(front: Front, *words: str, count: int = COUNT) -> subprocess.Popen[str]:
-    return front.start("run", COMMAND, "--each", f"1..{count}", "--out", "o", *(words or front.on()))
+    with front.together():
+        return front.start("run", COMMAND, "--each", f"1..{count}", "--out", "o", *(words or front.on()))
 
 
-def finish(front: Front, process: subprocess.Popen[str], *, count: int = COUNT, within_s: float = 40.0) -> str:
+def finish(front: Front, process: subprocess.Popen[str], *, count: int = COUNT, within_s: float = 150.0) -> str:
     out, err = process.communicate(timeout=within_s)
     assert process.returncode == 0, err
     assert sorted(os.listdir(front.home / "o"), key=int) == [str(n) for n in range(1, count + 1)], out + err
@@ -60,6 +62,13 @@ def on_two(front: Front, name: str) -> int:
     return len(front.query(f"SELECT 1 FROM result WHERE node = '{name}'"))  # noqa: S608 - our own names
 
 
+def works_again(front: Front) -> None:
+    """Wait until the third host does; the others are held meanwhile, or they would have done everything by then."""
+    before = on_two(front, "lab3")
+    front.until(lambda: on_two(front, "lab3") > before + 4, "it works again", 90)
+    front.let_go()
+
+
 def test_nothing_happens_twice_when_nothing_happens(front: Front) -> None:
     finish(front, begin(front, count=60), count=60)
     assert set(times(front, "ended").values()) == {1}
@@ -76,16 +85,17 @@ def test_a_host_that_dies_loses_no_task(front: Front) -> None:
 def test_a_host_that_died_is_used_again_when_it_is_back(front: Front) -> None:
     process = begin(front, count=240)
     under_way(front)
+    front.hold("lab1", "lab2")
     front.lab.host("lab3").kill()
     front.remains.add("lab3")
     front.lab.host("lab3").start()
     front.until(lambda: front.query("SELECT 1 FROM note WHERE node = 'lab3'"), "the loss is noticed")
-    before = on_two(front, "lab3")
-    front.until(lambda: on_two(front, "lab3") > before + 4, "it works again", 25)
+    works_again(front)
     finish(front, process, count=240)
 
 
 def test_a_short_cut_of_the_cable_costs_nothing(front: Front) -> None:
+    front.timing["silence_s"] = 20.0  # so that it is short, however busy this machine is
     process = begin(front)
     under_way(front)
     host = front.lab.host("lab3")
@@ -103,13 +113,13 @@ def test_a_long_cut_is_noticed_and_the_host_used_again(front: Front) -> None:
     under_way(front)
     host = front.lab.host("lab3")
     host.cut()
+    front.hold("lab1", "lab2")
     front.until(
         lambda: front.query("SELECT 1 FROM note WHERE node = 'lab3' AND text LIKE '%silent%'"), "it is given up"
     )
-    front.nothing_left([host], 8)  # its executor gives the front end up, too
-    before = on_two(front, "lab3")
+    front.nothing_left([host])  # its executor gives the front end up, too
     host.mend()
-    front.until(lambda: on_two(front, "lab3") > before + 4, "it works again", 25)
+    works_again(front)
     finish(front, process, count=320)
 
 
@@ -118,12 +128,12 @@ def test_a_host_that_hangs_is_given_up_and_used_again(front: Front) -> None:
     under_way(front)
     host = front.lab.host("lab3")
     host.hang()
+    front.hold("lab1", "lab2")
     front.until(
         lambda: front.query("SELECT 1 FROM note WHERE node = 'lab3' AND text LIKE '%silent%'"), "it is given up"
     )
-    before = on_two(front, "lab3")
     host.resume()
-    front.until(lambda: on_two(front, "lab3") > before + 4, "it works again", 25)
+    works_again(front)
     finish(front, process, count=320)
 
 
@@ -135,12 +145,13 @@ def test_a_hung_host_with_a_full_pipe_does_not_hold_up_the_end(front: Front) -> 
     front.lab.host("lab3").hang()
     front.until(lambda: front.query("SELECT 1 FROM note WHERE text LIKE '%silent%'"), "it is given up")
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 130
 
 
 def test_a_slow_link_is_not_a_lost_host(front: Front) -> None:
     front.lab.host("lab3").slow(rate_bit_s=1e6, delay_ms=100)
+    front.timing["silence_s"] = 20.0
     process = begin(front, count=200)
     finish(front, process, count=200)
     assert not front.query("SELECT 1 FROM note WHERE node = 'lab3'")
@@ -170,19 +181,21 @@ def test_an_executor_that_is_killed_is_started_again(front: Front, how: Callable
     process = begin(front, count=240)
     under_way(front)
     front.remains.add("lab3")  # until an executor that comes later sweeps it
+    front.hold("lab1", "lab2")
     how(front.lab.host("lab3"))
     front.until(lambda: front.query("SELECT 1 FROM note WHERE node = 'lab3'"), "the loss is noticed")
-    before = on_two(front, "lab3")
-    front.until(lambda: on_two(front, "lab3") > before + 4, "it works again", 25)
+    works_again(front)
     finish(front, process, count=240)
 
 
 def test_a_killed_front_end_leaves_nothing_and_what_it_had_is_not_done_again(front: Front) -> None:
     process = begin(front)
     front.until(lambda: len(front.done()) >= 60, "a third")
+    front.hold()  # so that it is not done before it is killed
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(10)
-    front.nothing_left(front.lab.hosts, 10)
+    process.wait(40)
+    front.nothing_left(front.lab.hosts)
+    front.let_go()
     done = front.done()
     assert 60 <= len(done) < COUNT
     stamps = {task: (front.home / f"o/{task}").stat().st_mtime_ns for task in done}
@@ -202,7 +215,7 @@ def test_what_a_killed_executor_left_is_swept_by_the_next(front: Front) -> None:
             ["sh", "-c", f"ps -eo pid=,user=,args= | awk '$2 != \"root\" && /{what}/ {{print $1}}' | xargs kill -9"]
         )
     process.kill()
-    process.wait(10)
+    process.wait(40)
     left = host.run(["sh", "-c", "ls -d /tmp/serai-*"]).stdout.split()
     assert left
     host.run(["touch", "-d", "1 minute ago", *left], check=True)
@@ -219,7 +232,7 @@ def test_when_all_hosts_are_gone_the_run_says_why_and_can_be_resumed(front: Fron
     for host in front.lab.hosts:
         host.kill()
         front.remains.add(host.name)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=150)
     assert process.returncode == 3, err
     for host in front.lab.hosts:
         assert f"tried: {host.name}: " in err, err

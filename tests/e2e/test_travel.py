@@ -209,7 +209,7 @@ def test_a_front_end_that_is_killed_leaves_half_an_output_only_where_resume_remo
     front.until(lambda: list((front.home / "o").glob(".serai-*/*")), "the output begins to come")
     os.kill(process.pid, signal.SIGKILL)
     front.lab.host("lab1").slow(None)
-    process.wait(10)
+    process.wait(40)
     assert not (front.home / "o/1").exists()
     done = front.run("resume")
     assert done.returncode == 0, done.stderr

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.ports import unused_port
 
 from serai.testing.lab.fixtures import lab, lab_factory
 
@@ -22,10 +22,7 @@ WORKERS = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "
 @pytest.fixture
 def free_port() -> int:
     """A port of this machine where nothing listens."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    return unused_port()
 
 
 @pytest.fixture(scope="module")

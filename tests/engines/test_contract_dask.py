@@ -28,7 +28,7 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
 
 
-def wait_for_workers(cluster: Any, count: int = 2, within_s: float = 40.0) -> None:
+def wait_for_workers(cluster: Any, count: int = 2, within_s: float = 120.0) -> None:
     """After a test that killed one, its nanny starts another."""
     end = time.monotonic() + within_s
     while len(cluster.scheduler.workers) < count:

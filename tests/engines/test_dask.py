@@ -37,7 +37,7 @@ pytestmark = pytest.mark.dask
 _pack: Any = wire.pack
 
 
-def until(condition: Callable[[], object], what: str, within_s: float = 20.0) -> None:
+def until(condition: Callable[[], object], what: str, within_s: float = 40.0) -> None:
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {within_s:g} s"
@@ -75,7 +75,7 @@ def front(engine: DaskEngine, ready: Any) -> Iterator[FrontEnd]:
 @pytest.fixture
 def ready(cluster: Any) -> Any:
     """The cluster, with both of its workers."""
-    until(lambda: len(cluster.scheduler.workers) == 2, "two workers", 40.0)
+    until(lambda: len(cluster.scheduler.workers) == 2, "two workers", 120.0)
     return cluster
 
 
@@ -128,7 +128,7 @@ def test_a_worker_that_has_left_is_unreachable(engine: DaskEngine, ready: Any) -
     spec = engine.nodes(site_from_url(url_of(ready)))[0]
     with FrontEnd(engine, spec) as front:
         os.kill(parent_of(front.check_in()["pid"]), signal.SIGKILL)
-        front.wait_end(15)
+        front.wait_end(40)
     with pytest.raises(HostUnreachable, match="left the cluster") as caught:
         engine.connect(spec, lambda _: None)
     assert caught.value.host == spec.name
@@ -155,7 +155,7 @@ def test_what_is_no_scheduler_is_refused_in_time(engine: DaskEngine, says: bytes
         began = time.monotonic()
         with pytest.raises(AccessError) as caught:
             engine.nodes(site_from_url(f"dask://127.0.0.1:{server.getsockname()[1]}"))
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60
         assert caught.value.host
         assert caught.value.hint
         server.shutdown(socket.SHUT_RDWR)
@@ -209,7 +209,7 @@ def test_a_front_end_that_takes_nothing_is_not_sent_everything(engine: DaskEngin
             return
         op, _, _, head, body = wire.unpack(frame)  # type: ignore[no-untyped-call, unused-ignore]
         if op == wire.OUTPUT:
-            go_on.wait(30)
+            go_on.wait(90)
             sizes.append(len(body))
         if op in {wire.RESULT, wire.LAST} and head.get("ids"):
             done.set()
@@ -233,7 +233,7 @@ def test_a_front_end_that_takes_nothing_is_not_sent_everything(engine: DaskEngin
         assert not done.wait(1.0)
         assert sum(arrived) <= dask_far.WINDOW + 2 * dask_far.PIECE
         go_on.set()
-        assert done.wait(30)
+        assert done.wait(90)
         assert sum(sizes) == 40_000_000
     finally:
         go_on.set()
@@ -259,7 +259,7 @@ def test_an_agent_that_takes_nothing_stops_the_sender(front: FrontEnd) -> None:
     assert not ended.wait(1.0)
     assert sum(sent) <= dask_far.WINDOW + 4 * dask_far.STEP
     front.link.close()
-    assert ended.wait(10)
+    assert ended.wait(40)
     until(lambda: not alive(pid), "a stopped agent is killed", dask_far.END_S + 10)
 
 
@@ -283,11 +283,11 @@ def test_a_worker_that_closes_ends_its_agent_and_leaves_nothing(front: FrontEnd,
     front.command(1, 1, ["sleep", "300"])
     with distributed.Client(ready.scheduler_address, set_as_default=False) as client:
         client.retire_workers([f"tcp://{front.spec.name}"])
-    front.wait_end(20)
+    front.wait_end(40)
     until(lambda: not alive(ad["pid"]), "the agent's end")
     until(lambda: not Path(ad["base"]).exists(), "its directory is gone")
     ready.scale(0)
-    until(lambda: not ready.scheduler.workers, "no workers", 40.0)
+    until(lambda: not ready.scheduler.workers, "no workers", 120.0)
     ready.scale(2)
 
 
@@ -309,7 +309,7 @@ def test_an_agent_ends_at_once_when_its_front_end_is_killed(ready: Any) -> None:
         pid, base = process.stdout.readline().split()
         assert alive(int(pid))
         process.kill()
-    until(lambda: not alive(int(pid)), "the agent's end", 10.0)
+    until(lambda: not alive(int(pid)), "the agent's end")
     until(lambda: not Path(base).exists(), "its directory is gone")
 
 
@@ -322,17 +322,17 @@ def test_a_pool_goes_on_when_a_worker_dies(ready: Any, tmp_path: Path) -> None:
         return os.getppid()
 
     with serai.Pool(url_of(ready), options=serai.Options(runs=tmp_path)) as pool:
-        futures: list[Future[int]] = [pool.submit(where, n) for n in range(300)]
+        futures: list[Future[int]] = [pool.submit(where, n) for n in range(600)]
         agents: set[int] = set()
         until(lambda: agents.update(f.result() for f in futures if f.done()) or len(agents) == 2, "both work")  # type: ignore[func-returns-value]
         os.kill(parent_of(agents.pop()), signal.SIGKILL)
-        assert len([future.result(60) for future in futures]) == 300
+        assert len([future.result(60) for future in futures]) == 600
 
 
 def test_nothing_is_left_in_this_process(ready: Any, tmp_path: Path) -> None:
     before = {thread.ident for thread in threading.enumerate()}
     with serai.Pool(url_of(ready), options=serai.Options(runs=tmp_path)) as pool:
-        assert pool.submit(abs, -1).result(30) == 1
+        assert pool.submit(abs, -1).result(60) == 1
     names = ("dask-", "carry-")
     until(
         lambda: not [t for t in threading.enumerate() if t.ident not in before and t.name.startswith(names)],
@@ -362,5 +362,5 @@ def test_a_program_ends_without_a_word(ready: Any, tmp_path: Path, close: str) -
         {close}
     """
     words = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), url_of(ready), str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("5\n", "", 0)

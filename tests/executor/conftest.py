@@ -25,7 +25,7 @@ from serai.travel.executor import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-DEADLINE_S = 20.0
+DEADLINE_S = 40.0  # for what takes a moment on a machine at rest; a busy one has processes wait for their turn
 LINUX = sys.platform.startswith("linux")
 
 
@@ -301,8 +301,8 @@ class AgentHarness:
         finally:
             if self.process.poll() is None:
                 self.process.kill()
-                self.process.wait(5)
-            self._listener.join(5)
+                self.process.wait(DEADLINE_S)
+            self._listener.join(DEADLINE_S)
             assert self.process.stdout is not None
             self.process.stdout.close()
         if self.base is not None:
@@ -333,7 +333,7 @@ def start(scratch: Path) -> Iterator[Callable[..., AgentHarness]]:
             one.hang_up()
             if one.base is not None:
                 shutil.rmtree(one.base, ignore_errors=True)
-            one._listener.join(5)
+            one._listener.join(DEADLINE_S)
             assert one.process.stdout is not None
             one.process.stdout.close()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import string
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from serai.travel.executor import wire
+from serai.travel.executor.bundle import FLUSH_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +121,7 @@ def test_nothing_of_a_task_is_there_for_the_next(agent: AgentHarness, script: st
     assert agent.shell(script).cause == 0
     ended = agent.shell("ls -A; touch works")
     assert (ended.cause, ended.out) == (0, b"")
-    assert agent.wait(wire.BEAT, seconds=5)
+    assert agent.wait(wire.BEAT)
     assert not [one for one in agent.seen if one.op == wire.LANE_DIED]
 
 
@@ -198,22 +200,24 @@ def test_a_work_that_was_never_sent(agent: AgentHarness) -> None:
 def test_thousands_of_quick_ones(agent: AgentHarness) -> None:
     work = agent.work("/bin/true")
     half = 600
+    began = time.monotonic()
     bundles = [(agent.bundle(work, ids, lane), ids) for lane, ids in enumerate((range(1, half), range(half, 2 * half)))]
     for bundle, ids in bundles:
         outcome = agent.outcome(bundle)
         assert list(outcome.ended) == list(ids)
         assert {one.cause for one in outcome.ended.values()} == {0}
-        assert outcome.frames < half / 4  # results keep each other company
+        # Results keep each other company for as long as they may, however long each of them takes.
+        assert outcome.frames <= (time.monotonic() - began) / FLUSH_S + 3
 
 
 def test_results_do_not_wait_behind_a_long_task(agent: AgentHarness) -> None:
     ids = [agent.number() for _ in range(3)]
-    argv = [["true"], ["true"], ["sleep", "30"]]
+    argv = [["true"], ["true"], ["sleep", "1000"]]
     bundle = agent.bundle(agent.work("true"), ids, argv=argv)
-    frame = agent.wait(wire.RESULT, seconds=5)
+    frame = agent.wait(wire.RESULT)
     assert frame.head["ids"][0] == ids[0]
     if len(frame.head["ids"]) == 1:
-        frame = agent.wait(wire.RESULT, seconds=5)
+        frame = agent.wait(wire.RESULT)
     assert frame.head["ids"][-1] == ids[1]
     assert not frame.head.get("last")
     agent.send(wire.CANCEL, 0, 0, {"ids": ids})

@@ -97,6 +97,8 @@ def test_what_cannot_be_had_fails_its_task_and_is_asked_for_again(agent: AgentHa
     assert ended.detail is not None
     assert "the input in/1 did not arrive whole: cannot read its input /x: Permission denied" in ended.detail
     assert "why" in agent.wait(wire.CAME).head
+    said = {"1": "did not come: cannot read its input /x: Permission denied"}
+    assert agent.wait(wire.READY).head == {"ways": said}, "it is not said to have been there"
     again = need(agent, 1)
     give(agent)
     assert words(agent.outcome(again)) == [digest_of(DATA)]
@@ -176,7 +178,7 @@ def test_two_executors_share_the_cache_and_tell_of_each_others_files(start: Call
     first = need(one, 1)
     give(one)
     one.outcome(first)
-    bundle = need(other, 1, digest=digest_of(DATA), argv=["sleep", "30"])
+    bundle = need(other, 1, digest=digest_of(DATA), argv=["sleep", "1000"])
     agent_task = other.wait(wire.READY, lambda frame: frame.ident == bundle)
     assert agent_task.head == {"ways": {"1": "cached"}}
     second = os.urandom(600_000)  # both are more than the cache may hold, and the first is in use elsewhere
@@ -233,3 +235,15 @@ def test_a_node_that_is_told_twice_to_speak_with_its_peers_says_twice_where(agen
     first, second = (agent.wait(wire.SERVES).head for _ in range(2))
     assert first["port"] > 0
     assert second == first
+
+
+def test_a_file_on_the_node_is_given_while_it_is_what_it_was(agent: AgentHarness, tmp_path: Path) -> None:
+    path = tmp_path / "lying"
+    path.write_bytes(DATA)
+    agent.send(wire.SHARE, 0, 0, {"files": {7: [str(path), len(DATA), f"{path.stat().st_mtime_ns / 1e9:.3f}"]}})
+    agent.send(wire.GIVE, 0, 1, {"name": "files/7", "at": 10, "length": 20})
+    assert agent.wait(wire.GIVEN, lambda frame: frame.ident == 1).body == DATA[10:30]
+    path.write_bytes(os.urandom(len(DATA)))
+    agent.send(wire.GIVE, 0, 2, {"name": "files/7", "at": 10, "length": 20})
+    given = agent.wait(wire.GIVEN, lambda frame: frame.ident == 2)
+    assert (given.body, given.head["why"]) == (b"", "files/7: it has changed since the run looked at it")

@@ -73,7 +73,7 @@ def test_it_compiles(python: str) -> None:
         "    compile(text, name, 'exec', dont_inherit=True)\n"
     )
     words = [python, "-W", "error", "-c", program]
-    subprocess.run(words, input=json.dumps(EXECUTOR.sources()), text=True, timeout=20, check=True)
+    subprocess.run(words, input=json.dumps(EXECUTOR.sources()), text=True, timeout=60, check=True)
 
 
 def test_it_runs_commands_and_functions(python: str, start: Callable[..., AgentHarness]) -> None:

@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 def ssh() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(lab: Lab, host: str, command: str, *options: str, connect_s: int = 10) -> subprocess.CompletedProcess[str]:
         words = ["ssh", "-F", str(lab.ssh_config), "-o", "BatchMode=yes", "-o", f"ConnectTimeout={connect_s}", *options]
-        return subprocess.run([*words, host, command], capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run([*words, host, command], capture_output=True, text=True, timeout=90, check=False)
 
     return run

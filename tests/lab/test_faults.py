@@ -99,37 +99,53 @@ def _seconds(faulty: Lab, count: int, *, to_host: bool = False) -> float:
     """How long the first host takes to answer on port 22 and send, or take, so many bytes after ssh's greeting."""
     began = time.monotonic()
     words = ["ssh", "-F", str(faulty.ssh_config), "lab1", "wc -c" if to_host else f"head -c {count} /dev/zero"]
-    sent = subprocess.run(words, input=bytes(count * to_host), capture_output=True, timeout=50, check=True)
+    sent = subprocess.run(words, input=bytes(count * to_host), capture_output=True, timeout=150, check=True)
     assert int(sent.stdout) == count if to_host else len(sent.stdout) == count
     return time.monotonic() - began
+
+
+def _once_below(limit_s: float, seconds: Callable[[], float]) -> bool:
+    """Whether something is as quick as that on this machine when nobody else wants its processors."""
+    return any(seconds() < limit_s for _ in range(10))
 
 
 # Without a delay the kernel limits the rate where it can; with one, a program does.
 @pytest.mark.parametrize("delay_ms", [0.0, 0.1], ids=["kernel", "program"])
 @pytest.mark.parametrize("to_host", [False, True], ids=["from", "to"])
 def test_a_limited_rate_is_kept(faulty: Lab, host: Host, delay_ms: float, to_host: bool) -> None:
-    at_full_speed_s = _seconds(faulty, 2_000_000, to_host=to_host)
+    def seconds() -> float:
+        return _seconds(faulty, 2_000_000, to_host=to_host)
+
+    least_s = 1.4  # 1.6 s, less what a first burst may take at once; ssh's own messages come on top
+    assert _once_below(least_s, seconds)
     host.slow(rate_bit_s=10e6, delay_ms=delay_ms)
-    slow_s = _seconds(faulty, 2_000_000, to_host=to_host)
-    assert 1.4 < slow_s < 6.0  # 1.6 s, less what a first burst may take at once, and ssh's own messages
+    slow_s = seconds()
+    assert least_s < slow_s
+    assert slow_s < 6.0 or _once_below(6.0, seconds)
     host.slow(None)
-    assert _seconds(faulty, 2_000_000, to_host=to_host) < slow_s
-    assert at_full_speed_s < slow_s
+    assert _once_below(least_s, seconds)
 
 
 def test_a_rate_replaces_another_and_is_gone_after_a_loss_of_power(faulty: Lab, host: Host) -> None:
     host.slow(rate_bit_s=1e6)
     host.slow(rate_bit_s=40e6)
-    assert _seconds(faulty, 1_000_000) < 6.0  # 8 s at the first rate
+    assert _seconds(faulty, 4_000_000) < 20.0  # 32 s at the first rate
     host.slow(rate_bit_s=1e6)
     host.kill()
     host.start()
-    assert _seconds(faulty, 1_000_000) < 6.0
+    assert _seconds(faulty, 4_000_000) < 20.0
 
 
 def test_a_delay_is_felt_each_way_by_connections_old_and_new(faulty: Lab, host: Host) -> None:
-    script = "import socket,sys,time\nt=time.monotonic()\ns=socket.create_connection((sys.argv[1],22))\n"
-    script += "print(time.monotonic()-t)"
+    script = """if True:
+        import socket, sys, time
+        least = 60.0
+        for _ in range(4):  # of several, since a busy machine lets each wait for its turn
+            began = time.monotonic()
+            socket.create_connection((sys.argv[1], 22)).close()
+            least = min(least, time.monotonic() - began)
+        print(least)
+    """
     connect = ["/usr/bin/python3", "-c", script, host.address]
     assert float(faulty.run(connect, check=True).stdout) < 0.1
     host.slow(delay_ms=100)
@@ -145,7 +161,7 @@ def test_a_slow_host_may_be_killed_and_is_fast_afterwards(faulty: Lab, host: Hos
     host.slow(delay_ms=300)
     host.kill()
     host.start()
-    assert _seconds(faulty, 1) < 3.0
+    assert _once_below(3.0, lambda: _seconds(faulty, 1))
 
 
 def test_a_negative_rate_is_refused(host: Host) -> None:

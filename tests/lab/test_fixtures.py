@@ -32,7 +32,7 @@ def test_a_missing_laboratory_is_a_skip_at_home_and_an_error_in_ci(tmp_path: Pat
         env={**os.environ, "CI": ci},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
     assert ending in done.stdout

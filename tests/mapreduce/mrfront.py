@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 RUN = "run1"
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 def certificate_and_key() -> dict[str, str]:
@@ -113,7 +113,7 @@ class Front:
     ) -> None:
         for process in self.processes.values():
             process.kill()
-            process.wait(5)
+            process.wait(40)
             for pipe in (process.stdin, process.stderr):
                 if pipe:
                     pipe.close()

@@ -234,15 +234,23 @@ def test_an_order_that_is_withdrawn_ends_with_its_children(
     run = front(Plan(**mapper, splits=splits_of(tmp_path / "in", 1)))
     process = run.start("a")
     run.until(lambda: run.beats)
-    children = below(process.pid)
-    assert len(children) >= 2 * (kind == "command")
+    children = soon(lambda: below(process.pid), 2 * (kind == "command"))
     with run.changed:
         run.cancelled.add("a")
         run.queue.append({"kind": "drop", "paths": ["/etc/passwd"]})
-        assert run.changed.wait_for(lambda: not run.queue, 20)
+        assert run.changed.wait_for(lambda: not run.queue, 40)
     assert run.failures[0]["what"] == "it was withdrawn"
     assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]
     assert process.poll() is None
+
+
+def soon(what: Callable[[], list[int]], count: int) -> list[int]:
+    """So many of something that is under way."""
+    end = time.monotonic() + 40
+    while len(found := what()) < count:
+        assert time.monotonic() < end, found
+        time.sleep(0.01)
+    return found
 
 
 def below(pid: int) -> list[int]:
@@ -256,14 +264,13 @@ def test_a_worker_that_ends_leaves_nothing(front: Callable[[Plan], Front], tmp_p
     run = front(Plan(**command(mapper="sleep 1000"), splits=splits_of(tmp_path / "in", 1)))
     process = run.start("a", SERAI_GATEWAY_PATIENCE_S="1")
     run.until(lambda: run.beats)
-    children = below(process.pid)
-    assert children
+    children = soon(lambda: below(process.pid), 1)
     assert list((tmp_path / "a").iterdir())
     if how == "gateway":
         run.gateway.close()
     else:
         process.send_signal(how)
-    assert process.wait(20) == (GAVE_UP if how == "gateway" else 0)
+    assert process.wait(60) == (GAVE_UP if how == "gateway" else 0)
     assert not list((tmp_path / "a").iterdir())
     assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]
 
@@ -278,8 +285,8 @@ def test_map_outputs_are_dropped_when_told(front: Callable[[Plan], Front], tmp_p
     kept, dropped = (run.maps[number][1]["path"] for number in range(2))
     with run.changed:
         run.queue.append({"kind": "drop", "paths": [dropped, str(tmp_path / "in")]})
-        assert run.changed.wait_for(lambda: not run.queue, 10)
-    until = time.monotonic() + 10
+        assert run.changed.wait_for(lambda: not run.queue, 40)
+    until = time.monotonic() + 40
     while os.path.exists(dropped):
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -298,7 +305,7 @@ def test_a_worker_forgotten_for_a_while_registers_again(front: Callable[[Plan], 
     assert entry.attributes["python"] == list(sys.version_info[:3])
     assert entry.attributes["shuffle_port"]
     run.adverts.remove(path)
-    until = time.monotonic() + 15
+    until = time.monotonic() + 40
     while run.adverts.get(path) is None:
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOBODY = 54321
 
 
-def until(condition: Callable[[], Any], what: str, deadline_s: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], what: str, deadline_s: float = 40.0) -> Any:
     end = time.monotonic() + deadline_s
     while not (found := condition()):
         assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
@@ -66,7 +66,7 @@ class Room:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end where the source is seen in the working directory's ``mount``."""
         words = [*before, *self.words(argv, python, **changes)]
-        return subprocess.run(words, cwd=self.base, capture_output=True, text=True, timeout=50, check=False)
+        return subprocess.run(words, cwd=self.base, capture_output=True, text=True, timeout=120, check=False)
 
     def start(self, *argv: str, **changes: Any) -> subprocess.Popen[str]:
         """The same, without waiting."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def serai(room: Room, *words: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"SERAI_CACHE": str(room.cache)}
     command = [sys.executable, "-m", "serai", "mount", *words]
-    return subprocess.run(command, cwd=room.base, env=env, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command, cwd=room.base, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def mounts_at(path: Path) -> list[str]:
@@ -66,7 +66,7 @@ def test_a_shell_is_the_command_of_a_terminal(room: Room) -> None:
     )
     os.close(slave)
     os.write(master, b"cat mount/a\nexit 6\n")
-    out, _ = process.communicate(timeout=40)
+    out, _ = process.communicate(timeout=120)
     os.close(master)
     assert (out, process.returncode) == (b"hello", 6)
 
@@ -85,7 +85,7 @@ def test_everybody_sees_a_public_mount_until_it_is_ended(room: Room, end: str) -
             process.send_signal(signal.SIGINT)
         else:
             subprocess.run(["umount", str(room.mount)], check=True)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()

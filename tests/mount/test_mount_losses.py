@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from serai.testing.lab import Host, Lab
 
 DEADLINE_S = 2.0
+SLACK_S = 12.0  # for programs to have their turn on a busy machine; what hangs does so for ever
 SIZE = 40_000_000
 # Does what it is told by a line, and says how it went and how long it took.
 PROGRAM = """
@@ -94,14 +95,14 @@ def test_a_silent_server_is_an_error_in_time(talk: Callable[..., Talk], start_st
     store = start_store("--tls")
     (store.room / "a").write_bytes(bytes(SIZE))
     mount = talk(source=source_of(store))
-    assert mount("read", "mount/a", 0, 1000)[0] == "1000"
+    until(lambda: mount("read", "mount/a", 0, 1000)[0] == "1000", "it answers: on a busy machine not at once")
     store.process.send_signal(signal.SIGSTOP)
     try:
         for what in (("read", "mount/a", 20_000_000, 1000), ("all", "mount/a"), ("list", "mount"),
                      ("write", "mount/new", 100)):  # fmt: skip
             said, took = mount(*what)
             assert said == "E5", what
-            assert took < DEADLINE_S * 2 + 2, what
+            assert took < DEADLINE_S * 2 + SLACK_S, what
     finally:
         store.process.send_signal(signal.SIGCONT)
     until(lambda: mount("read", "mount/a", 20_000_000, 1000)[0] == "1000", "the server is used again")
@@ -115,11 +116,11 @@ def test_a_server_that_is_started_again_is_used_again(
     store = start_store("--listen", "127.0.0.1:0")
     (store.room / "a").write_bytes(bytes(SIZE))
     mount = talk(source=source_of(store))
-    assert mount("read", "mount/a", 0, 1000)[0] == "1000"
+    until(lambda: mount("read", "mount/a", 0, 1000)[0] == "1000", "it answers: on a busy machine not at once")
     store.stop(signal.SIGKILL)
     said, took = mount("read", "mount/a", 30_000_000, 1000)
     assert said == "E5"
-    assert took < DEADLINE_S + 2
+    assert took < DEADLINE_S + SLACK_S
     store._words = ("--listen", f"127.0.0.1:{store.port}")
     store.start()
     until(lambda: mount("read", "mount/a", 30_000_000, 1000)[0] == "1000", "it is used again")
@@ -129,8 +130,8 @@ def test_a_program_that_is_killed_while_it_waits_ends_at_once(room: Room, start_
     store = start_store()
     (store.room / "a").write_bytes(bytes(SIZE))
     words = "cat mount/a >/dev/null & echo $!; wait $!; echo ended $?"
-    store_source = source_of(store) | {"silent_s": 40.0}
-    process = room.start("sh", "-c", f"ls mount; read go; {words}", source=store_source, deadline_s=40.0)
+    store_source = source_of(store) | {"silent_s": 60.0}
+    process = room.start("sh", "-c", f"ls mount; read go; {words}", source=store_source, deadline_s=60.0)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == "a\n"
@@ -143,7 +144,7 @@ def test_a_program_that_is_killed_while_it_waits_ends_at_once(room: Room, start_
         began = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         assert process.stdout.readline() == "ended 137\n"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # of the 60 s that it would wait
     finally:
         store.process.send_signal(signal.SIGCONT)
         process.kill()
@@ -217,10 +218,10 @@ def test_a_host_that_is_cut_off_ends_no_program_in_a_hang(lab: Lab, tmp_path: Pa
         ):
             said, took = mount(*what)
             assert said == "E5", what
-            assert took < 3 * 2 + 2, what
+            assert took < 3 * 2 + SLACK_S, what
         host.mend()
-        until(lambda: mount("read", file, 20_000_000, 1000)[0] == "1000", "the host is used again", 40)
-        until(lambda: mount("write", tmp_path / "b", 10)[0] == "written", "and written to", 40)
+        until(lambda: mount("read", file, 20_000_000, 1000)[0] == "1000", "the host is used again", 60)
+        until(lambda: mount("write", tmp_path / "b", 10)[0] == "written", "and written to", 60)
         assert host.run(["sh", "-c", "wc -c < /tmp/data/b; ls -A /tmp/data"]).stdout.split() == ["10", "a", "b"]
     finally:
         host.mend()

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from serai.travel.reading.ahead import FIRST, MOST, Habits
 from serai.travel.reading.blocks import BLOCK, SEGMENT, Blocks, key_of, victims
-from serai.travel.reading.contents import Spans, Use
+from serai.travel.reading.careful import Careful
+from serai.travel.reading.contents import Content, Fetcher, Spans, Use
+from serai.travel.reading.patience import Patience
 from serai.travel.reading.record import MOST_RANGES, Record, joined
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 WHOLE = 300_000_000
@@ -127,6 +130,48 @@ def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path) -> None:
         Blocks(str(tmp_path / "l"), 1 << 30)
 
 
+class _Source:
+    """A source that counts what it is asked for."""
+
+    identity = "test"
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.asked = data, Spans()
+
+    def read(self, _path: str, _stamp: str, start: int, length: int) -> Iterator[bytes]:
+        self.asked.add(start, start + length)
+        yield self.data[start : start + length]
+
+
+class _Overtaken(Content):
+    """A file of which every block comes, for another reader, right after it was missed for the first time."""
+
+    missed: set[int]
+
+    def _find(self, found: dict[int, bytes | memoryview], block: int) -> bool:
+        there = super()._find(found, block)
+        if not there and block not in self.missed:
+            self.missed.add(block)
+            self.keep(block, self._careful.source.data[block * BLOCK : (block + 1) * BLOCK])  # type: ignore[attr-defined]
+        return there
+
+
+def test_a_block_that_comes_right_after_it_was_missed_is_not_asked_for(tmp_path: Path) -> None:
+    source = _Source(random.Random(9).randbytes(10 * BLOCK))  # noqa: S311 - the same each time
+    blocks = Blocks(str(tmp_path / "b"), 1 << 30)
+    fetcher = Fetcher(blocks, 20.0)
+    content = _Overtaken(fetcher, Careful(source), "/a", ("1", len(source.data)), Use())  # type: ignore[arg-type]
+    content.missed = set()
+    assert content.read(0, len(source.data), Patience(20.0), None) == source.data
+    assert source.asked.total() == 0
+    content.missed = set(range(10))  # nobody brings what is taken away now
+    content.key += "x"
+    assert content.read(0, len(source.data), Patience(20.0), None) == source.data
+    assert source.asked.total() == len(source.data)
+    fetcher.close()
+    blocks.close()
+
+
 def test_a_record_is_a_line_for_a_file(tmp_path: Path) -> None:
     record, use = Record(str(tmp_path / "r")), Use()
     record.add("ssh://far/nothing", use)
@@ -137,5 +182,6 @@ def test_a_record_is_a_line_for_a_file(tmp_path: Path) -> None:
     (line,) = (tmp_path / "r").read_text().splitlines()
     assert json.loads(line) == {
         "url": "ssh://far/ü", "size": 100, "read_bytes": 10, "ranges": [[0, 10]], "moved_bytes": 32, "took_s": 0.0,
+        "from": "", "missed": {},
     }  # fmt: skip
     assert os.stat(tmp_path / "r").st_mode & 0o077 == 0

@@ -135,8 +135,7 @@ def test_a_second_program_reads_what_the_first_one_fetched(room: Room) -> None:
     assert '"moved_bytes": 0' in last
     (room.source / "a").write_bytes(DATA[:-1])
     assert room.run("cmp", "mount/a", str(room.source / "a")).returncode == 0
-    moved = room.record()["a"]["moved_bytes"]  # what is asked for may meet what is read ahead: then it comes twice
-    assert len(DATA) - 1 <= moved <= len(DATA) + (1 << 18)
+    assert room.record()["a"]["moved_bytes"] == len(DATA) - 1
 
 
 def test_many_readers_at_once(room: Room) -> None:
@@ -158,5 +157,5 @@ def test_a_child_that_goes_on_keeps_its_mount(tmp_path: Path) -> None:
     process = subprocess.Popen([*words, "sh", "-c", code], cwd=tmp_path, env=environment)
     until(lambda: not os.path.exists(f"/proc/{process.pid}") or (tmp_path / "cache").exists(), "it has begun")
     (tmp_path / "go").touch()
-    assert process.wait(30) == 3
+    assert process.wait(90) == 3
     assert (tmp_path / "late").read_text() == "hello"

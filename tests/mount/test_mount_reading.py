@@ -114,7 +114,7 @@ import os, time
 print(open("mount/a").read())
 with open({str(room.source / "new")!r}, "w") as file: file.write("second, and longer")
 os.rename({str(room.source / "new")!r}, {str(room.source / "a")!r})
-end = time.monotonic() + 15
+end = time.monotonic() + 40
 while (found := open("mount/a").read()) == "first" and time.monotonic() < end: time.sleep(0.05)
 print(found)
 """

@@ -103,7 +103,7 @@ class Peer:
     def source(self, **changes: Any) -> dict[str, Any]:
         found: dict[str, Any] = {"kind": "peer", "host": "127.0.0.1", "port": self.server.server_address[1]}
         found |= {"fingerprint": self.fingerprint, "token_file": str(self.token_file)}
-        return found | {"digest": DIGEST, "size": len(DATA), "silent_s": 5.0} | changes
+        return found | {"digest": DIGEST, "size": len(DATA), "silent_s": 30.0} | changes
 
 
 @pytest.fixture
@@ -166,9 +166,9 @@ def test_a_server_that_gives_more_than_was_asked_for_is_not_read_for_ever() -> N
         found: list[bytes] = []
         reading = threading.Thread(target=lambda: found.append(b"".join(source.read("/x", "1", 0, 10))), daemon=True)
         reading.start()
-        reading.join(5)
+        reading.join(30)
         ended.set()
-        reading.join(5)
+        reading.join(30)
     assert found == [b"0123456789"]
 
 

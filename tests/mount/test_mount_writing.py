@@ -111,7 +111,7 @@ sys.stdin.read()
     assert (room.source / "a").read_text() == "old"
     assert os.listdir(room.source) == ["a"]
     process.stdin.close()
-    process.wait(20)
+    process.wait(60)
     process.stdout.close()
     assert (room.source / "a").read_text() == "new" * 10000
     assert process.stderr is not None
@@ -127,7 +127,7 @@ fd = os.open("mount/a", os.O_WRONLY | os.O_CREAT)
 os.write(fd, bytes(3_000_000))
 try: os.close(fd)
 except OSError as error: print(error.errno)
-end = time.monotonic() + 10
+end = time.monotonic() + 40
 while os.listdir("mount") and time.monotonic() < end: time.sleep(0.01)
 print(os.listdir("mount"))
 """

@@ -23,7 +23,7 @@ from serai.errors import NodeLost, TaskFailed, TimeLimitExceeded, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOON_S = 20.0
+SOON_S = 40.0
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_cancelling_what_waits_and_killing_what_runs(pool: serai.Pool, tmp_path:
             future.result(SOON_S)
     assert pool.submit(bare).result(SOON_S) == 7
     wait(queued, SOON_S)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40  # of the 60 s that they would sleep
     until(lambda: not any(Path("/proc", mark.read_text(encoding="ascii")).exists() for mark in marks))
 
 
@@ -251,7 +251,7 @@ def test_map_over_what_never_ends(pool: serai.Pool) -> None:
 
 
 def test_map_has_a_timeout_and_an_order(pool: serai.Pool) -> None:
-    results = pool.map(time.sleep, [0, 30, 0], timeout=1.0)
+    results = pool.map(time.sleep, [0, 60, 0], timeout=4.0)  # in which the first ends on a busy machine, too
     assert next(results) is None
     with pytest.raises((TimeoutError, FutureTimeout)):
         next(results)
@@ -293,7 +293,7 @@ def test_very_many_quick_calls_from_many_threads(pool: serai.Pool) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(40)
+        thread.join(100)
     assert found == dict.fromkeys(range(8), sum(range(2_500)))
 
 

@@ -22,7 +22,7 @@ from serai.errors import SeraiError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SOON_S = 20.0
+SOON_S = 40.0
 
 
 def until(what: Callable[[], Any], deadline_s: float = SOON_S) -> None:
@@ -36,7 +36,7 @@ def script(directory: Path, text: str, **more: Any) -> subprocess.CompletedProce
     path = directory / "script.py"
     path.write_text(textwrap.dedent(text), encoding="utf-8")
     return subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=45, cwd=directory, check=False, **more
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=120, cwd=directory, check=False, **more
     )
 
 

@@ -27,13 +27,13 @@ def test_functions_go_where_they_ask_to_go(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text(POOL)
     fast = serai.Needs(requirements="Mips > 700")
     with serai.Pool(str(tmp_path / "p.toml"), options=serai.Options(needs=serai.Needs(rank="Mips"))) as pool:
-        here = {pool.needing(fast).submit(os.getppid).result(20) for _ in range(3)}
-        there = {pool.needing(serai.Needs(requirements="Mips < 700")).submit(os.getppid).result(20) for _ in range(3)}
+        here = {pool.needing(fast).submit(os.getppid).result(60) for _ in range(3)}
+        there = {pool.needing(serai.Needs(requirements="Mips < 700")).submit(os.getppid).result(60) for _ in range(3)}
         assert len(here) == len(there) == 1
         assert here != there
-        assert set(pool.map(abs, [-1, -2], needs=fast, timeout=20)) == {1, 2}
+        assert set(pool.map(abs, [-1, -2], needs=fast, timeout=60)) == {1, 2}
         with pytest.raises(NeedsUnmet, match="it requires Mips > 9000, and Mips is"):
-            pool.needing(serai.Needs(requirements="Mips > 9000")).submit(os.getppid).result(20)
+            pool.needing(serai.Needs(requirements="Mips > 9000")).submit(os.getppid).result(60)
         assert [one.node for one in pool.run("true", needs=fast)] == ["fast"]
         with pytest.raises(UsageError, match="requirements: not a ClassAd expression"):
             pool.needing(serai.Needs(requirements="Mips > "))

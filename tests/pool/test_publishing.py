@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from serai.adverts.service import Adverts, open_adverts
 from serai.errors import HostUnreachable
-from serai.pool.nearness import closeness, loads, places
+from serai.match.communities import Closeness
+from serai.pool.nearness import closeness, loads, not_there, places
 from serai.pool.publishing import Publisher, Rhythm, attributes
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ FACTS = {
 }  # fmt: skip
 
 
-def until(what: Callable[[], Any], why: str, within_s: float = 10.0) -> Any:
+def until(what: Callable[[], Any], why: str, within_s: float = 40.0) -> Any:
     end = time.monotonic() + within_s
     while not (found := what()):
         assert time.monotonic() < end, why
@@ -130,4 +131,27 @@ def test_stores_are_reached_where_they_can_be() -> None:
     assert places(stores, "n3") == {"there": ("n2.example", 9094)}
     near = closeness(places(stores, "n1"), {"127.0.0.1:9094": 0.001, "n2.example:9094": None})
     assert {name: one.rtt_s for name, one in near.items()} == {"here": 0.001}
+    read = closeness(
+        {"s": ("n2.example", 9094)}, {"n2.example:9094": 0.02}, lambda _host, port: 5e6 if port == 9094 else 0.0
+    )
+    assert read == {"s": Closeness(0.02, 5e6)}
     assert loads(stores) == {"none": 5.0}
+
+
+def test_stores_that_nodes_name_and_nobody_knows() -> None:
+    known = ["nestore.bologna", "nest.wisc"]
+    assert not_there({"a": "nest.wisc", "b": "=TARGET.X", "c": ""}, known) == []
+    (two,) = not_there({"a": "nestore.bolonga", "b": "nestore.bolonga"}, known)
+    assert two.endswith("of the store nestore.bolonga, to which a, b refer; did you mean nestore.bologna?")
+    assert not_there({"a": "x"}, []) == ["no pool file or advert tells of the store x, to which a refers"]
+    (many,) = not_there({f"n{n}": "x" for n in range(9)}, [])
+    assert "n0, n1, n2, n3 and 5 more refer" in many
+
+
+def test_a_run_is_told_too_when_there_are_no_stores() -> None:
+    told: list[Any] = []
+    one = Publisher("run-1", open_adverts, dict, told.append, lambda _words: None, QUICK)
+    one.start(now=True)
+    until(lambda: told == [{}], "it has looked, and found none")
+    one.close()
+    assert told == [{}]

@@ -25,7 +25,7 @@ from serai.dispatch.engines.local import LocalEngine
 from serai.dispatch.history.archive import Archive
 from serai.dispatch.ports import PRICES
 from serai.dispatch.run import Settings
-from serai.dispatch.schedule import nearness
+from serai.dispatch.schedule.files import nearness
 from serai.errors import SeraiError
 from serai.travel.gateway import Gateway as Client
 from serai.travel.gateway import GatewayError
@@ -93,7 +93,7 @@ def test_a_part_of_a_file_is_read(pool: Callable[..., serai.Pool], data: Path, t
     assert done.error is None
     assert int(done.stdout) == sum(data.read_bytes()[4_000_000:4_500_000])
     (told,) = notes(tmp_path, one.name, done.task)
-    found = re.fullmatch(rf"inputs: {data} read from afar: (\d+) kB of 8 MB in \d\.\d s", told)
+    found = re.fullmatch(rf"inputs: {data} read from afar: (\d+) kB of 8 MB in [\d.]+ ?m?s", told)
     assert found, told
     assert 500 <= int(found[1]) < 800  # the kernel reads a little ahead
 
@@ -170,7 +170,7 @@ import os, sys, time
 with open(sys.argv[1], "rb", buffering=0) as file:
     file.read(4096)
     open(sys.argv[2], "w").close()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not os.path.exists(sys.argv[2] + ".go"):
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -198,9 +198,9 @@ def test_what_cannot_be_read_any_more_is_said_at_once(
         gate.close()
     flag.with_name("flag.go").touch()
     began = time.monotonic()
-    running.join(20)
+    running.join(60)
     (outcome,) = found
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # a source that is silent is waited for for 30 s
     assert outcome.exit_code == 1
     said = outcome.stderr.decode()
     if trouble == "the file changes":
@@ -251,7 +251,7 @@ def test_a_task_that_reads_can_be_cancelled(pool: Callable[..., serai.Pool], dat
     until(flag.exists, "it has begun to read")
     began = time.monotonic()
     one.shutdown(cancel_futures=True)
-    assert time.monotonic() - began < 10
-    running.join(10)
+    assert time.monotonic() - began < 40
+    running.join(40)
     left = subprocess.run(["pgrep", "-f", str(flag)], capture_output=True, text=True, check=False).stdout
     assert not left

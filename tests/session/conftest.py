@@ -81,7 +81,7 @@ class Agent:
         self._process = subprocess.Popen(
             ["ssh-agent", "-D", "-a", self.socket], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
         )
-        end = time.monotonic() + 10
+        end = time.monotonic() + 40
         while not os.path.exists(self.socket):
             assert time.monotonic() < end, "no agent"
             time.sleep(0.01)
@@ -97,7 +97,7 @@ class Agent:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(40)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ class Store:
         head.parent.mkdir(exist_ok=True)
         given = ["-H", f"Authorization: Bearer {self.token if token is None else token}"]
         done = subprocess.run(
-            ["curl", "-s", "-k", "--path-as-is", "-m", "30", "-D", str(head), *given, *words],
+            ["curl", "-s", "-k", "--path-as-is", "-m", "60", "-D", str(head), *given, *words],
             input=data,
             capture_output=True,
             check=False,
@@ -102,7 +102,7 @@ class Store:
         return code
 
 
-def until(condition: Callable[[], Any], what: str, deadline_s: float = 15.0) -> Any:
+def until(condition: Callable[[], Any], what: str, deadline_s: float = 40.0) -> Any:
     end = time.monotonic() + deadline_s
     while not (found := condition()):
         assert time.monotonic() < end, f"not within {deadline_s} s: {what}"

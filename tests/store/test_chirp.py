@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fsspec.tests import abstract
+from tests.ports import unused_port
 from tests.store.conftest import until
 
 from serai.access.files import filesystem_for
-from serai.access.stores import chirp_wire
+from serai.access.plain import chirp_wire
+from serai.access.plain.chirp_wire import Server, connected, word
+from serai.access.plain.chirp_writing import ChirpWriting
 from serai.access.stores.chirp import ChirpFileSystem
-from serai.access.stores.chirp_wire import Server, connected, word
+from serai.apps.inputs import expand
 from serai.errors import AccessError, HostUnreachable, LoginRefused, UsageError
 from serai.testing.files import FilesContract
 
@@ -49,9 +52,7 @@ def port() -> Iterator[int]:
         base = Path(scratch)
         (base / "root").mkdir()
         (base / "root/.__acl").write_text("address:127.0.0.1 rwldax\nhostname:localhost rwldax\nunix:* rwldax\n")
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
+        port = unused_port()
         words = ["chirp_server", "-r", f"{base}/root", "-y", scratch, "-p", str(port), "-I", "127.0.0.1"]
         words += ["-a", "unix", "-a", "hostname", "-a", "address", "-u", "127.0.0.1", "-c", scratch]
         if os.geteuid() == 0:  # it does not work as root
@@ -65,6 +66,10 @@ def port() -> Iterator[int]:
         chirp_wire.close_all()
         server.terminate()
         server.wait(10)
+
+
+def serai(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "serai", *words], capture_output=True, text=True, check=False)
 
 
 @needs_server
@@ -123,19 +128,52 @@ def test_the_commands_work_on_it(port: int, tmp_path: Path) -> None:
         (tmp_path / "d" / name).write_bytes(data)
     there = f"chirp://localhost:{port}/commands"
 
-    def serai(*words: str) -> str:
-        done = subprocess.run([sys.executable, "-m", "serai", *words], capture_output=True, text=True, check=False)
+    def well(*words: str) -> str:
+        done = serai(*words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    serai("cp", "-r", f"{tmp_path}/d", there)
-    assert serai("ls", there).split() == ["large", "sub"]
-    serai("cp", "-r", there, f"{tmp_path}/back")
+    well("cp", "-r", f"{tmp_path}/d", there)
+    assert well("ls", there).split() == ["large", "sub"]
+    well("cp", "-r", there, f"{tmp_path}/back")
     assert {name: (tmp_path / "back" / name).read_bytes() for name in files} == files
-    serai("rm", "-r", there)
+    well("rm", "-r", there)
     assert not filesystem_for(there)[0].exists("/commands")
     with pytest.raises(FileNotFoundError, match=f"localhost:{port}"):
         filesystem_for(there)[0].cat_file("/commands")
+
+
+@pytest.fixture
+def closed(port: int) -> str:
+    """A directory with a file, whose names those who are known by their address may not see."""
+    path = f"/closed{next(_count)}"
+    fs = ChirpFileSystem("127.0.0.1", port, auto_mkdir=True)
+    fs.pipe_file(f"{path}/file", b"x")
+    with connected(Server("127.0.0.1", port)) as wire:
+        wire.ask(b"setacl", word(path), b"address:127.0.0.1", b".")
+    return path
+
+
+@needs_server
+def test_a_pattern_in_a_directory_that_cannot_be_read_says_so(port: int, closed: str, tmp_path: Path) -> None:
+    fs = ChirpFileSystem("127.0.0.1", port, auth="address")
+    for ask in (fs.glob, fs.expand_path, fs.rm):
+        with pytest.raises(PermissionError):
+            ask(f"{closed}/*")
+    with pytest.raises(PermissionError):
+        fs.get(closed, str(tmp_path / "got"), recursive=True)
+    assert ChirpFileSystem("127.0.0.1", port).glob(f"{closed}/*") == [f"{closed}/file"]
+    pattern = f"chirp://127.0.0.1:{port}{closed}/*?auth=address"
+    with pytest.raises(UsageError, match=r"cannot be looked for: Permission denied"):
+        expand([pattern])
+    (tmp_path / "good").write_bytes(b"good\n")
+    (tmp_path / "into").mkdir()
+    for command, rest in (("ls", []), ("cat", [f"{tmp_path}/good"]), ("cp", [f"{tmp_path}/good", f"{tmp_path}/into"])):
+        done = serai(command, pattern, *rest)
+        assert done.returncode == 1
+        assert "Permission denied" in done.stderr
+        assert done.stdout == ("good\n" if command == "cat" else "")
+    assert (tmp_path / "into/good").read_bytes() == b"good\n"  # the other operands are seen to
 
 
 @needs_server
@@ -179,7 +217,7 @@ def _talker(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
         thread.start()
         yield listening.getsockname()[1], heard
         chirp_wire.close_all()
-    thread.join(5)
+    thread.join(40)
 
 
 def test_a_server_that_does_not_answer_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,3 +297,13 @@ def test_names_that_lead_out_of_their_directory_are_not_listed() -> None:
     with _talker(*LOGIN, b"0\n" + directory, b"0\n" + rows + b"\n") as (port, _):
         found = ChirpFileSystem("127.0.0.1", port, auth="address").find("/top")
     assert found == ["/top/well"]
+
+
+def test_a_file_that_cannot_be_finished_is_given_up_without_the_connection_that_others_have_by_then() -> None:
+    answers = (b"3\n" + FACTS % (0o100644, 0), b"0\n", b"-1\n", b"0\n")
+    with _talker(*LOGIN, *answers) as (port, heard):
+        files = ChirpFileSystem("127.0.0.1", port, auth="address").far
+        writing = ChirpWriting(files, "/x", "w", keep=False, mode=None)
+        with pytest.raises(PermissionError), writing:
+            pass
+    assert [line.split()[0] for line in heard[1:]] == [b"open", b"close", b"chmod", b"unlink"]

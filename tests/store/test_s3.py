@@ -59,7 +59,7 @@ def bucket(endpoint: str) -> str:
 
 def serai(*words: str, code: int = 0) -> tuple[str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "serai", *words], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, "-m", "serai", *words], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert SECRET not in done.stdout + done.stderr
@@ -80,6 +80,15 @@ class TestSuites(
     @pytest.fixture
     def fs_path(self, bucket: str) -> str:
         return bucket
+
+
+def test_what_is_put_into_a_directory_makes_it(endpoint: str, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 1000)
+    serai("cp", f"{tmp_path}/x", f"s3://{bucket}/new/y?endpoint={endpoint}")
+    serai("cp", f"{tmp_path}/x", f"s3://{bucket}/newer/?endpoint={endpoint}")
+    fs = S3FileSystem(endpoint)
+    assert sorted(fs.find(bucket)) == [f"{bucket}/new/y", f"{bucket}/newer/x"]
+    assert "No such file or directory" in serai("stat", f"s3://{bucket}/none?endpoint={endpoint}", code=1)[1]
 
 
 def test_the_commands_do_with_objects_what_they_do_with_files(endpoint: str, bucket: str, tmp_path: Path) -> None:

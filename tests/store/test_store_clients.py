@@ -49,7 +49,7 @@ def test_rclone(store: Store, tmp_path: Path) -> None:
 
     def run(*words: str) -> str:
         done = subprocess.run(
-            [rclone, "--config", str(config), *words], capture_output=True, text=True, check=False, timeout=50
+            [rclone, "--config", str(config), *words], capture_output=True, text=True, check=False, timeout=120
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -81,7 +81,7 @@ def test_cadaver(store: Store, tmp_path: Path) -> None:
         cwd=tmp_path,
         env=os.environ | {"HOME": str(tmp_path)},
         check=False,
-        timeout=50,
+        timeout=120,
     )
     assert b"failed" not in done.stdout.lower(), done.stdout
     assert (tmp_path / "back").read_bytes() == DATA

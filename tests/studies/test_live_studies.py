@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serai.cli.study import live_communities, live_diffusion
-from serai.match.movement import Policy, Way
+from serai.match.movement import Policy
 from serai.sim.studies.communities import RULES
 
 pytestmark = pytest.mark.lab
@@ -16,15 +16,16 @@ def test_live_diffusion_moves_each_file_about_once(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(live_diffusion, "FILES", 6)
     monkeypatch.setattr(live_diffusion, "FILE_BYTES", 2_000_000)
     told: list[str] = []
-    report = live_diffusion.live_diffusion(1, say=told.append, policies=[Policy.AUTO])
-    (run,) = report.runs
-    assert (run.tasks, run.least_bytes) == (30, 12_000_000)
-    assert run.least_bytes <= run.link_bytes < 2 * run.least_bytes
-    assert "auto" in told[0]
+    report = live_diffusion.live_diffusion(1, say=told.append, policies=[Policy.MAX_CACHE_HIT, Policy.AUTO])
+    once, auto = report.runs
+    assert (once.tasks, once.least_bytes) == (30, 12_000_000)
+    assert once.least_bytes <= once.link_bytes < 1.5 * once.least_bytes
+    assert auto.link_bytes < 4 * auto.least_bytes  # where tasks are slow, since others use this machine, it copies more
+    assert ["auto" in line for line in told] == [False, True]
     assert "auto" in "\n".join(report.lines())
 
 
-@pytest.mark.timeout(180)  # two appliances and eight mounts start on what may be a busy machine
+@pytest.mark.timeout(400)  # two appliances and eight mounts start on what may be a busy machine
 @pytest.mark.usefixtures("lab_factory")
 def test_live_communities_read_through_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_communities, "JOBS", 8)
@@ -37,5 +38,13 @@ def test_live_communities_read_through_the_mount(monkeypatch: pytest.MonkeyPatch
     assert remote.wan_bytes > 8 * 700_000  # of what a job reads twice, one part comes from its mount's memory
 
 
-def test_what_auto_does_live_is_a_choice_by_price() -> None:
-    assert live_communities._auto().way in {Way.READ, Way.STAGE}
+@pytest.mark.timeout(180)  # as above
+@pytest.mark.usefixtures("lab_factory")
+def test_auto_needs_no_more_than_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_communities, "JOBS", 12)
+    monkeypatch.setattr(live_communities, "COMPUTE_S", {"nestore.bologna": 0.8, "nestore.madison": 0.8})
+    monkeypatch.setattr(live_communities, "READ_BYTES", 1_000_000)
+    monkeypatch.setattr(live_communities, "FILE_BYTES", 4_000_000)
+    (auto,) = live_communities.live_communities(1, say=lambda _line: None, rules=[live_communities.AUTO]).runs
+    assert sum(auto.ran.values()) == 12
+    assert auto.wan_bytes < 12_000_000  # what all jobs read there would be more with each of them

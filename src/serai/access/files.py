@@ -16,6 +16,13 @@ __all__ = ["filesystem_for"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):", re.ASCII)  # two letters at least, as in fsspec
 _CHAINED = "::"
+_OF_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
+
+
+def is_of_objects(filesystem: AbstractFileSystem) -> bool:
+    """Whether a file system is a store of objects: these appear whole or not at all, and make their directories."""
+    protocol = filesystem.protocol
+    return not _OF_OBJECTS.isdisjoint({protocol} if isinstance(protocol, str) else protocol)
 
 
 def filesystem_for(url: str | Url, ssh_config: str | None = None, **options: Any) -> tuple[AbstractFileSystem, str]:

@@ -19,19 +19,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import re
 import shlex
 import shutil
-import stat
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from serai.access.ssh_errors import FAILED, explain, is_carrier
+from serai.access.ssh_master import Master, make_room
 from serai.access.ssh_options import Target, master_options, read_settings, session_options
 from serai.errors import (
     AccessError,
@@ -50,28 +48,15 @@ if TYPE_CHECKING:
 
     from serai.clock import Clock
 
-__all__ = ["Connection", "Target", "has_terminal", "make_room"]
+__all__ = ["Connection", "Target", "has_terminal"]
 
 _LOCAL_DEADLINE_S = 10.0  # for an ssh that only reads its config or asks a master on this machine
 _PROMPT_S = 120.0  # sshd's LoginGraceTime: how long a person may take to answer
-_END_S = 5.0  # for a master to end by itself
 _LOST_S = 0.2  # a session may end this much before its master does
 _LOG_TAIL_BYTES = 64 * 1024
-# The shortest sun_path is 104 bytes with its NUL (BSD, macOS), and ssh binds a temporary name 17 bytes longer.
-_SOCKET_PATH_BYTES = 104 - 1 - 17
-
 _SHELL_FAILED = 126  # and more: what the shell says when it cannot start a program, and ssh's own
 
 _TERMINAL = threading.Lock()  # one host asks at a time
-
-# Ctrl-C and Ctrl-Z go to everything in the foreground: what to end and when is the front end's decision, and ssh leaves
-# ignored signals ignored. $1 is our directory. The watcher reads a line when the master ended or is
-# ended by us, and nothing when we are gone.
-_MASTER = """trap '' INT QUIT TSTP
-exec 3<&0
-{ read -r _ <&3 || { kill $$; rm -rf -- "$1"; }; } >/dev/null 2>&1 &
-shift
-exec "$@" </dev/null 3<&-"""
 
 
 def has_terminal() -> bool:
@@ -127,7 +112,9 @@ class Connection:
         self._settings: dict[str, str] = {}
         self._room: Path | None = None  # our directory below control_dir: the socket and what ssh says
         self._socket: str | None = None  # ours or the user's; None before `open`
-        self._master: subprocess.Popen[bytes] | None = None  # None when the user's master is used
+        self._master: Master | None = None  # None when the user's master is used
+        self._counting = threading.Lock()
+        self._closers = 0  # calls of `close` that are under way
 
     def __enter__(self) -> Self:
         self.open()
@@ -303,7 +290,7 @@ class Connection:
             return False
         if master is None:
             return self._answers(socket)
-        return not _ended(master, grace_s) and Path(socket).exists()
+        return not master.ended(grace_s) and Path(socket).exists()
 
     def begin_close(self) -> None:
         """Tell the master to end if it is ours; `close` waits for it. Many end sooner so than one after another."""
@@ -313,14 +300,20 @@ class Connection:
 
     def close(self) -> None:
         """End the master if it is ours, with all its sessions or an `open` under way; the user's goes on."""
-        self.begin_close()
-        with self._lock:
-            master, self._master, self._socket = self._master, None, None
-            if master is not None:
-                _stop(master)
-            room, self._room = self._room, None
-            if room is not None:
-                shutil.rmtree(room, ignore_errors=True)
+        with self._counting:
+            self._closers += 1
+        try:
+            self.begin_close()
+            with self._lock:
+                master, self._master, self._socket = self._master, None, None
+                if master is not None:
+                    master.stop()
+                room, self._room = self._room, None
+                if room is not None:
+                    shutil.rmtree(room, ignore_errors=True)
+        finally:
+            with self._counting:
+                self._closers -= 1
 
     def _log_in(self, room: Path) -> None:
         try:
@@ -339,18 +332,13 @@ class Connection:
         limit_s += _PROMPT_S if interactive else 0.0
         socket = room / "s"
         ssh = ["ssh", *self._via(str(socket)), "-M", "-N", "-T", *options, self.target.host]
-        with self._log("master").open("wb") as log:
-            master = self._master = subprocess.Popen(
-                ["/bin/sh", "-c", _MASTER, "serai", str(room), *ssh],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=not interactive,  # a session of its own would have no terminal to ask on
-            )
+        master = self._master = Master(ssh, room, self._log("master"), asks=interactive)
         deadline, pause_s = self._clock.now() + limit_s, 0.002
         while not socket.exists():  # ssh puts the socket there once it is logged in and listens
-            if _ended(master, pause_s):
-                raise explain(self.target.host, self._said("master"), _stop(master), self._shown())
+            if self._closers:  # it may have come before there was a master that it could tell to end
+                master.terminate()
+            if master.ended(pause_s):
+                raise explain(self.target.host, self._said("master"), master.stop(), self._shown())
             if self._clock.now() >= deadline:
                 raise HostUnreachable(
                     f"no login within {limit_s:g} s",
@@ -411,47 +399,3 @@ class Connection:
                 return log.read().decode(errors="replace")
         except (OSError, UsageError):
             return ""
-
-
-def make_room(control_dir: Path, target: Target) -> Path:
-    """A new directory for one connection; below /tmp where control_dir is too long for a socket's path."""
-    control_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = control_dir.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise UsageError(
-            f"{control_dir} must be a directory of yours that nobody else can enter: who reaches a control socket "
-            "reaches the host",
-            host=target.host,
-            hint=f"chmod 700 {shlex.quote(str(control_dir))}, or name another directory",
-        )
-    name = hashlib.sha256(repr(target).encode()).hexdigest()[:6]  # tells rooms apart by eye, nothing more
-    longest = len(os.fsencode(control_dir.absolute())) + len("/123456-12345678/s")
-    if longest <= _SOCKET_PATH_BYTES:
-        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=control_dir.absolute()))
-    return Path(tempfile.mkdtemp(prefix=f"serai-{name}-", dir="/tmp"))
-
-
-def _ended(master: subprocess.Popen[bytes], wait_s: float = 0.0) -> bool:
-    try:
-        master.wait(wait_s)
-    except subprocess.TimeoutExpired:
-        return False
-    _dismiss_watcher(master)  # its number may belong to another process soon
-    return True
-
-
-def _stop(master: subprocess.Popen[bytes]) -> int:
-    """End the master and return its exit status."""
-    if not _ended(master):
-        master.terminate()  # what `ssh -O exit` asks for, without another process, and also before there is a socket
-        _dismiss_watcher(master)
-        if not _ended(master, _END_S):
-            master.kill()
-    return master.wait(_END_S)
-
-
-def _dismiss_watcher(master: subprocess.Popen[bytes]) -> None:
-    if master.stdin is not None:
-        with contextlib.suppress(OSError, ValueError):  # gone already, or closed by another thread
-            master.stdin.write(b"\n")
-            master.stdin.close()

@@ -11,32 +11,24 @@ import collections
 import contextlib
 import itertools
 import os
-import shlex
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from serai.access.connections import shared
-from serai.errors import AccessError, DeadlineExceeded, HostUnreachable, NoPython, SeraiError, UsageError
+from serai.access.starting import start_here, start_there
+from serai.errors import AccessError, DeadlineExceeded, HostUnreachable, SeraiError, UsageError
 from serai.travel.boot import PORTER
 from serai.travel.frames import data_header, pack, unpack
 from serai.travel.porter.calls import ANSWER, CALL, CANCEL, DATA, END, FAILED, PIECE, TAKEN, WINDOW
-from serai.travel.stream import PipeLink, StartFailed
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator, Mapping
 
     from serai.access.openssh import Target
 
 __all__ = ["Call", "Porter", "close_all", "shared_porter"]
 
-START_S = 30.0
 CALL_S = 60.0
-LOST_S = 0.5  # a session may end this much before its connection is seen to have ended
 MOST_CALLS = 1000  # under way at a time; who asks for more waits
 
 
@@ -182,7 +174,10 @@ class Porter:
         self._slots = threading.BoundedSemaphore(MOST_CALLS)
         self._gone = False
         self.let_go: collections.deque[int] = collections.deque()  # calls that nobody wants any more
-        self._link = self._start_here(python) if target is None else self._start_there(target, python or "python3")
+        if target is None:
+            self._link = start_here(PORTER, python, self._deliver)
+        else:
+            self._link, _ = start_there(PORTER, target, python, self._deliver)
 
     def submit(self, do: str, head: Mapping[str, Any] | None = None, body: bytes = b"") -> Call:
         """Begin a call.
@@ -200,6 +195,9 @@ class Porter:
                 self.send(pack(CANCEL, 0, self.let_go.popleft()))
         self._slots.acquire()
         with self._lock:
+            if self._gone:  # its end was told to the calls of then: nobody would tell this one
+                self._slots.release()
+                raise self._lost()
             number = next(self._numbers)
             call = self._calls[number] = Call(self, number, do)
         try:
@@ -256,8 +254,8 @@ class Porter:
 
     def _deliver(self, frame: bytes | None) -> None:
         if frame is None:
-            self._gone = True
             with self._lock:
+                self._gone = True
                 numbers = list(self._calls)
             for number in numbers:
                 call = self._forget(number)
@@ -268,44 +266,6 @@ class Porter:
         call = self._forget(number) if op in {ANSWER, FAILED} else self._calls.get(number)
         if call is not None:
             call.heed(op, head, body)
-
-    def _start_there(self, target: Target, python: str, *, again: bool = True) -> PipeLink:
-        connection = shared(target)
-        words = PORTER.command(python)
-        try:
-            return PipeLink(
-                lambda theirs: connection.session(words, theirs.fileno()), PORTER.packed(), self._deliver, START_S
-            )
-        except TimeoutError as error:
-            raise HostUnreachable(
-                f"it took the login and did not start {python} within {START_S:g} s", host=target.host
-            ) from error
-        except StartFailed as error:
-            if again and not connection.alive(grace_s=LOST_S):  # it was ending when it was asked
-                return self._start_there(target, python, again=False)
-            raise connection.session_error(python, error.returncode) from error
-        except OSError as error:
-            raise HostUnreachable(f"the connection ended: {error}", host=target.host) from error
-
-    def _start_here(self, python: str | None) -> PipeLink:
-        words = [sys.executable] if python is None else shlex.split(python)
-        with tempfile.TemporaryFile() as said:
-
-            def start(theirs: socket.socket) -> subprocess.Popen[bytes]:
-                return subprocess.Popen(
-                    [*words, "-u", "-c", PORTER.program()],
-                    stdin=theirs.fileno(),
-                    stdout=theirs.fileno(),
-                    stderr=said,
-                    start_new_session=True,  # Ctrl-C is the front end's to act on
-                )
-
-            try:
-                return PipeLink(start, PORTER.packed(), self._deliver, START_S)
-            except (OSError, StartFailed) as error:
-                said.seek(0)
-                last = said.read(2000).decode("utf-8", "replace").strip().rpartition("\n")[2]
-                raise NoPython(f"cannot start {shlex.join(words)}: {last or error}", host="local") from error
 
 
 class _Slot:

@@ -19,6 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serai.adverts.tables import SCHEMA, SCHEMA_VERSION, Bell, TableAdverts, Transaction
+from serai.adverts.turns import Turns
 from serai.clock import SystemClock
 from serai.errors import DeadlineExceeded, HostUnreachable, LoginRefused, SeraiError, UsageError
 from serai.session.url import Url
@@ -96,7 +97,7 @@ class PostgresAdverts(TableAdverts):
         self._host = options.get("host") or "the local PostgreSQL"
         self._idle: list[Connection] = []
         self._lent: dict[Connection, float] = {}  # and since when
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._free = Turns(MOST_CONNECTIONS)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._listening = threading.Event()
@@ -203,7 +204,7 @@ class PostgresAdverts(TableAdverts):
     def _connection(self, end: float) -> Iterator[Connection]:
         if self._closed:
             raise HostUnreachable("the advert service was closed here")
-        if not self._free.acquire(timeout=max(0.0, end - self._clock.now())):
+        if not self._free.acquire(max(0.0, end - self._clock.now())):
             raise DeadlineExceeded(f"all connections were busy for {OPERATION_S:g} s", host=self._host)
         try:
             with self._lock:

@@ -14,7 +14,7 @@ from serai.apps.cargo import Packer
 from serai.apps.plan import Plan, decode, encode
 from serai.describe.places import path_here
 from serai.describe.task import Cause, Item, State
-from serai.dispatch.catalogue import Found, look
+from serai.dispatch.files.origins import Found, look
 from serai.dispatch.journal import CHUNK
 from serai.errors import MissingOutput, NeedsUnmet, NodeLost, SeraiError, TaskFailed, TimeLimitExceeded, TransferFailed
 

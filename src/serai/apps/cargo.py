@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from serai.apps.plan import Plan
     from serai.data.landing import Landing
     from serai.describe.task import Item
-    from serai.dispatch.catalogue import Catalogue
+    from serai.dispatch.files.catalogue import Catalogue
     from serai.dispatch.ports import Place
     from serai.dispatch.schedule.events import Assign
     from serai.match.movement import Move

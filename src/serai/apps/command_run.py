@@ -84,6 +84,7 @@ class CommandRun:
         self._lock = lock
         self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
         run.dispatcher.when_hopeless(self._hopeless)
+        run.on_cancel = bag.cancel
 
     @classmethod
     def fresh(cls, request: Request, runs: Path, clock: Clock) -> Self:
@@ -202,9 +203,15 @@ class CommandRun:
         return expanded(items, ssh_configs(self.run.roster.specs.values()))
 
     def _hopeless(self, why: str) -> None:
+        tried: list[str] = []
+        for line in filter(str.strip, why.splitlines()):
+            if tried and line.startswith(" "):  # more about the same node
+                tried[-1] += f"\n    {line}"
+            else:
+                tried.append(line)
         self.failure = NoNodeLeft(
             "no node of the pool is left, or expected",
-            tried=tuple(line for line in why.splitlines() if line.strip()),
+            tried=tuple(tried),
             hint=f"nothing is lost: serai resume {self.run.name}  (with --on for other nodes)",
         )
         self.bag.broken(self.failure)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.inputs import infos, opened
+from serai.data.grants import version_of
 from serai.describe.places import url_parts
-from serai.dispatch.catalogue import SMALLEST, Found
+from serai.dispatch.files.origins import SMALLEST, Found
 from serai.errors import SeraiError, TransferFailed
 from serai.travel.executor.wire import CHUNK
 
@@ -34,7 +35,7 @@ _TRANSIENT = frozenset({
     errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
     errno.ENETRESET, errno.ETIMEDOUT,
 })  # fmt: skip
-_STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "last_modified")
+_STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "last_modified", "Last-Modified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,8 @@ class Fetcher:
                 continue
             with contextlib.suppress(SeraiError, OSError):
                 host = self._host(url)
-                yield Found(url, size, _stamp(info), host, "" if host is None else self._path_at(url, host))
+                path = "" if host is None else self._path_at(url, host)
+                yield Found(url, size, _stamp(info), host, path, version_of(url, info))
 
     def read(self, url: str, at: int) -> Generator[_Facts | bytes]:
         """What is known of a file, and its bytes from an offset on, in pieces of at most `CHUNK`.

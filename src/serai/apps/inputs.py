@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from serai.dispatch.ports import NodeSpec
 
 _PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
+NO_LISTINGS = ("http://", "https://")  # what a page links to has no sizes, and there may be no page
 ASKED_ONE_BY_ONE = 4  # files of one directory; for more of them, the directory is listed
 
 
@@ -145,7 +146,7 @@ def _check(urls: list[str], configs: Mapping[str, str]) -> None:
         for number, url in enumerate(group):
             try:
                 filesystem, path = opened(url, configs)
-                if number == 0 and len(group) > ASKED_ONE_BY_ONE:
+                if number == 0 and len(group) > ASKED_ONE_BY_ONE and not url.startswith(NO_LISTINGS):
                     known = _listed(filesystem, path)
                 kind = known.get(path) or filesystem.info(path)["type"]
             except FileNotFoundError:
@@ -169,7 +170,7 @@ def infos(urls: Iterable[str], configs: Mapping[str, str]) -> Iterator[tuple[str
         for number, url in enumerate(group):
             try:
                 filesystem, path = opened(url, configs)
-                if number == 0 and len(group) > ASKED_ONE_BY_ONE:
+                if number == 0 and len(group) > ASKED_ONE_BY_ONE and not url.startswith(NO_LISTINGS):
                     parent = filesystem._parent(path)  # noqa: SLF001 - fsspec's own
                     known = {str(one["name"]): one for one in filesystem.ls(parent, detail=True)}
                 yield url, known.get(path) or filesystem.info(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serai.data.landing import Landing
 from serai.describe.ads.software import evidence, well_known
 from serai.dispatch.carrier import Beat, Came, Gone, Timing
-from serai.dispatch.catalogue import Catalogue
+from serai.dispatch.files.catalogue import Catalogue
 from serai.dispatch.roster import Roster
 from serai.dispatch.run import expand
 from serai.errors import NodeLost, SeraiError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shlex
 import signal
 import sys
 import threading
@@ -73,6 +74,11 @@ def run(
         raise UsageError(f"{command[0]} stands where the command begins", hint="options stand before the URL")
     if not command:
         raise UsageError("there is no command after --")
+    if len(command) == 1 and " " in command[0] and "/" not in command[0]:
+        raise UsageError(
+            f"{command[0]!r} would be the name of a program, and no shell looks at it",
+            hint=f"serai job run {url} -- sh -c {shlex.quote(command[0])}; or each word on its own",
+        )
     reads = not (detach or no_input)
     description = Description(
         command[0],

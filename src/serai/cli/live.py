@@ -67,6 +67,10 @@ class Live(View):
                 else:
                     self._above(data)
 
+    def warn(self, words: str) -> None:
+        """See `View.warn`."""
+        self._console.print(f"serai: {words}", style="yellow", markup=False)
+
     def _above(self, data: bytes) -> None:
         text = Text.from_ansi(data.decode("utf-8", "replace"))
         self._console.print(text, end="\n", soft_wrap=True)

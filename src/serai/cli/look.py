@@ -138,6 +138,13 @@ def explain(task: str) -> None:
 
         explain_url(task, _width())
         return
+    if "://" in task:
+        from serai.errors import UsageError  # noqa: PLC0415 - the same
+
+        scheme, _, rest = task.partition("://")
+        raise UsageError(
+            f"{scheme}: leads to files in one way: there is nothing to explain", hint=f"serai explain any://{rest}"
+        )
     from serai.cli import sentences  # noqa: PLC0415 - `serai --help` does without
     from serai.dispatch.history.archive import parse_task  # noqa: PLC0415 - the same
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "status": ("serai.cli.look", "status", "Show what a run does."),
     "explain": ("serai.cli.look", "explain", "Say why a task is where it is, or why nowhere."),
     "logs": ("serai.cli.look", "logs", "Print what a task printed."),
+    "release": ("serai.cli.steering.orders", "release", "Let go of nodes of a run that goes on."),
+    "cancel": ("serai.cli.steering.orders", "cancel", "End tasks of a run that goes on, or all of it."),
     "runs": ("serai.cli.look", "runs", "List runs."),
     "ls": ("serai.cli.filing.files", "ls", "List files anywhere."),
     "cp": ("serai.cli.filing.copying", "cp", "Copy files from anywhere to anywhere."),

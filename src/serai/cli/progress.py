@@ -40,6 +40,7 @@ class View:
         self.arrived: collections.deque[list[Outcome]] = collections.deque()
         self.failures: list[Outcome] = []
         self.failed = 0
+        self._warned = 0
 
     def __enter__(self) -> Self:
         return self
@@ -55,14 +56,21 @@ class View:
 
     def refresh(self) -> None:
         """Show what is new."""
+        for words in self.running.run.discovery.warnings[self._warned :]:
+            self._warned += 1
+            self.warn(words)
         while self.arrived:
             for outcome in self.arrived.popleft():
                 self.one(outcome)
-                if not outcome.ok:
+                if outcome.state is State.FAILED:
                     self.failed += 1
                     if len(self.failures) < MOST_FAILURES:
                         self.failures.append(outcome)
         sys.stdout.flush()
+
+    def warn(self, words: str) -> None:
+        """Say what the user should hear of."""
+        say(f"serai: {words}")
 
     def one(self, outcome: Outcome) -> None:
         """Show what a task printed: its own bytes to the same streams here."""
@@ -122,7 +130,9 @@ class View:
         if here >= 10:
             words += f" ({rate:.0f}/s)" if rate >= 10 else f" ({rate:.1f}/s)"
         say(f"{self.running.run.name}: {words}")
-        if interrupted or left > 0:
+        failure = self.running.failure
+        said_again = failure is not None and "resume" in (failure.hint or "")
+        if (interrupted or left > 0) and not said_again:
             say(f"nothing is lost: serai resume {self.running.run.name}")
 
 
@@ -145,7 +155,7 @@ class Lines(View):
         for node in self.running.run.dispatcher.nodes_now:
             news = (node.why, node.standing == Standing.GIVEN_UP)  # and not each time that it is tried again
             if node.why and self._told.get(node.name) != news and not self.running.bag.through():
-                say(f"{node.standing}: {node.why.strip()}")
+                say(f"{node.standing}: {node.name}: {node.why.strip()}")
             self._told[node.name] = news
         if self.elapsed_s - self._said_at >= LINE_EVERY_S:
             self._said_at = self.elapsed_s

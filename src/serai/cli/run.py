@@ -213,9 +213,18 @@ def _check(plan: Plan, source: Source, has_files: bool) -> None:
         if is_url(first.inputs[0]):  # else every task would say so
             for one in template.outputs:
                 plan.places().output_path(first, one, 1)
+    _check_files(plan)
+
+
+def _check_files(plan: Plan) -> None:
+    """What every task needs must be there."""
     for path in plan.shared:
         if not os.path.exists(os.path.join(plan.cwd, path)):
             raise UsageError(f"--send {path}: there is no such file")
+    program = next(iter(plan.command.split()), "")
+    own = program.startswith("./") and program in plan.template().words_that_may_be_files()
+    if own and plan.workdir is None and not os.path.exists(os.path.join(plan.cwd, program)):
+        raise UsageError(f"{program}: there is no such file", hint="a program that is here travels to the nodes")
 
 
 def _environment(words: tuple[str, ...]) -> dict[str, str]:

@@ -10,8 +10,8 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
-from serai.access.files import filesystem_for
-from serai.errors import SeraiError, UsageError
+from serai.access.files import filesystem_for, is_of_objects
+from serai.errors import SeraiError, UsageError, errno_of
 from serai.travel.reading.sources import Source, Stat
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ __all__ = ["FarSource", "Reach"]
 SENT = 1 << 20
 MOST_READ = 4 << 20  # bytes of one answer
 MOST_SOURCES = 10_000
-# A whole file appears there at once, or not at all.
-_AT_ONCE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
 _VERSION = ("etag", "ETag", "checksum", "md5Hash", "ino", "size", "mtime_ns", "mtime", "LastModified", "last_modified")
 
 
@@ -43,7 +41,7 @@ class FarSource(Source):
     def __init__(self, url: str, ssh_config: str | None = None) -> None:
         self._files, top = filesystem_for(url, ssh_config)
         self._top = str(top).rstrip("/") if str(top) != "/" else ""
-        self._whole = hasattr(self._files, "read_from") or bool(_AT_ONCE & _protocols(self._files))
+        self._whole = hasattr(self._files, "read_from") or is_of_objects(self._files)
         self.identity = url.rstrip("/")
 
     def _at(self, path: str) -> str:
@@ -139,11 +137,6 @@ class FarSource(Source):
         return self.identity + (path if path != "/" else "")
 
 
-def _protocols(filesystem: Any) -> set[str]:
-    found = filesystem.protocol
-    return {found} if isinstance(found, str) else set(found)
-
-
 @contextlib.contextmanager
 def _plain(path: str) -> Iterator[None]:
     """What went wrong, as an errno."""
@@ -152,14 +145,7 @@ def _plain(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno:
             raise
-        kinds = {
-            FileNotFoundError: errno.ENOENT,
-            PermissionError: errno.EACCES,
-            FileExistsError: errno.EEXIST,
-            IsADirectoryError: errno.EISDIR,
-            NotADirectoryError: errno.ENOTDIR,
-        }
-        number = next((number for kind, number in kinds.items() if isinstance(error, kind)), errno.EIO)
+        number = errno_of(error) or errno.EIO
         raise OSError(number, str(error) or os.strerror(number), path) from error
     except NotImplementedError as error:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path) from error

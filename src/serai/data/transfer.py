@@ -99,8 +99,11 @@ def _planned(
             raise one
         if isinstance(one, Exception):
             outcome.complaints.append(str(one))
-        else:
+            continue
+        try:
             places += one.expanded()
+        except OSError as error:  # the directory of a pattern cannot be read
+            outcome.complaints.append(f"cannot stat {quoted(one.shown)}: {error.strerror or error}")
     follow = links == "follow" or (links is None and not wishes.recursive)
     found, complaints = find_sources(places, recursive=wishes.recursive, follow=follow)
     outcome.complaints += complaints

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from serai.describe.ads.stores import StoreSpec, attributes_of, expression, one_name, reference, store_of
+from serai.describe.ads.stores import (
+    StoreSpec,
+    attributes_of,
+    expression,
+    one_name,
+    reference,
+    store_name,
+    store_url,
+)
 from serai.errors import PoolFileError, UsageError
 from serai.quantity import bytes_of, seconds
 from serai.session.url import Url
@@ -167,7 +175,10 @@ def sites_from(on: Sequence[str]) -> tuple[SiteSpec, ...]:
             raise UsageError(f"there is no pool file {word!r}", hint="name a .toml file, or a URL such as ssh://HOST")
         else:
             meant = "local:" if word in {"local", "localhost"} else f"ssh://{word.removeprefix('ssh:')}"
-            raise UsageError(f"{word!r} is neither a URL nor a file", hint=f"did you mean {meant}?")
+            near = difflib.get_close_matches(word, [path.name for path in Path().glob("*.toml")], n=1, cutoff=0.75)
+            raise UsageError(
+                f"{word!r} is neither a URL nor a file", hint=f"did you mean {' or '.join([*near, meant])}?"
+            )
     return tuple(sites)
 
 
@@ -232,6 +243,12 @@ _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "cache": ("cache_bytes", _size),
 }
 _TABLES: Mapping[str, tuple[str, Callable[[object], object]]] = {"attributes": ("attributes", attributes_of)}
+_STORE: Mapping[str, tuple[str, Callable[[object], object]]] = {
+    "name": ("name", store_name),
+    "url": ("url", store_url),
+    "community": ("community", one_name),
+    "attributes": ("attributes", attributes_of),
+}
 _POOL: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "name": ("name", _text),
     "scratch": ("scratch", _text),
@@ -282,14 +299,32 @@ class _Reader:
     def _stores(self, tables: Sequence[Mapping[str, object]]) -> tuple[StoreSpec, ...]:
         stores: dict[str, StoreSpec] = {}
         for index, table in enumerate(tables):
-            try:
-                store = store_of(table)
-            except UsageError as error:
-                raise self._mistake(("store", index), error.what, error.hint) from error
+            at: Key = ("store", index)
+            if "name" not in table:
+                raise self._mistake(at, "the store has no name", 'write name = "nestore.bologna"')
+            settings = self._settings(table, _STORE, at)
+            more = {key: value for key, value in table.items() if key not in _STORE}
+            store = StoreSpec(**settings | {"attributes": self._own(more, at) | settings.get("attributes", {})})
             if store.name in stores:
-                raise self._mistake(("store", index, "name"), f"two stores are called {store.name}", None)
+                raise self._mistake((*at, "name"), f"two stores are called {store.name}", None)
             stores[store.name] = store
         return tuple(stores.values())
+
+    def _own(self, more: Mapping[str, object], at: Key) -> dict[str, Any]:
+        """Attributes that stand among the keys of a store, which is how a misspelt key looks, too."""
+        found: dict[str, Any] = {}
+        for key, value in more.items():
+            near = difflib.get_close_matches(key, _STORE, n=1, cutoff=0.65)
+            if near:
+                hint = f"did you mean {near[0]}?"
+                if key.lower() not in _STORE:
+                    hint += f" An attribute of this name goes into attributes = {{ {key} = … }}"
+                raise self._mistake((*at, key), "unknown key", hint)
+            try:
+                found |= attributes_of({key: value})
+            except UsageError as error:  # which names it
+                raise self._mistake((*at, key, 0), error.what, error.hint) from error
+        return found
 
     def _sites(self, table: Mapping[str, object], index: int, pool: Mapping[str, Any]) -> list[SiteSpec]:
         at: Key = ("site", index)

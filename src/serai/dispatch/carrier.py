@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause
-from serai.dispatch.filling import Filler
+from serai.dispatch.files.filling import GRANT, Filler
 from serai.dispatch.ports import WAY, CargoPostponed, CargoRefused, Place
 from serai.dispatch.reading.telling import joined, read_words
 from serai.dispatch.schedule import events as ev
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     from serai.clock import Clock
     from serai.data.landing import Landing
-    from serai.dispatch.catalogue import Catalogue
+    from serai.dispatch.files.catalogue import Catalogue
     from serai.dispatch.ports import Engine, Link, NodeSpec, Owner
 
 GIVE_S = 30.0  # for a part of a file that is relayed
+MOST_ORIGINS, MOST_WHY = 100, 300  # that a node says it cannot read from, and characters of why
 MOST_JOBS = 100_000  # bundles waiting to be sent to one node: far above depth x lanes of any
 
 
@@ -108,6 +109,7 @@ class Carrier:
         self._sending = threading.Lock()  # one frame at a time, whoever sends it
         self._requests = itertools.count(1)
         self._answers: dict[int, queue.Queue[bytes]] = {}
+        self._origins_missed: set[str] = set()
         self._meets = False  # it was told to speak with its peers
         self.heard_at = self._began = clock.now()
         self._engine = engine
@@ -369,7 +371,7 @@ class Carrier:
     def _about_files(self, op: int, lane: int, ident: int, head: dict[str, Any]) -> None:
         name, catalogue = self.spec.name, self._catalogue
         if op == wire.NEED:
-            self._filler.ask(ident, lane)
+            self._filler.ask(ident, GRANT if head.get("origin") else lane)
         elif op == wire.HOLDS and self._ad is None:
             self._held += head.get("has", ())
         elif op == wire.HOLDS:
@@ -378,6 +380,7 @@ class Carrier:
                 self.meet()
         elif op == wire.CAME:
             catalogue.moved(name, ident, head)
+            self._missed(head.get("missed"))
         elif op == wire.SEEN:
             self._seen(ident, head)
         elif op == wire.SERVES:
@@ -391,15 +394,27 @@ class Carrier:
         """A task has read from afar."""
         looks = self._place.looks.pop(task, {}) if self._place is not None else {}
         ways = []
-        for number, read, moved, took_s in head["files"]:
+        for number, read, moved, took_s, source, missed in head["files"]:
             if number not in looks:
                 continue
-            shown, source = looks[number]
-            ways.append(f"{shown} {read_words(read, self._catalogue.file(number).size, took_s)}")
+            shown, _ = looks[number]
+            ways.append(f"{shown} {read_words(read, self._catalogue.file(number).size, took_s, source)}")
+            for origin in missed:
+                self._catalogue.missed(self.spec.name, number, origin)
+            self._missed(missed)
             if head["ok"]:
                 self._tell(self, ev.Moved(self.spec.name, number, source, moved, took_s, read, head["w"]))
         if ways:
             self._tell(self, ev.Note(WAY + joined(ways), self.spec.name, task))
+
+    def _missed(self, missed: Mapping[str, str] | None) -> None:
+        """The node could not read from origins: said once for each of them."""
+        for origin, why in (missed or {}).items():
+            if origin in self._origins_missed or len(self._origins_missed) >= MOST_ORIGINS:
+                continue
+            self._origins_missed.add(origin)
+            words = f"nothing comes straight from its origin here: {str(why)[:MOST_WHY]}"
+            self._tell(self, ev.Note(words, self.spec.name))
 
     def _no_mount(self, why: str) -> None:
         """Tasks cannot read from afar there: they do not, from now on."""

@@ -6,13 +6,14 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from serai.access.stores.trust import place
 from serai.adverts.service import open_adverts
 from serai.dispatch.front_end import NEAREST, STORES, TASK
 from serai.dispatch.journal import Batch
 from serai.dispatch.schedule import events as ev
 from serai.match.communities import Grouping, group
 from serai.pool.members import Standing
-from serai.pool.nearness import closeness, loads, places
+from serai.pool.nearness import closeness, loads, not_there, places
 from serai.pool.publishing import Publisher, attributes
 from serai.pool.tasks import task_facts
 
@@ -38,6 +39,9 @@ class Discovery:
         declared: the ads of stores that pool files describe, by name; an advert adds to what they say.
         clock: tells the time.
         rules: when nodes change their store.
+
+    Attributes:
+        warnings: what the user should hear of, once each.
     """
 
     def __init__(
@@ -61,16 +65,19 @@ class Discovery:
         self._grouping = Grouping()
         self._closest: dict[str, float] = {}
         self._asked: dict[str, tuple[dict[str, tuple[str, int]], float]] = {}
+        self.warnings: list[str] = []
+        self._compared = False
         self._publisher: Publisher | None = None
         if adverts != "":
             service = partial(open_adverts, adverts, os.environ)
-            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say)
+            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say, declared=declared)
 
     def start(self) -> None:
         """Begin."""
         if self._publisher is not None:
-            refers = any(spec.declared.get("nearest_storage") for spec in self._dispatcher.roster.specs.values())
-            self._publisher.start(now=refers)
+            self._publisher.start(now=any(self._references().values()))
+        else:
+            self._compare()
 
     def close(self) -> None:
         """End, and take the ads away."""
@@ -108,7 +115,8 @@ class Discovery:
                 continue
             wanted = places(self._stores, str(ad.get("host", "")))
             reached = dispatcher.last_beats.get(node.name, {}).get("reach") or {}
-            measured |= {(node.name, store): one for store, one in closeness(wanted, reached).items()}
+            rates = partial(self._rate, node.name)
+            measured |= {(node.name, store): one for store, one in closeness(wanted, reached, rates).items()}
             asked, at = self._asked.get(node.name, ({}, 0.0))
             if wanted and (asked != wanted or now - at >= MEASURE_S):
                 self._asked[node.name] = (wanted, now)
@@ -121,6 +129,10 @@ class Discovery:
             self._journal.set_run({NEAREST: nearest})
             dispatcher.tell(None, ev.Advertised({}, nearest))
 
+    def _rate(self, node: str, host: str, port: int) -> float:
+        """The bytes a second that a node read from a store; 0 where it read nothing, or too little to tell."""
+        return self._dispatcher.rate_bytes_s(f"store {place(host, port)}", node)
+
     def _stores_told(self, news: Mapping[str, Mapping[str, Any] | None]) -> None:
         told: dict[str, Mapping[str, Any] | None] = {}
         for name, ad in news.items():
@@ -128,7 +140,28 @@ class Discovery:
             told[name] = own if ad is None else {**(own or {}), **ad}
         self._stores = {name: ad for name, ad in {**self._stores, **told}.items() if ad is not None}
         self._journal.set_run({STORES: self._stores})
-        self._dispatcher.tell(None, ev.Advertised(told))
+        if told:
+            self._dispatcher.tell(None, ev.Advertised(told))
+        self._compare()
+
+    def _references(self) -> dict[str, str]:
+        """The store that each node names, by node."""
+        return {
+            name: str(spec.declared.get("nearest_storage") or "")
+            for name, spec in self._dispatcher.roster.specs.items()
+        }
+
+    def _compare(self) -> None:
+        """Warn, once all that can be known is, of stores that are named and not there."""
+        if not self._compared:
+            self._compared = True
+            for words in not_there(self._references(), self._stores):
+                self.warn(words)
+
+    def warn(self, words: str) -> None:
+        """Have the user hear of something: noted, and shown while the run is. Any thread."""
+        self.warnings.append(words)
+        self._say(words)
 
     def _say(self, words: str) -> None:
         self._journal.write(Batch(notes=[(self._clock.wall(), "", 0, words)]))

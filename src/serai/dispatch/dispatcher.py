@@ -133,6 +133,20 @@ class Dispatcher:
         """End tasks, running or not."""
         self.tell(None, ev.Cancelled(tasks))
 
+    def cancel_all(self) -> None:
+        """End every task that has been handed over."""
+        self.cancel(self.unended())
+
+    def unended(self, tasks: Sequence[int] | None = None) -> list[int]:
+        """The tasks that have been handed over and have not ended; those of them that are named, or all. Any thread."""
+        known = self._schedule.tasks
+        return list(known) if tasks is None else [task for task in tasks if task in known]
+
+    @property
+    def leaving(self) -> tuple[str, ...]:
+        """The nodes that are to be released, and are not yet."""
+        return tuple(self._leaving)
+
     def forget(self, tasks: Sequence[int]) -> None:
         """Tasks that their user withdrew before they were sent: the same as `cancel`."""
         self.tell(None, ev.Cancelled(tasks))
@@ -153,6 +167,10 @@ class Dispatcher:
     def ask_reach(self, node: str, places: Sequence[tuple[str, int]]) -> None:
         """Have a node measure how near (host, port) places are; it tells with its next beats. Any thread."""
         self._control(node, wire.pack(wire.PROBE, head={"software": [], "reach": list(places)}))
+
+    def rate_bytes_s(self, source: str, node: str) -> float:
+        """How fast files came from a node or an origin to a node; 0 where that was not measured. Any thread."""
+        return self._schedule.holdings.links.measured_bytes_s(source, node)
 
     def when_hopeless(self, call: Callable[[str], None]) -> None:
         """Call once when tasks wait and no node is left, or expected, that could run them."""
@@ -387,6 +405,8 @@ class Dispatcher:
         """Fail the tasks that no node can ever run, once every node is up or given up."""
         schedule = self._schedule
         nodes = schedule.nodes
+        if all(node.leaving for node in nodes.values()):
+            return  # it is not for what they have: soon none is left, and tasks may be taken up elsewhere
         for work in list(schedule.works.values()):
             if work.fit or not work.waiting or not nodes or not nodes.keys() <= work.unfit.keys():
                 continue

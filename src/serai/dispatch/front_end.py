@@ -11,6 +11,7 @@ from typing import Any
 KIND = "kind"  # what made it: "command" (serai run), "pool"
 BEGAN = "began"  # seconds since the epoch
 ENDED = "ended"  # the same; null or absent while it runs, and after it was interrupted
+COMMAND = "command"  # of serai run: what each task is
 ARGV = "argv"  # the command line
 ON = "on"  # sites and pool files, as they were named
 SITES = "sites"  # the same, of pools

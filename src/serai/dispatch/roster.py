@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.data.landing import Landing
     from serai.dispatch.carrier import Came, Timing
-    from serai.dispatch.catalogue import Catalogue
+    from serai.dispatch.files.catalogue import Catalogue
     from serai.dispatch.ports import Engine, NodeSpec
     from serai.errors import SeraiError
 

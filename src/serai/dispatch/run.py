@@ -10,21 +10,24 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serai.adverts.service import open_adverts
 from serai.clock import SystemClock
 from serai.data.digests import Digests
+from serai.data.grants import Grants, origin_of
 from serai.data.landing import Landing
 from serai.describe.ads.software import well_known
 from serai.describe.ads.stores import declared, stores_of
 from serai.dispatch.carrier import Timing
-from serai.dispatch.catalogue import Catalogue
+from serai.dispatch.control.channel import Channel
+from serai.dispatch.control.orders import Orders
 from serai.dispatch.discovery import Discovery
 from serai.dispatch.dispatcher import Dispatcher
 from serai.dispatch.engines.registry import engine_for
-from serai.dispatch.front_end import ENDED
-from serai.dispatch.journal import Journal
+from serai.dispatch.files.catalogue import Catalogue
+from serai.dispatch.front_end import ARGV, BEGAN, COMMAND, ENDED, KIND
+from serai.dispatch.journal import Batch, Journal
 from serai.dispatch.reading.gate import Gate
 from serai.dispatch.roster import Roster
 from serai.dispatch.schedule.events import Limits
@@ -64,6 +67,7 @@ class Settings:
     keep_bytes: int = KEEP
     cache_bytes: int | None = None  # of each node's cache, where its site says nothing; None: half of what is free
     replacement: str = LRU
+    direct: bool = True  # whether nodes may read inputs at their origins, with what lets them; see `serai.data.grants`
     front: Front | None = None  # how nodes whose tasks may call home reach this machine
     adverts: str | None = None  # where nodes are advertised, and stores found; see `open_adverts`; "" for nowhere
     communities: Rules = field(default_factory=Rules)  # when nodes change the store that they are near to
@@ -145,6 +149,9 @@ class Run:
         }
         self._digests = Digests(state_directory(os.environ), self.clock.wall)
         self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
+        self._grants = Grants(self.clock, self._say) if settings.direct else None
+        if self._grants is not None:
+            self.catalogue.grants, self.catalogue.origin_of = self._grants, origin_of
         self.catalogue.gate = Gate(self.catalogue, directory, settings.cache_bytes)
         self._replicas: Replicas | None = None
         if settings.adverts != "":
@@ -168,6 +175,10 @@ class Run:
             self.clock,
             settings.communities,
         )
+        self.on_cancel: Callable[[], object] = (
+            self.dispatcher.cancel_all
+        )  # what an application does is said before `start`
+        self._control: Channel | None = None
         self._works = itertools.count(1)
         self._numbers = threading.Lock()
         self._next_task = 1
@@ -187,9 +198,22 @@ class Run:
             self._home.open()
         self.dispatcher.start()
         self.discovery.start()
+        orders = Orders(self._about, self.dispatcher, self.on_cancel, self.discovery.warn)
+        try:
+            self._control = Channel(self.directory, orders.table())
+        except OSError as error:  # a run does without
+            self.discovery.warn(f"serai release and serai cancel do not reach this run: {error}")
+
+    def _about(self) -> dict[str, Any]:
+        """What the run says of itself to other processes."""
+        facts = self.journal.run()
+        return {key: facts.get(key) for key in (KIND, BEGAN, ARGV, COMMAND)}
 
     def _tell(self, event: Event) -> None:
         self.dispatcher.tell(None, event)
+
+    def _say(self, words: str) -> None:
+        self.journal.write(Batch(notes=[(self.clock.wall(), "", 0, words)]))
 
     def _secrets(self) -> dict[str, str]:
         """What nodes prove to each other that they are of this run with."""
@@ -219,11 +243,15 @@ class Run:
 
     def close(self, deadline_s: float = 15.0, *, finished: bool = False) -> None:
         """End everything the run has anywhere; says in the journal whether the run is finished."""
+        if self._control is not None:
+            self._control.close()
         self.discovery.close()
         try:
             self.dispatcher.close(deadline_s)
         finally:
             self._digests.close()
+            if self._grants is not None:
+                self._grants.close()
             if self.catalogue.gate is not None:
                 self.catalogue.gate.close()
             if self._replicas is not None:

@@ -21,6 +21,7 @@ class NodeNow:
         busy: of them.
         tasks: the first task of each busy lane: it runs, or is about to.
         held: tasks that are on the node.
+        leaving: files that it has still to hand over before it is let go of; None while it is to stay.
     """
 
     name: str
@@ -30,6 +31,7 @@ class NodeNow:
     busy: int = 0
     tasks: tuple[int, ...] = ()
     held: int = 0
+    leaving: int | None = None
 
 
 def take(schedule: Schedule, roster: Roster) -> tuple[NodeNow, ...]:
@@ -43,5 +45,6 @@ def take(schedule: Schedule, roster: Roster) -> tuple[NodeNow, ...]:
         busy = [lane for lane in node.lanes if lane]
         tasks = tuple(next(iter(lane[0].left), 0) for lane in busy)
         held = sum(len(bundle.left) for lane in busy for bundle in lane)
-        found.append(NodeNow(name, member.standing, member.why, node.slots, len(busy) + len(node.lent), tasks, held))
+        use, leaving = len(busy) + len(node.lent), schedule.to_hand_over(name)
+        found.append(NodeNow(name, member.standing, member.why, node.slots, use, tasks, held, leaving))
     return tuple(found)

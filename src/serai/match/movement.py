@@ -59,7 +59,7 @@ class Move:
     Attributes:
         file: its number.
         way: see `Way`.
-        source: the node that it comes from; "" for its origin.
+        source: the node that it comes from, or its origin where the node reads it there; "" for the front end.
         price_s: what this was thought to cost.
     """
 
@@ -75,7 +75,7 @@ class Price:
 
     Attributes:
         way: see `Way`.
-        source: the node that the bytes come from; "" for the origin.
+        source: the node or the origin that the bytes come from; "" for the front end.
         latency_s: round trips.
         transfer_s: bytes over the rate of the pair, were it alone.
         busy_s: what is added since the source serves others, too.
@@ -116,9 +116,10 @@ class Candidate:
 
 
 class Links:
-    """Measured rates (bytes per second) and latencies (seconds) between pairs; a source "" is the origin of files.
+    """Measured rates (bytes per second) and latencies (seconds) between pairs.
 
-    A pair that nobody measured is thought to be as its source is on the average, else as all are.
+    A source is a node, an origin that nodes read from, or "": the front end, which has or reads what no other does. A
+    pair that nobody measured is thought to be as its source is on the average, else as all are.
     """
 
     def __init__(self, rate_bytes_s: float = RATE_BYTES_S, latency_s: float = LATENCY_S) -> None:
@@ -153,6 +154,14 @@ class Links:
     def latency_s(self, source: str, node: str) -> float:
         """How long a request takes when there is next to nothing to move."""
         return self._latencies.get((source, node)) or self._latency_of.get(source) or self._latency
+
+    def knows(self, source: str) -> bool:
+        """Whether the rate from a source to any node was measured."""
+        return source in self._rate_of
+
+    def measured_bytes_s(self, source: str, node: str) -> float:
+        """How fast bytes went from a source to a node; 0 where that was not measured."""
+        return self._rates.get((source, node), 0.0)
 
     def seconds(self, source: str, node: str, size: int, busy: int = 0) -> float:
         """How long a file of a size takes, when the source serves so many others."""

@@ -33,7 +33,7 @@ class Member:
     Attributes:
         tries: starts in a row that did not lead to a check-in.
         retry_at: when it is tried again, while it waits.
-        why: what was wrong last.
+        why: what was wrong last, without the node's name before it: whoever shows it shows that.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Member:
     def lost(self, why: str, now: float, *, transient: bool, patience: Patience) -> None:
         """It could not be reached, or is gone."""
         self.tries += 1
-        self.why = why
+        self.why = why.removeprefix(f"{self.name}: ")  # the text of an error begins so
         self.since = now
         if not transient or self.tries > patience.tries:
             self.standing = Standing.GIVEN_UP
@@ -64,7 +64,7 @@ class Member:
     def released(self, now: float) -> None:
         """It is not wanted any more, and has handed over what only it had."""
         self.standing = Standing.RELEASED
-        self.why = f"{self.name}: its user let go of it"
+        self.why = "its user let go of it"
         self.since = now
 
     def due(self, now: float) -> bool:

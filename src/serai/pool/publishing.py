@@ -1,5 +1,8 @@
 """The ads of a run's nodes in the advert service, for as long as it lives; and the ads of stores, for the run.
 
+Stores that only the run's pool files describe are told of, too, apart from those that publish themselves: whoever
+looks at the nodes can then tell what is near them.
+
 All of it is done by one thread of its own and none of it is needed: a service that does not answer is said once, and
 tried again. Ads expire by themselves when the run's front end is gone.
 """
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 NODES = "/nodes"
 STORES = "/stores"
+DECLARED = "/declared"  # stores that pool files describe: /declared/RUN/NAME
 MOST_NODES = 10_000  # that are published; further ones are not
 LAST_S = 2.0  # that a run's end waits for its ads to be taken away
 
@@ -49,9 +53,11 @@ class Publisher:
         run: its name: ads are at ``/nodes/RUN/NODE``.
         service: opens the advert service.
         look: the attributes of the nodes that are up, by name.
-        on_stores: is told the ads of stores that are new or others, by name; None for one that is gone.
+        on_stores: is told the ads of stores that are new or others, by name; None for one that is gone. After the
+            first look it is told, too, when there are none.
         say: is told what is wrong, once.
         rhythm: when what is done.
+        declared: the ads of stores that the run's pool files describe, by name.
     """
 
     def __init__(
@@ -62,8 +68,11 @@ class Publisher:
         on_stores: Callable[[Mapping[str, Mapping[str, Any] | None]], object],
         say: Callable[[str], object],
         rhythm: Rhythm | None = None,
+        declared: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._directory = f"{NODES}/{run}"
+        self._declared_at = f"{DECLARED}/{run}"
+        self._declared = declared or {}
         self._service = service
         self._look = look
         self._on_stores = on_stores
@@ -72,6 +81,7 @@ class Publisher:
         self._said: set[str] = set()
         self._published: dict[str, tuple[Mapping[str, Any], float]] = {}  # path: (attributes, renewed at)
         self._stores: dict[str, Mapping[str, Any]] = {}
+        self._looked = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="publish", daemon=True)
 
@@ -112,6 +122,8 @@ class Publisher:
         try:
             if self._published:
                 adverts.remove(self._directory, recursive=True)
+            if self._published and self._declared:
+                adverts.remove(self._declared_at, recursive=True)
         except (SeraiError, OSError):
             return  # they expire
         finally:
@@ -124,13 +136,16 @@ class Publisher:
         }
         news |= dict.fromkeys(self._stores.keys() - found.keys())
         self._stores = dict(found)
-        if news:
+        if news or not self._looked:
+            self._looked = True
             self._on_stores(news)
 
     def _publish(self, adverts: Adverts) -> None:
         rhythm, now = self._rhythm, adverts.now()
         nodes = dict(list(self._look().items())[:MOST_NODES])
         paths = {f"{self._directory}/{name.replace('/', '_')}": ad for name, ad in nodes.items()}
+        if nodes:
+            paths |= {f"{self._declared_at}/{name}": ad for name, ad in self._declared.items()}
         for path in self._published.keys() - paths.keys():
             del self._published[path]
             _forget(adverts, path)

@@ -8,6 +8,7 @@ without: what a node has, it says itself when it checks in.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from serai.errors import SeraiError
@@ -39,18 +40,23 @@ class Replicas:
         self._run = run
         self._service = service
         self._look_s = look_s
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the following two
         self._changes: dict[tuple[str, str], int | None] = {}  # size in bytes; None: it is gone
         self._there: dict[tuple[str, str], tuple[int, float]] = {}  # size, and when it was said last
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
     def tell(self, digest: str, node: str, size: int | None) -> None:
-        """A node has a replica now, of so many bytes; or, with None, has it no longer. Any thread; returns at once."""
+        """A node has a replica now, of so many bytes; or, with None, has it no longer. Any thread; returns at once.
+
+        What was said is always taken back; of what is said anew there may be too much.
+        """
+        key = digest, node
         with self._lock:
-            if len(self._changes) + len(self._there) >= 2 * MOST:
+            said = key in self._changes or key in self._there
+            if not said and len(self._changes) + len(self._there) >= (MOST if size is not None else 2 * MOST):
                 return
-            self._changes[digest, node] = size
+            self._changes[key] = size
             if self._thread is None and not self._end.is_set():
                 self._thread = threading.Thread(target=self._work, name="replicas", daemon=True)
                 self._thread.start()
@@ -69,6 +75,9 @@ class Replicas:
             try:
                 adverts = adverts or self._service()
                 self._publish(adverts)
+                until = time.monotonic() + LAST_S
+                while ended and self._changes and time.monotonic() < until:
+                    self._publish(adverts)
             except (SeraiError, OSError):
                 if adverts is not None:
                     adverts.close()
@@ -79,20 +88,23 @@ class Replicas:
     def _publish(self, adverts: Adverts) -> None:
         now = adverts.now()
         with self._lock:
-            keys = list(self._changes)[:PORTION]
-            portion = {key: self._changes[key] for key in keys}
-        due = [key for key, (_, at) in self._there.items() if now - at > RENEW_S and key not in portion]
-        portion |= {key: self._there[key][0] for key in due[:PORTION]}
+            gone = [key for key, size in self._changes.items() if size is None]
+            portion = {key: self._changes[key] for key in (gone or list(self._changes))[:PORTION]}
+            due = [key for key, (_, at) in self._there.items() if now - at > RENEW_S and key not in self._changes]
+            portion |= {key: self._there[key][0] for key in due[:PORTION]}
         for (digest, node), size in portion.items():
             path = f"{REPLICAS}/{digest}/{node.replace('/', '_')}"
             if size is not None:
                 adverts.put(path, {"Node": node, "Size": size, "Run": self._run}, LIFE_S)
-                self._there[digest, node] = size, now
-            elif self._there.pop((digest, node), None) is not None:
+            else:
                 _remove(adverts, path)
             with self._lock:
+                if size is not None:
+                    self._there[digest, node] = size, now
+                else:
+                    self._there.pop((digest, node), None)
                 if self._changes.get((digest, node), 0) == size:
-                    self._changes.pop((digest, node), None)
+                    del self._changes[digest, node]
 
 
 def _remove(adverts: Adverts, path: str) -> None:

@@ -22,6 +22,11 @@ def runs_directory(environment: Mapping[str, str]) -> Path:
     return state_directory(environment) / "runs"
 
 
+def mapreduce_directory(environment: Mapping[str, str]) -> Path:
+    """Where runs of MapReduce are, one directory each."""
+    return state_directory(environment) / "mapreduce"
+
+
 def control_directory(environment: Mapping[str, str]) -> Path:
     """Where control sockets are; short, because a socket's path may not be long."""
     runtime = environment.get("XDG_RUNTIME_DIR")

@@ -264,7 +264,7 @@ def _check_progress(schedule: Schedule, work: Work, now: float) -> None:
             site = node.site
             if not site.score.is_open(now) or site.active >= site.score.allowed() or node.held_for is not None:
                 continue
-            if node.suspect is not None and schedule.is_suspect(task):
+            if node.suspect is not None and schedule.lanes.is_suspect(task):
                 continue
             if any(schedule.bundles[number].node is node for number in task.bundles):
                 continue

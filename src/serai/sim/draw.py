@@ -22,6 +22,25 @@ def small_world(seed: int, *, check_every: int = 1) -> World:
 
 def file_world(seed: int, *, check_every: int = 1) -> World:
     """Return the same small world with files that tasks read, caches that may be too small, and nodes that leave."""
+    drawn, sizes = _with_files(seed)
+    return World(seed, check_every=check_every, most_s=10**7, **drawn).know_files(sizes)
+
+
+def origin_world(seed: int, *, check_every: int = 1) -> World:
+    """Return the same world with files, some of which have origins of their own that some nodes reach."""
+    drawn, sizes = _with_files(seed)
+    rng = random.Random(f"origins {seed}")  # noqa: S311 - as below
+    names = ["store near:9094", "s3 far"][: rng.choice([1, 2])]
+    rates = [0.0, 1e4, 1e6, 1e8]  # the first: it is not reached
+    nodes = [
+        replace(node, origins={name: rate for name in names if (rate := rng.choice(rates))}) for node in drawn["nodes"]
+    ]
+    origins = [rng.choice(["", *names]) for _ in sizes]
+    drawn.update(nodes=nodes)
+    return World(seed, check_every=check_every, most_s=10**7, **drawn).know_files(sizes, origins)
+
+
+def _with_files(seed: int) -> tuple[dict[str, Any], list[int]]:
     drawn = _draw(seed)
     rng = random.Random(f"files {seed}")  # noqa: S311 - as below
     sizes = [rng.choice([1000, 10**5, 10**6, 4 * 10**6]) for _ in range(rng.choice([1, 5, 40]))]
@@ -44,7 +63,7 @@ def file_world(seed: int, *, check_every: int = 1) -> World:
     )
     faults = replace(drawn["faults"], leaves=rng.choice([0, 0, 1, 3]))
     drawn.update(nodes=nodes, works=works, limits=limits, faults=faults)
-    return World(seed, check_every=check_every, most_s=10**7, **drawn).know_files(sizes)
+    return drawn, sizes
 
 
 def _reads(rng: random.Random, tasks: int, files: int) -> dict[int, tuple[int, ...]]:

@@ -31,6 +31,7 @@ class Held:
     files: tuple[int, ...] = ()  # kept in the cache for it
     missing: set[int] = field(default_factory=set)  # of them: not yet there
     read: tuple[int, ...] = ()  # from afar
+    sources: dict[int, str] = field(default_factory=dict)  # where they are read, by file
 
 
 @dataclass(slots=True, eq=False)
@@ -133,6 +134,7 @@ class Executor:
         there = self._world.cache(self.model.name)
         held = Held(action.bundle, list(action.tasks), work=action.work, files=staged)
         held.read = tuple(move.file for move in action.moves if move.way == Way.READ)
+        held.sources = {move.file: move.source for move in action.moves if move.way == Way.READ}
         held.missing = {file for file in staged if file not in there.files}
         there.pin(staged)
         if not held.missing:
@@ -160,6 +162,9 @@ class Executor:
 
     def _try(self, file: int, source: str, began: float) -> None:
         world = self._world
+        if " " in source:
+            self._try_origin(file, source, began)
+            return
         peer = world.up.get(source)
         rate = self.bandwidth_bps if peer is None else min(self.bandwidth_bps, peer.bandwidth_bps)
         takes = self.rtt_s + world.sizes[file] / rate
@@ -167,6 +172,16 @@ class Executor:
             world.at(world.now + self.rtt_s, lambda: self._awake(lambda: self._try(file, "", began)))
             return
         world.at(world.now + takes, lambda: self._awake(lambda: self._came(file, source, peer, began)))
+
+    def _try_origin(self, file: int, origin: str, began: float) -> None:
+        """Read a file at its origin; the front end has it where that is not reached."""
+        world, rate = self._world, self.model.origins.get(origin, 0.0)
+        if not rate:
+            self.tell(ev.Unreached(self.model.name, origin))
+            world.at(world.now + self.rtt_s, lambda: self._awake(lambda: self._try(file, "", began)))
+            return
+        takes = self.rtt_s + world.sizes[file] / rate
+        world.at(world.now + takes, lambda: self._awake(lambda: self._came(file, origin, None, began)))
 
     def _came(self, file: int, source: str, peer: Executor | None, began: float) -> None:
         world, name = self._world, self.model.name
@@ -241,7 +256,7 @@ class Executor:
         self._world.started(self, task)
         takes = truth.takes_s / self.model.speed
         for file in lane.queue[0].read:
-            takes += truth.fraction * self._world.sizes[file] / self.bandwidth_bps
+            takes += truth.fraction * self._world.sizes[file] / self._far_bps(lane.queue[0], file)
         cause = Cause.OK
         if self._world.chance(self.model.breaks):
             cause, takes = Cause.EXECUTOR, min(takes, 0.01)
@@ -253,6 +268,9 @@ class Executor:
             truth.fails -= 1
             cause = Cause.EXIT
         self._world.at(self._world.now + takes, lambda: self._awake(lambda: self._ended(lane, attempt, cause)))
+
+    def _far_bps(self, held: Held, file: int) -> float:
+        return self.model.origins.get(held.sources[file], self.bandwidth_bps)
 
     def _poisoned(self, lane: Lane, attempt: int, truth: Truth) -> None:
         if lane.attempt == attempt and lane.task:
@@ -274,7 +292,11 @@ class Executor:
         for file in held.read:
             size = self._world.sizes[file]
             seen = int(size * self._world.truth[held.tasks[held.next - 1]].fraction)
-            self.tell(ev.Moved(self.model.name, file, "", seen, seen / self.bandwidth_bps, seen, held.work))
+            source = held.sources[file] if held.sources[file] in self.model.origins else ""
+            took_s = seen / self._far_bps(held, file)
+            if " " in held.sources[file] and not source:
+                self.tell(ev.Unreached(self.model.name, held.sources[file]))
+            self.tell(ev.Moved(self.model.name, file, source, seen, took_s, seen, held.work))
         if held.next < len(held.tasks) and self._world.now - lane.flushed > FLUSH_S:
             self._report(lane, held, last=False)
         self._next(lane)

@@ -33,11 +33,15 @@ class FileBook:
         self._under_way: dict[tuple[str, int], str] = {}  # (to, file): from
         self._of_bundle: dict[int, tuple[str, tuple[int, ...]]] = {}
         self._copies: set[tuple[str, int]] = set()
+        self._origins: dict[int, str] = {}
         self.moved: dict[Way, int] = dict.fromkeys(Way, 0)
+        self.sources: dict[str, int] = {}  # how often files were to come from each
 
     def told(self, event: ev.Event) -> None:
         """Take in what the schedule is about to be told."""
-        if isinstance(event, ev.NodeUp):
+        if isinstance(event, ev.FilesAdded):
+            self._origins.update(zip(event.files, event.origins, strict=False))
+        elif isinstance(event, ev.NodeUp):
             self._up.add(event.node)
             self._said[event.node] = set()
         elif isinstance(event, ev.NodeDown):
@@ -121,7 +125,10 @@ class FileBook:
             return "a file that is not here:"
         if move.way == Way.READ and not self._models[node].mounts:
             return "a node that cannot mount reads from afar:"
-        if move.source and move.file not in self._said.get(move.source, ()):
+        if move.way != Way.HERE:
+            self.sources[move.source] = self.sources.get(move.source, 0) + 1
+        known = move.source == self._origins.get(move.file) or move.file in self._said.get(move.source, ())
+        if move.source and not known:
             return "a source that has not got the file:"
         return self._ordered(node, move.file, move.source) if move.way == Way.STAGE else ""
 

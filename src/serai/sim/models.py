@@ -26,6 +26,7 @@ class NodeModel:
         up_at_s: when it checks in.
         cache_bytes: what its cache may hold; 0 for any amount. Files in use stay, even beyond that.
         mounts: whether its tasks may read from afar.
+        origins: bytes per second that come straight from origins, by name; one that is missing cannot be reached.
     """
 
     name: str
@@ -40,6 +41,7 @@ class NodeModel:
     up_at_s: float = 0.0
     cache_bytes: int = 0
     mounts: bool = False
+    origins: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

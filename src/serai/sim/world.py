@@ -78,10 +78,12 @@ class World:
             self.plan(work.added_at_s, partial(self._add, number, work))
         self._draw_faults()
 
-    def know_files(self, sizes: Sequence[int]) -> World:
-        """There are files of these sizes that works may read; their numbers begin with 1."""
+    def know_files(self, sizes: Sequence[int], origins: Sequence[str] = ()) -> World:
+        """There are files of these sizes that works may read, some at origins of their own; numbers begin with 1."""
         self.sizes = dict(enumerate(sizes, start=1))
-        self.schedule.tell(ev.FilesAdded(list(self.sizes), list(self.sizes.values())), 0.0)
+        event = ev.FilesAdded(list(self.sizes), list(self.sizes.values()), origins)
+        self.ledger.told(event)
+        self.schedule.tell(event, 0.0)
         return self
 
     # ---- the clock

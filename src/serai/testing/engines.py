@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 OnNode = Callable[[Sequence[str]], int]  # runs a command on the node by another way; returns its exit code
 Kill = Callable[[dict[str, Any]], None]  # ends the node of an ad as abruptly as can be
 
-LOST_S = 15.0
-CLOSE_S = 20.0
+LOST_S = 40.0
+CLOSE_S = 30.0
 REFUSE_S = 45.0
 MEGABYTE = 1_000_000
 ALIVE = "s=$(ps -o stat= -p $0) && case $s in Z*) exit 1;; esac"

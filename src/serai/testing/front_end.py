@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from serai.dispatch.ports import Engine, Link, NodeSpec
 
-CHECK_IN_S = 25.0
+CHECK_IN_S = 60.0
 TASK_S = 40.0
 KEEP = 64 * 1024  # bytes of a standard stream in a result; a longer one comes in pieces
 

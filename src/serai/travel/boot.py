@@ -126,7 +126,13 @@ def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
 
 _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
 
-CACHING = ("peers", *_of("caching", ("replacement", "objects", "fetches", "web", "needs")))
+_OBJECTS = _of("caching", ("replacement", "coming", "log", "limits", "objects"))
+CACHING = (
+    "peers",
+    *_of("reading", ("sources", "web", "direct")),
+    *_OBJECTS,
+    *_of("caching", ("fetches", "sharing", "web", "needs")),
+)
 
 EXECUTOR = Traveller(
     modules=(
@@ -180,4 +186,4 @@ _WORKER = (
     *_of("executor", ("wire", "functions")),
     *_of("mapreduce", _MAPREDUCE),
 )
-WORKER = Traveller(modules=(*_WORKER, *_of("caching", ("replacement", "objects", "pieces"))), first=_WORKER)
+WORKER = Traveller(modules=(*_WORKER, *_OBJECTS, "caching.pieces"), first=_WORKER)

@@ -8,9 +8,11 @@ is well, the bytes behind it. Only files that were registered are given, or that
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import ssl
+import stat
 import struct
 import tempfile
 import threading
@@ -44,6 +46,68 @@ class Unreachable(OSError):
 
 class Gone(Exception):
     """A peer was reached and does not have what was asked for."""
+
+
+class Changed(OSError):
+    """A file is not what it was when it was offered."""
+
+
+class Offer:
+    """A file that others may read.
+
+    Args:
+        path: where it is.
+        is_same: whether it is what is offered, by what there is to know of it.
+    """
+
+    def __init__(self, path: str, is_same: Callable[[os.stat_result], bool] = lambda _info: True) -> None:
+        self.path = path
+        self._is_same = is_same
+
+    def check(self, file: BinaryIO) -> os.stat_result:
+        """Make sure that an open file is it; returns what there is to know of it.
+
+        Raises:
+            Changed: it is not.
+        """
+        info = os.fstat(file.fileno())
+        if not stat.S_ISREG(info.st_mode) or not self._is_same(info):
+            raise Changed(errno.ESTALE, "it has changed since the run looked at it")
+        return info
+
+
+def opened(offer: Offer) -> BinaryIO:
+    """Open what is offered; whoever does closes it.
+
+    Raises:
+        OSError: it cannot be opened.
+        Changed: it is something else.
+    """
+    file = open(os.open(offer.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0)  # noqa: SIM115 - see above
+    try:
+        offer.check(file)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def pour(file: BinaryIO, start: int, size: int, connection: ssl.SSLSocket, offer: Offer) -> bool:
+    """Send a part of an open file, the last of it only if it is still what was offered; returns whether all was."""
+    file.seek(start)
+    left = size
+    while left:
+        data = file.read(min(CHUNK, left))
+        left -= len(data)
+        if not left:
+            try:
+                offer.check(file)
+            except Changed:
+                return False
+        if not data:
+            return False  # it became shorter: the peer notices
+        connection.sendall(data)
+    return True
 
 
 def context(certificate: str, key: str, scratch: str, server: bool) -> ssl.SSLContext:
@@ -152,8 +216,8 @@ class Server:
         certificate: of the run, in PEM.
         key: its key.
         scratch: a directory of mode 0700.
-        find: gives the path of a file that was not registered, by the name that a peer asked for; None where there is
-            none. Any thread.
+        find: gives a file that was not registered, by the name that a peer asked for; None where there is none. Any
+            thread.
         at_once: so many transfers at a time; whoever asks for one more is refused, and tries somebody else.
         by_http: answers one request of a peer that shows no certificate, and says whether there may be another: (its
             connection, what comes from it, what to call when it has shown that it may ask). Without this, such peers
@@ -166,7 +230,7 @@ class Server:
         certificate: str,
         key: str,
         scratch: str,
-        find: Callable[[str], str | None] = _finds_nothing,
+        find: Callable[[str], Offer | None] = _finds_nothing,
         at_once: int = MOST_CONNECTIONS,
         by_http: Callable[[ssl.SSLSocket, BinaryIO, Callable[[], object]], bool] | None = None,
     ) -> None:
@@ -284,29 +348,24 @@ class Server:
 
     def _give(self, connection: ssl.SSLSocket, name: str, start: int, size: int) -> bool:
         with self._lock:
-            path, has = name, self._files.get(name)
+            has = self._files.get(name)
+        offer = Offer(name) if has is not None else self._find(name)
+        nothing = frames.pack(REFUSED, head={"what": "there is no such part of %s" % name})
+        if offer is None:
+            connection.sendall(nothing)
+            return True
         try:
-            if has is None:
-                path = self._find(name) or ""
-                has = os.stat(path).st_size if path else -1
-            if start < 0 or size < 0 or start + size > has:
-                connection.sendall(frames.pack(REFUSED, head={"what": "there is no such part of %s" % name}))
-                return True
-            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
+            file = opened(offer)
         except OSError as error:
-            connection.sendall(frames.pack(REFUSED, head={"what": str(error)}))
+            connection.sendall(frames.pack(REFUSED, head={"what": "%s: %s" % (name, error.strerror)}))
             return True
         with file:
-            file.seek(start)
+            there = os.fstat(file.fileno()).st_size if has is None else has
+            if start < 0 or size < 0 or start + size > there:
+                connection.sendall(nothing)
+                return True
             connection.sendall(frames.pack(GIVEN, head={"size": size}))
-            left = size
-            while left:
-                data = file.read(min(CHUNK, left))
-                if not data:
-                    return False  # it became shorter: the peer notices
-                connection.sendall(data)
-                left -= len(data)
-        return True
+            return pour(file, start, size, connection, offer)
 
 
 def read_frame(stream: BinaryIO) -> tuple[int, dict[str, Any]] | None:

@@ -104,7 +104,7 @@ def bench(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Be
     return Bench(corpus, tmp_path)
 
 
-def wait_for(condition: Callable[[], Any], within_s: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], within_s: float = 40.0) -> Any:
     """What a condition gives once it is true."""
     deadline = time.monotonic() + within_s
     while True:

@@ -63,7 +63,7 @@ class Behind:
 def steward() -> Iterator[Behind]:
     behind = Behind(sys.executable)
     yield behind
-    behind.link.close(5.0)
+    behind.link.close(40.0)
 
 
 def alive(pid: int) -> bool:
@@ -139,11 +139,11 @@ def test_a_steward_that_is_left_ends_by_itself(tmp_path: Path, until: Callable[.
     steward.furnish(tmp_path, {"parcel": b""})
     until(lambda: steward.heard(ROOM))
     if how == "stream":
-        steward.link.close(5.0)
+        steward.link.close(40.0)
     else:
         steward.process.send_signal(signal.SIGTERM)
     until(lambda: steward.process.poll() is not None)
-    steward.link.close(5.0)
+    steward.link.close(40.0)
     assert os.listdir(tmp_path) == []
 
 
@@ -165,7 +165,7 @@ def test_a_long_path_still_has_a_socket(steward: Behind, tmp_path: Path, until: 
     assert len(path) < 87
     with socket.socket(socket.AF_UNIX) as it:
         it.bind(path)
-    steward.link.close(5.0)
+    steward.link.close(40.0)
     assert not os.path.exists(os.path.dirname(path))
 
 
@@ -176,5 +176,5 @@ def test_every_python_of_nodes_will_do(python: Path, tmp_path: Path, until: Call
     until(lambda: steward.heard(ROOM))
     steward.start("print('well')")
     assert until(lambda: steward.heard(ENDED))["said"] == "well\n"
-    steward.link.close(5.0)
+    steward.link.close(40.0)
     assert os.listdir(tmp_path) == []

@@ -330,4 +330,5 @@ _clock = SystemClock()
 
 
 def _shown(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    """Why a way is none, for beside its URL, which names the host."""
+    return (error.what if isinstance(error, SeraiError) else str(error)).partition("\n")[0] or type(error).__name__

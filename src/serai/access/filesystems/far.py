@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from serai.access.filesystems.offers import HostFacts, Mount
+from serai.access.filesystems.port import Writing
 from serai.access.porter import shared_porter
 from serai.errors import HostUnreachable
 
@@ -163,9 +164,11 @@ class PorterFiles:
         with self.writing(path, how, parents=parents) as writing:
             writing.write(data)
 
-    def writing(self, path: str, how: str, *, parents: bool = False, keep: bool = False) -> Writing:
-        """Begin to write a file; it is not there before `Writing.finish`."""
-        return Writing(self, self.submit("files.write", {"path": path, "how": how, "parents": parents, "keep": keep}))
+    def writing(self, path: str, how: str, *, parents: bool = False, keep: bool = False) -> PorterWriting:
+        """See `FarFiles.writing`."""
+        return PorterWriting(
+            self, self.submit("files.write", {"path": path, "how": how, "parents": parents, "keep": keep})
+        )
 
     def write_at(self, path: str, pieces: Iterable[bytes | memoryview], start: int = 0) -> int:
         """See `HostFiles.write_at`."""
@@ -245,8 +248,8 @@ def _joined(pieces: Iterable[bytes]) -> bytes:
     return whole.getvalue()
 
 
-class Writing:
-    """A file that is being written on the host; as a context, it is finished, or given up after an error."""
+class PorterWriting(Writing):
+    """See `Writing`."""
 
     def __init__(self, files: PorterFiles, call: Call) -> None:
         self._files = files
@@ -285,12 +288,3 @@ class Writing:
         if self._kept and self._kept.get("temporary"):
             kept, self._kept = self._kept, None
             self._files.call("files.remove", {"paths": [kept["temporary"]]})
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.discard()

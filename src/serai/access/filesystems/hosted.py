@@ -1,4 +1,4 @@
-"""What fsspec asks of a file system, in terms of a host's files as its porter (or what stands in for it) has them."""
+"""What fsspec asks of a file system, in terms of what `port.FarFiles` has; each scheme adds its URLs and options."""
 
 from __future__ import annotations
 
@@ -22,33 +22,56 @@ if TYPE_CHECKING:
 
     from fsspec.dircache import DirCache
 
-    from serai.access.filesystems.far import PorterFiles
     from serai.access.filesystems.offers import HostFacts
-    from serai.access.filesystems.sftp import SftpFiles
+    from serai.access.filesystems.port import FarFiles
 
+EXPIRY_S = 2.0  # how old a listing may be that is used once more
+MOST_LISTINGS = 1000
 _BLOCK = 4 << 20
 
 
 class HostedFileSystem(AbstractFileSystem):
-    """The files of a host.
+    """The files of a host or a server.
 
     Args:
-        auto_mkdir: whether writing makes missing directories.
-        storage_options: fsspec's.
+        where: its URL, up to the path.
+        auto_mkdir: whether writing makes missing directories, as fsspec's local files can.
+        listings_expiry_time: seconds for which a listing is used again; `ls` alone does so.
+        storage_options: those that every file system of fsspec has.
     """
 
     blocksize = _BLOCK
     root_marker = "/"
     dircache: DirCache
 
-    def __init__(self, *, auto_mkdir: bool = False, **storage_options: Any) -> None:
-        super().__init__(**storage_options)
+    def __init__(
+        self,
+        where: str,
+        *,
+        auto_mkdir: bool = False,
+        listings_expiry_time: float | None = EXPIRY_S,
+        **storage_options: Any,
+    ) -> None:
+        super().__init__(
+            **{"listings_expiry_time": listings_expiry_time, "max_paths": MOST_LISTINGS, **storage_options}
+        )
+        self.where = where
         self.auto_mkdir = auto_mkdir
 
     @property
-    def far(self) -> PorterFiles | SftpFiles:
-        """The host's files."""
+    def far(self) -> FarFiles:
+        """The files, as their mediator has them."""
         raise NotImplementedError
+
+    @property
+    def fsid(self) -> str:
+        """Tells hosts and servers apart."""
+        return self.where
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The URL of a path."""
+        path = str(self._strip_protocol(name))
+        return self.where + ("" if path.startswith("/") else "/") + path
 
     @classmethod
     def _parent(cls, path: str) -> str:
@@ -92,13 +115,17 @@ class HostedFileSystem(AbstractFileSystem):
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any
     ) -> Any:
-        """Everything below a path, in one call; see fsspec."""
+        """Everything below a path, in one call; see fsspec.
+
+        Raises:
+            PermissionError: the path itself cannot be read. What cannot be below it counts as empty.
+        """
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         path = self._strip_protocol(path)
         try:
             own, rows = self.far.rows(path, maxdepth, detail=detail)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError):
             return {} if detail else []
         wanted = [(_join(path, row["name"]), row) for row in rows if withdirs or row["type"] != "directory"]
         if withdirs or own["type"] != "directory":

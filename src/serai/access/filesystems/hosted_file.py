@@ -9,7 +9,7 @@ from fsspec.spec import AbstractBufferedFile
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from serai.access.porter import Call
+    from serai.access.filesystems.port import Ahead, Writing
 
 _HOW = {"wb": "w", "xb": "x", "ab": "a"}
 
@@ -20,8 +20,8 @@ class HostedFile(AbstractBufferedFile):
     DEFAULT_BLOCK_SIZE = 4 << 20
 
     def __init__(self, fs: Any, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> None:
-        self._writing = None
-        self._ahead: tuple[int, int, Call] | None = None
+        self._writing: Writing | None = None
+        self._ahead: tuple[int, int, Ahead] | None = None
         self._next = -1  # where a reader that reads on would go on
         if mode not in {"rb", *_HOW}:
             raise NotImplementedError(f"mode {mode!r}: files of hosts are read or written whole: rb, wb, xb, ab")

@@ -6,9 +6,12 @@ Nothing in it is percent-encoded. ``SCHEME://host/~/x`` is below the login's hom
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serai.session.url import Url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _split(text: str, scheme: str) -> tuple[Url | None, str]:
@@ -31,6 +34,22 @@ def path_of(url: Any, scheme: str) -> Any:
     if not path or path == "~" or path.startswith(("/", "~/")):
         return path or "/"
     return f"~/{path}"
+
+
+def served_path(url: Any, scheme: str, path_in: Callable[[str], str]) -> Any:
+    """The path of a URL or of a path on a server that knows no homes: from the top of what is served.
+
+    Args:
+        url: either, or a list.
+        scheme: of such URLs.
+        path_in: what finds the path in one.
+    """
+    if isinstance(url, list):
+        return [served_path(one, scheme, path_in) for one in url]
+    path = os.fspath(url)
+    if path.startswith(f"{scheme}://"):
+        path = path_in(path)
+    return path.rstrip("/") or "/" if path.startswith("/") else "/" + path.strip("/")
 
 
 def place_of(url: str, scheme: str) -> dict[str, Any]:

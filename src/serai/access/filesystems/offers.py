@@ -1,7 +1,7 @@
-"""What Serai's own file systems (``local``, ``ssh``, ``any``) offer over what fsspec asks for; copies are built on it.
+"""What Serai's own file systems offer over what fsspec asks for; copies are built on it. S3 alone does not.
 
 Paths are those of the file system: text, with bytes that are no UTF-8 as surrogates. Work that concerns a host's files
-alone (digests, copies) is done on the host, in one call.
+alone (digests, copies) is done on the host, in one call, where a porter or a store does it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from serai.access.connections import target_of
 from serai.access.filesystems.far import PURPOSE, PorterFiles
 from serai.access.filesystems.hosted import HostedFileSystem
-from serai.access.filesystems.naming import path_of, place_of, url_of
+from serai.access.filesystems.naming import path_of, place_of
 from serai.access.porter import shared_porter
 from serai.errors import NoPython, UsageError
 from serai.session.url import Url
@@ -21,13 +21,10 @@ from serai.session.url import Url
 if TYPE_CHECKING:
     from fsspec.dircache import DirCache
 
-    from serai.access.filesystems.sftp import SftpFiles
     from serai.access.openssh import Target
+    from serai.access.plain.sftp import SftpFiles
 
 __all__ = ["SshFileSystem"]
-
-EXPIRY_S = 2.0  # how old a listing may be that is used once more
-MOST_LISTINGS = 1000
 
 
 class SshFileSystem(HostedFileSystem):
@@ -39,13 +36,10 @@ class SshFileSystem(HostedFileSystem):
         port: overrides that of ssh_config.
         ssh_config: the file that ssh is given instead of the user's own; default ``$SERAI_SSH_CONFIG``.
         python: the interpreter on the host.
-        auto_mkdir: whether writing makes missing directories, as fsspec's local files can.
-        listings_expiry_time: seconds for which a listing is used again; `ls` alone does so.
-        storage_options: those that every file system of fsspec has.
+        options: those of `HostedFileSystem`: ``auto_mkdir``, ``listings_expiry_time`` and fsspec's own.
     """
 
     protocol = "ssh"
-    root_marker = "/"
 
     def __init__(
         self,
@@ -55,26 +49,22 @@ class SshFileSystem(HostedFileSystem):
         *,
         ssh_config: str | None = None,
         python: str | None = None,
-        auto_mkdir: bool = False,
-        listings_expiry_time: float | None = EXPIRY_S,
-        **storage_options: Any,
+        **options: Any,
     ) -> None:
-        user = storage_options.pop("username", None) or user
+        user = options.pop("username", None) or user
         if not host:
             raise UsageError("which host?", hint="write ssh://HOST/PATH, or give host=")
         url = Url("ssh", user, host, None if port is None else int(port))
-        super().__init__(
-            auto_mkdir=auto_mkdir,
-            listings_expiry_time=listings_expiry_time,
-            max_paths=MOST_LISTINGS,
-            **storage_options,
-        )
+        super().__init__(str(url), **options)
         self._url = url
         self._ssh_config, self._python = ssh_config, python
         self._far: tuple[Target, PorterFiles | SftpFiles] | None = None
-        if listings_expiry_time is not None:  # threads have instances of their own, and should see each other's changes
-            key = (self._target, listings_expiry_time, self.dircache.use_listings_cache)
-            self.dircache = _listings.setdefault(key, self.dircache)
+        cache = self.dircache
+        if (
+            cache.listings_expiry_time is not None
+        ):  # threads have instances of their own, and should see each other's changes
+            key = (self._target, cache.listings_expiry_time, cache.use_listings_cache)
+            self.dircache = _listings.setdefault(key, cache)
 
     @property
     def _target(self) -> Target:
@@ -90,23 +80,14 @@ class SshFileSystem(HostedFileSystem):
                 shared_porter(target, PURPOSE, self._python)
                 self._far = target, PorterFiles(target, self._python)
             except NoPython as error:
-                from serai.access.filesystems.sftp import SftpFiles  # noqa: PLC0415 - rarely needed
+                from serai.access.plain.sftp import SftpFiles  # noqa: PLC0415 - rarely needed
 
                 self._far = target, SftpFiles(target, error)
         return self._far[1]
 
-    @property
-    def fsid(self) -> str:
-        """Tells hosts apart."""
-        return str(self._url)
-
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
         return path_of(path, "ssh")
-
-    def unstrip_protocol(self, name: str) -> str:
-        """The URL of a path."""
-        return url_of(self._url, self._strip_protocol(name))
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, Any]:

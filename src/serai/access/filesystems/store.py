@@ -14,6 +14,7 @@ from fsspec import AbstractFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK
 
 from serai.access.filesystems.hosted import HostedFileSystem
+from serai.access.filesystems.naming import served_path
 from serai.access.stores.certificates import normal_fingerprint
 from serai.access.stores.remote import StoreFiles
 from serai.access.stores.wire import DEFAULT_PORT, Server, server_of
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreFileSystem"]
 
-EXPIRY_S = 2.0  # how old a listing may be that is used once more
-MOST_LISTINGS = 1000
 _PREFIX = "store://"
 
 
@@ -42,13 +41,10 @@ class StoreFileSystem(HostedFileSystem):
         token_file: a file (mode 0600) with the token; None: the user's own place for it.
         lot: the lot that written files are charged to; None: one of the user's with room, or none.
         direct: whether files are read by their paths where the appliance is the user's own and on this host.
-        auto_mkdir: whether writing makes missing directories, as fsspec's local files can.
-        listings_expiry_time: seconds for which a listing is used again; `ls` alone does so.
-        storage_options: those that every file system of fsspec has.
+        options: those of `HostedFileSystem`: ``auto_mkdir``, ``listings_expiry_time`` and fsspec's own.
     """
 
     protocol = "store"
-    root_marker = "/"
 
     def __init__(
         self,
@@ -59,32 +55,19 @@ class StoreFileSystem(HostedFileSystem):
         token_file: str | None = None,
         lot: str | None = None,
         direct: bool = True,
-        auto_mkdir: bool = False,
-        listings_expiry_time: float | None = EXPIRY_S,
-        **storage_options: Any,
+        **options: Any,
     ) -> None:
         if not host:
             raise UsageError("which store?", hint="write store://HOST:PORT/PATH, or give host=")
         pin = None if fingerprint is None else normal_fingerprint(fingerprint)
         server = Server(host, DEFAULT_PORT if port is None else int(port), pin, token_file)
-        super().__init__(
-            auto_mkdir=auto_mkdir,
-            listings_expiry_time=listings_expiry_time,
-            max_paths=MOST_LISTINGS,
-            **storage_options,
-        )
-        self._url = f"{_PREFIX}{server.where}"
+        super().__init__(f"{_PREFIX}{server.where}", **options)
         self._store = StoreFiles(server, lot, direct=direct)
 
     @property
-    def far(self) -> Any:
+    def far(self) -> StoreFiles:
         """The appliance's files."""
         return self._store
-
-    @property
-    def fsid(self) -> str:
-        """Tells appliances apart."""
-        return self._url
 
     # ---- many files at once
 
@@ -197,16 +180,7 @@ class StoreFileSystem(HostedFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        if isinstance(path, list):
-            return [cls._strip_protocol(one) for one in path]
-        path = os.fspath(path)
-        if path.startswith(_PREFIX):
-            path = server_of(path)[1]
-        return "/" + path.strip("/") if not path.startswith("/") else path.rstrip("/") or "/"
-
-    def unstrip_protocol(self, name: str) -> str:
-        """The URL of a path."""
-        return self._url + str(self._strip_protocol(name))
+        return served_path(path, "store", lambda url: server_of(url)[1])
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
 import errno
 import hashlib
 import json
@@ -14,9 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from serai.access.stores.beside import Beside, pieces
-from serai.access.stores.bundles import MOST_BYTES, MOST_FILES, bundle, unbundle
+from serai.access.stores.bodies import (
+    MOST_BYTES,
+    MOST_FILES,
+    SHA256,
+    WANTED,
+    XXH3,
+    bundle,
+    digest_fields,
+    new_check,
+    said_digests,
+    told_check,
+    unbundle,
+    xxh3_of,
+)
 from serai.access.stores.wire import Wire, quoted, shared_wire
-from serai.access.stores.writing import LONG_S, Ahead, Appending, Writing
+from serai.access.stores.writing import LONG_S, Ahead, Appending, Writing, ahead_of
 from serai.describe.host import HostFacts
 from serai.errors import HostUnreachable
 
@@ -26,16 +36,37 @@ if TYPE_CHECKING:
 
     from serai.access.stores.wire import Server
 
-__all__ = ["StoreFiles"]
+__all__ = ["Sent", "StoreFiles"]
 
+LONG = 16 << 20  # bytes of an answer from which on it is read in a thread of its own
 PART = 8 << 20  # bytes of a file that is sent in parts
 AT_ONCE = 8  # requests of one call at a time
 BATCH = 1000  # paths in a request
 BUNDLE = 8 << 20  # bytes of small files in a request
 FIRST_FILES = 32  # in the first request, before sizes are known
 BUNDLES = 2  # requests with many files at a time
+DIGEST_S = 1800.0  # for the digest of what may be large: nothing comes before all of it was read
 _NOT_SATISFIABLE = 416
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="store")
+
+
+class Sent:
+    """A file that was sent whole: what the appliance wrote is what was sent.
+
+    Args:
+        files: where to.
+        path: of the file.
+        sha256: of it, where the appliance took it.
+    """
+
+    def __init__(self, files: StoreFiles, path: str, sha256: bytes | None) -> None:
+        self._files, self._path, self._sha256 = files, path, sha256
+
+    def hex(self) -> str:
+        """Its SHA-256 as the appliance has it, which reads the file for that unless it took it as the bytes came."""
+        if self._sha256 is not None:
+            return self._sha256.hex()
+        return self._files.digest([self._path], 0, None, "sha256")[self._path]
 
 
 class StoreFiles:
@@ -95,14 +126,8 @@ class StoreFiles:
             response.drain_conn()
             response.release_conn()
             return
-        said = None if headers else digest_of(response.headers)
-        made = hashlib.sha256()
-        for piece in self.wire.pieces(response):
-            if said is not None:
-                made.update(piece)
-            yield piece
-        if said is not None and made.digest() != said:
-            raise OSError(errno.EBADMSG, "what came is not what the store has", path)
+        coming = _checked(self.wire.pieces(response), None if headers else told_check(response.headers), path)
+        yield from coming if (response.length_remaining or 0) < LONG else ahead_of(coming, response.shutdown)
 
     def _span(self, path: str, start: int, stop: int | None) -> dict[str, str] | None:
         """Which bytes a request is for, as headers; None where there are none."""
@@ -207,7 +232,7 @@ class StoreFiles:
                 found.append(OSError(getattr(errno, row["errno"], errno.EIO), row["error"], path))
             elif "later" in row:
                 found.append(int(row["later"]))
-            elif row.get("sha256") and hashlib.sha256(content).hexdigest() != row["sha256"]:
+            elif not _is_what_is_told(row, content):
                 found.append(OSError(errno.EBADMSG, "what came is not what the store has", path))
             else:
                 found.append(bytes(content))
@@ -221,9 +246,7 @@ class StoreFiles:
 
     def put(self, path: str, data: bytes | memoryview, how: str, *, parents: bool) -> None:
         """Write a whole file."""
-        headers = self._headers(how, parents=parents)
-        made = hashlib.sha256(data)
-        headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(made.digest()).decode('ascii')}:"
+        headers = self._headers(how, parents=parents) | digest_fields({XXH3: xxh3_of(data)})
         response = self.wire.request("PUT", quoted(path), headers, bytes(data))
         response.drain_conn()
         response.release_conn()
@@ -255,10 +278,7 @@ class StoreFiles:
                 return [(path, error)]
             return [(path, None)]
         options = {name: True for name, held in (("exclusive", how == "x"), ("parents", parents)) if held}
-        rows = [
-            {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), **options}
-            for path, data in batch
-        ]
+        rows = [{"path": path, "size": len(data), "xxh3": xxh3_of(data).hex(), **options} for path, data in batch]
         headers = {"Content-Type": "application/octet-stream"}
         if self._lot is not None:
             headers["Serai-Lot"] = self._lot
@@ -286,16 +306,25 @@ class StoreFiles:
             return Appending(self, path, parents=parents)
         return Writing(self, path, how, parents=parents, keep=keep)
 
-    def stream(self, path: str, pieces: Iterable[bytes], how: str, *, parents: bool) -> bytes | None:
-        """Write a whole file from pieces; returns the digest that the appliance made."""
+    def stream(self, path: str, pieces: Iterable[bytes], how: str, *, parents: bool) -> dict[str, bytes]:
+        """Write a whole file from pieces; returns the digests that the appliance took."""
         response = self.wire.request("PUT", quoted(path), self._headers(how, parents=parents), pieces)
-        found = digest_of(response.headers)
+        found = said_digests(response.headers)
         response.drain_conn()
         response.release_conn()
         return found
 
-    def send(self, path: str, pieces: Iterable[bytes | memoryview], size: int, how: str, *, parents: bool) -> bytes:
-        """Write a whole file whose size is known, which an appliance takes quickest; returns its digest.
+    def send(
+        self,
+        path: str,
+        pieces: Iterable[bytes | memoryview],
+        size: int,
+        how: str,
+        *,
+        parents: bool,
+        sha256: bool = False,
+    ) -> Sent:
+        """Write a whole file whose size is known, which an appliance takes quickest.
 
         Args:
             path: of the file.
@@ -303,8 +332,10 @@ class StoreFiles:
             size: of all, in bytes.
             how: ``w``, or ``x``: there must be none.
             parents: whether missing directories are made.
+            sha256: whether the appliance takes the SHA-256 as the bytes come, for `Sent.hex`, instead of reading the
+                file again when it is asked for.
         """
-        made = hashlib.sha256()
+        made = new_check()
         failed: list[OSError] = []
 
         def all_of_them() -> Iterator[bytes | memoryview]:
@@ -314,19 +345,19 @@ class StoreFiles:
                 failed.append(error)
                 raise
 
-        headers = self._headers(how, parents=parents) | {"Content-Length": str(size)}
+        headers = self._headers(how, parents=parents) | {"Content-Length": str(size)} | (WANTED if sha256 else {})
         try:
             response = self.wire.request("PUT", quoted(path), headers, all_of_them())
         except HostUnreachable:
             if failed:
                 raise failed[0] from None
             raise
-        found = digest_of(response.headers)
+        found = said_digests(response.headers)
         response.drain_conn()
         response.release_conn()
-        if found is not None and found != made.digest():
+        if found.get(XXH3) != made.digest():
             raise OSError(errno.EBADMSG, "what the store has is not what was sent", path)
-        return made.digest()
+        return Sent(self, path, found.get(SHA256))
 
     def write_at(self, path: str, pieces: Iterable[bytes | memoryview], start: int = 0) -> int:
         """See `HostFiles.write_at`; it is sent in parts of some MB."""
@@ -403,9 +434,19 @@ class StoreFiles:
         found: dict[str, str] = {}
         for at in range(0, len(paths), BATCH):
             some = list(paths[at : at + BATCH])
-            said = self.wire.call("digest", paths=some, start=start, stop=stop, kind=kind, again=True)
+            said = self.wire.call("digest", paths=some, start=start, stop=stop, kind=kind, again=True, read_s=DIGEST_S)
             found.update(zip(some, said["digests"], strict=True))
         return found
+
+
+def _checked(pieces: Iterable[bytes], told: tuple[Any, bytes] | None, path: str) -> Generator[bytes]:
+    """The bytes of a file; the last of them only if all have the digest that was told."""
+    for piece in pieces:
+        if told is not None:
+            told[0].update(piece)
+        yield piece
+    if told is not None and told[0].digest() != told[1]:
+        raise OSError(errno.EBADMSG, "what came is not what the store has", path)
 
 
 def _whole(pieces: Iterable[bytes | memoryview], size: int, made: Any, path: str) -> Iterator[bytes | memoryview]:
@@ -439,11 +480,8 @@ def _batches(files: Iterable[tuple[str, bytes | memoryview]]) -> Iterator[list[t
         yield batch
 
 
-def digest_of(headers: Mapping[str, str]) -> bytes | None:
-    """The SHA-256 that an answer tells."""
-    for one in headers.get("Repr-Digest", "").split(","):
-        kind, _, value = one.strip().partition("=")
-        if kind.lower() == "sha-256":
-            with contextlib.suppress(binascii.Error):
-                return base64.b64decode(value.strip(":"), validate=True)
-    return None
+def _is_what_is_told(row: Mapping[str, Any], content: memoryview) -> bool:
+    """Whether what came in a bundle has the digest that its row tells, if it tells one."""
+    if "xxh3" in row:
+        return xxh3_of(content).hex() == str(row["xxh3"])
+    return "sha256" not in row or hashlib.sha256(content).hexdigest() == str(row["sha256"])

@@ -23,7 +23,7 @@ from urllib3.exceptions import (
 from urllib3.exceptions import TimeoutError as LateError
 
 from serai.access.stores.certificates import normal_fingerprint
-from serai.access.stores.trust import known_fingerprint, read_token, token_path
+from serai.access.stores.trust import known_fingerprint, place, read_token, token_path
 from serai.errors import AccessError, HostKeyRefused, HostUnreachable, LoginRefused, UsageError
 from serai.session.url import Url
 
@@ -63,7 +63,7 @@ class Server:
     @property
     def where(self) -> str:
         """As it is written in a URL."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return place(self.host, self.port)
 
 
 def server_of(text: str) -> tuple[Server, str]:
@@ -111,10 +111,8 @@ class Wire:
         self._pin = pin
         local = server.host in {"localhost", "::1"} or server.host.startswith("127.")
         self.secure = pin is not None or not local
-        timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
         common: dict[str, Any] = {
             "maxsize": POOL,
-            "timeout": timeout,
             "retries": False,
             "blocksize": BLOCK,
         }
@@ -134,6 +132,11 @@ class Wire:
             context = ssl.create_default_context()
             self._pool = urllib3.HTTPSConnectionPool(server.host, server.port, ssl_context=context, **common)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the certificate that is expected; empty where an authority has signed it."""
+        return self._pin or ""
+
     def _token(self) -> str | None:
         path = self.server.token_file or token_path(self.server.host, self.server.port, self._environment)
         found = read_token(path)
@@ -150,6 +153,7 @@ class Wire:
         *,
         again: bool = False,
         fine: tuple[int, ...] = (),
+        read_s: float = READ_S,
     ) -> BaseHTTPResponse:
         """Ask, and return the answer with its body still to be read (`release` it, or read it all).
 
@@ -160,6 +164,7 @@ class Wire:
             body: bytes, or an iterable of bytes.
             again: whether it may be asked twice, because it changes nothing.
             fine: statuses that are no errors though HTTP's classes say so.
+            read_s: how long it may send nothing.
 
         Raises:
             OSError: what the appliance says: `FileNotFoundError`, `PermissionError` and so on.
@@ -167,12 +172,13 @@ class Wire:
         """
         token = self._token()
         said = dict(headers or {})
+        timeout = urllib3.Timeout(connect=CONNECT_S, read=read_s)
         if token is not None:
             said["Authorization"] = f"Bearer {token}"
         response = None
         for last in (False, True):
             try:
-                response = self._pool.urlopen(method, target, body, said, preload_content=False)
+                response = self._pool.urlopen(method, target, body, said, timeout=timeout, preload_content=False)
                 break
             except HTTPError as error:
                 lost = isinstance(error, ProtocolError) and not isinstance(error, SSLError)
@@ -183,17 +189,17 @@ class Wire:
             self._raise(response, target)
         return response
 
-    def json(self, method: str, target: str, said: Any = None, *, again: bool = False) -> Any:
+    def json(self, method: str, target: str, said: Any = None, *, again: bool = False, read_s: float = READ_S) -> Any:
         """Ask with an object, and return the object that is answered."""
         body = None if said is None else json.dumps(said).encode("ascii")
         headers = {} if said is None else {"Content-Type": "application/json"}
-        response = self.request(method, target, headers, body, again=again or method == "GET")
+        response = self.request(method, target, headers, body, again=again or method == "GET", read_s=read_s)
         with self.reading():
             return json.loads(response.data or b"null")
 
-    def call(self, do: str, *, again: bool = False, **said: Any) -> Any:
+    def call(self, do: str, *, again: bool = False, read_s: float = READ_S, **said: Any) -> Any:
         """One of the appliance's own operations on files."""
-        return self.json("POST", "/.serai/files", {"do": do, **said}, again=again)
+        return self.json("POST", "/.serai/files", {"do": do, **said}, again=again, read_s=read_s)
 
     def reading(self) -> _Reading:
         """A context in which a body is read: errors of HTTP become ours."""

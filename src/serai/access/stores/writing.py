@@ -1,30 +1,59 @@
-"""Files of an appliance that are open: written piece by piece, appended to, or read ahead."""
+"""Files of an appliance that are under way: written piece by piece, appended to, or read ahead."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import itertools
 import posixpath
 import queue
 import secrets
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
+from serai.access.stores.bodies import XXH3, new_check
 from serai.access.stores.wire import BLOCK
 from serai.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
     from concurrent.futures import Future
 
     from serai.access.stores.remote import StoreFiles
 
-__all__ = ["LONG_S", "SMALL", "Ahead", "Appending", "Writing"]
+__all__ = ["LONG_S", "SMALL", "Ahead", "Appending", "Writing", "ahead_of"]
 
 SMALL = 1 << 20  # bytes that are sent in one, with their digest before them
 AHEAD = 4  # pieces that wait to be sent
 LONG_S = 600.0
+SOME = 4  # pieces that are read ahead at a time
+
+
+def ahead_of(pieces: Generator[bytes], stop: Callable[[], object]) -> Generator[bytes]:
+    """Pieces, the next ones being read in a thread while some are used: to write costs as much as to read.
+
+    Args:
+        pieces: what is read; it has a deadline of its own.
+        stop: ends a read that waits, when no more is wanted; it may come too late.
+    """
+
+    def some() -> list[bytes]:
+        return list(itertools.islice(pieces, SOME))
+
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="store-get") as reader:
+            coming = reader.submit(some)
+            try:
+                while found := coming.result():
+                    coming = reader.submit(some)
+                    yield from found
+            finally:
+                with contextlib.suppress(ValueError, RuntimeError):  # it has ended meanwhile
+                    if not coming.done():
+                        stop()
+    finally:
+        pieces.close()
 
 
 class Ahead:
@@ -56,9 +85,9 @@ class Writing:
         self._path = self._kept or path
         self._first = bytearray()  # what is sent in one if it stays small
         self._pieces: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
-        self._hash = hashlib.sha256()
+        self._made = new_check()
         self._sender: threading.Thread | None = None
-        self._ended: bytes | BaseException | None = None
+        self._ended: dict[str, bytes] | BaseException | None = None
 
     def begin(self) -> None:
         """Ask whether it can be written.
@@ -86,7 +115,7 @@ class Writing:
     def _give(self, piece: bytes | BaseException | None) -> None:
         assert self._sender is not None  # noqa: S101 - for the reader of types
         if isinstance(piece, bytes):
-            self._hash.update(piece)
+            self._made.update(piece)
         waited = 0.0
         while self._sender.is_alive():
             try:
@@ -128,7 +157,7 @@ class Writing:
             raise self._ended
         if self._sender.is_alive():
             raise DeadlineExceeded(f"the store did not answer for {LONG_S:.0f} s")
-        if self._ended is not None and self._ended != self._hash.digest():
+        if self._ended is not None and self._ended.get(XXH3) != self._made.digest():
             raise OSError(errno.EBADMSG, "what the store has is not what was sent", self._path)
 
     def commit(self, *, exclusive: bool = False) -> None:

@@ -39,6 +39,10 @@ class PoolClosed(SeraiError):
     """The pool was shut down while commands ran in it."""
 
 
+class PoolCancelled(SeraiError):
+    """Commands of the pool were cancelled by another process."""
+
+
 _living: weakref.WeakSet[_Core] = weakref.WeakSet()
 
 
@@ -93,6 +97,7 @@ class _Core:
         self._closing = threading.Lock()
         self._done = threading.Event()
         self.run.dispatcher.when_hopeless(self._hopeless)
+        self.run.on_cancel = self._cancelled
         try:
             self.run.start()
         except BaseException:
@@ -104,6 +109,11 @@ class _Core:
         self.broken_by = NoNodeLeft("no node of the pool is left", tried=tuple(why.splitlines()))
         self.functions.broken(self.broken_by)
         self._end_bags(self.broken_by)
+
+    def _cancelled(self) -> None:
+        """`serai cancel RUN` ends what there is; what is submitted later runs."""
+        self._end_bags(PoolCancelled("its commands were cancelled from elsewhere: serai cancel"))
+        self.run.dispatcher.cancel_all()
 
     def _end_bags(self, error: SeraiError) -> None:
         for bag in list(self.bags):

@@ -31,11 +31,12 @@ from serai.apps.mapreduce.record import NAME, Record
 from serai.apps.workers.launch import Launch
 from serai.apps.workers.locality import Locality, served
 from serai.clock import SystemClock
+from serai.dispatch.control.channel import Channel
 from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
 from serai.session.home import state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -195,6 +196,9 @@ class Running:
         self._stack.callback(launch.close)
         self.crew.begin(launch)
         threading.Thread(target=self._watch, name="mapreduce", daemon=True).start()
+        orders = {"about": self._on_about, "cancel": self._on_cancel, "release": self._on_release}
+        with contextlib.suppress(OSError):  # a run does without
+            self._stack.callback(Channel(self._directory, orders).close)
 
     def _ad(self) -> dict[str, Any]:
         ad: dict[str, Any] = {"name": self.session.name, "output": self.session.output or ""}
@@ -245,6 +249,30 @@ class Running:
 
     def _heed(self, action: ev.Bar | ev.Skip) -> None:
         self.crew.heed(action)
+
+    # ---- what other processes of this user ask (Channel)
+
+    def _on_about(self, _asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        hosts = [str(host.site.url) for host in self.session.hosts]
+        yield {"kind": "mapreduce", "command": self.session.name, "nodes": hosts}
+
+    def _on_cancel(self, asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if asked.get("tasks") is not None:
+            raise UsageError("maps and reduces are not cancelled one by one", hint="serai cancel RUN ends it all")
+        with self.desk.changed:
+            if self.desk.end is None:
+                self.desk.end = ev.Fail("it was cancelled from elsewhere: serai cancel", of_task=True)
+                self.record.note("ended", failed=self.desk.end.what)
+                self.desk.changed.notify_all()
+            master = self.desk.master
+            left = len(master.maps) - master.maps_done + len(master.reduces) - master.reduces_done
+        yield {"cancelled": left}
+
+    @staticmethod
+    def _on_release(_asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        raise UsageError(
+            "a MapReduce run lets go of no host", hint="its workers may end at any time: what they had is made again"
+        )
 
     # ---- time, and signs of life
 

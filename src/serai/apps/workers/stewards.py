@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from serai.access.connections import shared, target_of
-from serai.errors import AccessError, NodeLost, NoPython, SeraiError
+from serai.access.connections import target_of
+from serai.access.starting import start_here, start_there
+from serai.errors import AccessError, NodeLost, SeraiError
 from serai.travel.boot import MARK, STEWARD, WORKER
 from serai.travel.frames import pack, unpack
 from serai.travel.mapreduce.link import GAVE_UP
 from serai.travel.steward import BEAT, BEAT_S, DROP, END, ENDED, FURNISH, ROOM, START, TROUBLE
-from serai.travel.stream import PipeLink, StartFailed
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping, Sequence
 
     from serai.access.openssh import Connection
     from serai.apps.workers.sending import Sent
     from serai.describe.mapreduce import HostSpec
+    from serai.travel.stream import PipeLink
 
-START_S = 30.0  # for a steward, and for its room
+START_S = 30.0  # for a room
 GRACE_S = 2.0  # for workers to end by themselves
 PARCEL, TOKEN = "worker.parcel", "token"  # names in a room
 LEAST_SILENT_S, MOST_SILENT_S = 5.0, 60.0  # how late a host's sign of life may be
@@ -130,51 +126,16 @@ class Steward:
         self.pulse = Pulse()
         self._workers: set[str] = set()
         self._closing = False
-        self._connection: Connection | None = None
         self._forwarded: tuple[str, str] | None = None
-        self._link = self._start_here() if not place.key else self._start_there()
+        self._link, self._connection = self._start()
 
     # ---- starting
 
-    def _start_here(self) -> PipeLink:
-        python = self._place.spec.site.python
-        words = [sys.executable] if python is None else shlex.split(python)
-        with tempfile.TemporaryFile() as said:
-
-            def start(theirs: socket.socket) -> subprocess.Popen[bytes]:
-                return subprocess.Popen(
-                    [*words, "-u", "-c", STEWARD.program()],
-                    stdin=theirs.fileno(),
-                    stdout=theirs.fileno(),
-                    stderr=said,
-                    start_new_session=True,  # Ctrl-C is the front end's to act on
-                )
-
-            try:
-                return PipeLink(start, STEWARD.packed(), self._deliver, START_S)
-            except (OSError, StartFailed) as error:
-                said.seek(0)
-                last = said.read(2000).decode("utf-8", "replace").strip().rpartition("\n")[2]
-                raise NoPython(f"cannot start {shlex.join(words)}: {last or error}", host="local") from error
-
-    def _start_there(self) -> PipeLink:
+    def _start(self) -> tuple[PipeLink, Connection | None]:
         site = self._place.spec.site
-        target = target_of(site.url, os.environ, site.ssh_config)
-        connection = self._connection = shared(target)
-        python = site.python or "python3"
-        words = STEWARD.command(python)
-        try:
-            return PipeLink(
-                lambda theirs: connection.session(words, theirs.fileno()), STEWARD.packed(), self._deliver, START_S
-            )
-        except TimeoutError as error:
-            raise NodeLost(
-                f"it took the login and did not start {python} within {START_S:g} s", host=self._place.name
-            ) from error
-        except StartFailed as error:
-            raise connection.session_error(python, error.returncode) from error
-        except OSError as error:
-            raise NodeLost(f"the connection ended: {error}", host=self._place.name) from error
+        if not self._place.key:
+            return start_here(STEWARD, site.python, self._deliver), None
+        return start_there(STEWARD, target_of(site.url, os.environ, site.ssh_config), site.python, self._deliver)
 
     def furnish(self, sent: Sequence[Sent]) -> dict[str, Any]:
         """Have the room made; returns what the steward says of it."""

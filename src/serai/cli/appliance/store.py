@@ -112,7 +112,10 @@ def token(directory: str, user: str, path: str, rights: str, expires: str, file:
 def tokens(directory: str) -> None:
     """List the tokens for what is served from DIRECTORY, and its access list."""
     keys = _keys(directory)
-    rows = [(one.name, one.user, one.rights, _when(one.expires), one.path) for one in keys.tokens.values()]
+    rows = [
+        (one.name, one.user, one.rights, _when(one.expires), f"{len(one.paths)} files" if one.parent else one.path)
+        for one in keys.tokens.values()
+    ]
     _table(("token", "user", "rights", "until", "path"), rows)
     if keys.grants:
         from serai.data.appliance.paths import text_of  # noqa: PLC0415 - seldom

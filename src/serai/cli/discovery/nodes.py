@@ -38,28 +38,61 @@ def nodes(where: str | None, on: Sequence[str], url: str | None, *, stores: bool
         from serai.describe.ads.expressions import parse_expression  # noqa: PLC0415 - the same
 
         parse_expression(where, what="--where")
-    inventory = surveyed(on, where or "", url) if on else advertised(url)
+    inventory = _inventory(on, where or "", url, stores=stores)
     found = inventory.where(where, now)
     ads: Mapping[str, Mapping[str, Any]] = found.stores if stores else found.nodes
     if as_json:
-        click.echo(json.dumps([{"path": path, **ad} for path, ad in sorted(ads.items())], indent=2))
+        more = {} if stores else inventory.stores_of_nodes()
+        listed = [
+            {"path": path, **({"store": more[path]} if path in more else {}), **ad} for path, ad in sorted(ads.items())
+        ]
+        click.echo(json.dumps(listed, indent=2))
     elif ads:
-        click.echo("\n".join(_table_of_stores(ads) if stores else _table(ads, runs=not on)))
+        lines = _table_of_stores(ads) if stores else _table(ads, inventory.stores_of_nodes(), runs=not on)
+        click.echo("\n".join(lines))
     else:
         click.echo(_nothing(inventory, where, stores=stores, on=bool(on)), err=True)
     return 0 if ads else 1
 
 
+def _inventory(on: Sequence[str], where: str, url: str | None, *, stores: bool) -> Inventory:
+    """What there is to choose from."""
+    if not on:
+        return advertised(url)
+    if stores:  # which need no check-in
+        from serai.match.inventory import Inventory  # noqa: PLC0415 - the same
+
+        return Inventory({}, known_stores(on, url))
+    return surveyed(on, where, url, near="neareststorage" in where.lower())
+
+
 def advertised(url: str | None) -> Inventory:
-    """What the advert service has."""
+    """What the advert service has; of stores that pool files describe, what live runs tell."""
     from serai.adverts.service import open_adverts  # noqa: PLC0415 - `serai --help` does without
     from serai.match.inventory import Inventory  # noqa: PLC0415 - the same
-    from serai.pool.publishing import NODES, STORES  # noqa: PLC0415 - the same
+    from serai.pool.publishing import DECLARED, NODES, STORES  # noqa: PLC0415 - the same
 
     with open_adverts(url) as service:
         found = {entry.path: entry.attributes for entry in service.each(NODES, recursive=True)}
-        stores = {entry.path.rpartition("/")[2]: entry.attributes for entry in service.each(STORES)}
+        stores = {entry.path.rpartition("/")[2]: entry.attributes for entry in service.each(DECLARED, recursive=True)}
+        for entry in service.each(STORES):
+            name = entry.path.rpartition("/")[2]
+            stores[name] = {**stores.get(name, {}), **entry.attributes}
     return Inventory(found, stores)
+
+
+def known_stores(on: Sequence[str], url: str | None) -> dict[str, Mapping[str, Any]]:
+    """The ads of the stores that pool files describe, and of those that are advertised, by name."""
+    from serai.describe.ads.stores import stores_of  # noqa: PLC0415 - the same
+    from serai.describe.poolfile import sites_from  # noqa: PLC0415 - the same
+    from serai.errors import SeraiError  # noqa: PLC0415 - the same
+
+    stores: dict[str, Mapping[str, Any]] = dict(stores_of(sites_from(on)))
+    try:
+        stores |= {name: {**stores.get(name, {}), **ad} for name, ad in advertised(url).stores.items()}
+    except (SeraiError, OSError) as error:  # only what refers to stores needs them
+        click.echo(f"serai: the ads of stores are not known: {error}", err=True)
+    return stores
 
 
 def surveyed(on: Sequence[str], where: str, url: str | None, *, near: bool = False) -> Inventory:
@@ -77,23 +110,19 @@ def surveyed(on: Sequence[str], where: str, url: str | None, *, near: bool = Fal
     from serai.apps.survey import Look, survey  # noqa: PLC0415 - the same
     from serai.clock import SystemClock  # noqa: PLC0415 - the same
     from serai.describe.ads.expressions import software_in  # noqa: PLC0415 - the same
-    from serai.describe.ads.stores import stores_of  # noqa: PLC0415 - the same
     from serai.describe.poolfile import sites_from  # noqa: PLC0415 - the same
     from serai.dispatch.run import new_name, token  # noqa: PLC0415 - the same
-    from serai.errors import SeraiError  # noqa: PLC0415 - the same
     from serai.match.inventory import Inventory  # noqa: PLC0415 - the same
+    from serai.pool.nearness import not_there  # noqa: PLC0415 - the same
     from serai.pool.publishing import attributes  # noqa: PLC0415 - the same
 
     clock, sites = SystemClock(), sites_from(on)
-    stores: dict[str, Mapping[str, Any]] = dict(stores_of(sites))
-    try:
-        stores |= {name: {**stores.get(name, {}), **ad} for name, ad in advertised(url).stores.items()}
-    except (SeraiError, OSError) as error:  # only what refers to stores needs them
-        click.echo(f"serai: the ads of stores are not known: {error}", err=True)
+    stores = known_stores(on, url)
     with tempfile.TemporaryDirectory(prefix="serai-look-") as scratch:
         look = Look(new_name(clock.wall(), token()), Path(scratch), tuple(software_in(where)), stores if near else {})
         found = survey(sites, look, clock)
-    for trouble in found.troubles.values():
+    named = {name: str(ad.get("nearest_storage") or "") for name, ad in found.ads.items()}
+    for trouble in [*found.troubles.values(), *not_there(named, stores)]:
         click.echo(f"serai: {trouble}", err=True)
     nodes = {}
     for name, ad in found.ads.items():
@@ -115,16 +144,16 @@ def _nothing(inventory: Inventory, where: str | None, *, stores: bool, on: bool)
     return "no node is advertised: they are while a run or a pool lives; serai nodes --on SITE checks them in now"
 
 
-def _table(ads: Mapping[str, Mapping[str, Any]], *, runs: bool) -> list[str]:
+def _table(ads: Mapping[str, Mapping[str, Any]], near: Mapping[str, str], *, runs: bool) -> list[str]:
     from serai.cli.sentences import clean  # noqa: PLC0415 - `serai --help` does without
     from serai.cli.tables import aligned  # noqa: PLC0415 - the same
 
     rows = []
-    for _, ad in sorted(ads.items()):
+    for path, ad in sorted(ads.items()):
         cells = [
             ad.get("Name", ""), ad.get("State", ""), ad.get("Slots") or ad.get("Cpus", ""),
             _size(ad, "Memory", 1 << 20),
-            _size(ad, "Disk", 1024), ad.get("Gpus") or "", ad.get("LoadAvg", ""), ad.get("NearestStorage", ""),
+            _size(ad, "Disk", 1024), ad.get("Gpus") or "", ad.get("LoadAvg", ""), near[path],
             ad.get("Community", ""), ad.get("Run", ""),
         ]  # fmt: skip
         rows.append([clean(str(cell)) for cell in cells])
@@ -141,7 +170,7 @@ def _table_of_stores(ads: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = []
     for name, ad in sorted(ads.items()):
         urls = ad.get("AccessURLs") or []
-        where = next((str(url) for url in urls if not str(url).startswith("/")), "") if isinstance(urls, list) else ""
+        where = min(map(str, urls), key=_for_others, default="") if isinstance(urls, list) else ""
         sets = ad.get("Datasets")
         cells = [
             name, _size(ad, "Disk", 1024), _size(ad, "TotalDisk", 1024), str(ad.get("Community", "")), where,
@@ -150,6 +179,11 @@ def _table_of_stores(ads: Mapping[str, Mapping[str, Any]]) -> list[str]:
         rows.append([clean(cell) for cell in cells])
     head = ["STORE", "FREE", "OF", "COMMUNITY", "URL", "DATASETS"]
     return aligned(head, rows, right={"FREE", "OF"}, width=width())
+
+
+def _for_others(url: str) -> int:
+    """How little of use a URL of a store is elsewhere; of several the first of the least is shown."""
+    return 0 if url.startswith("store") else 2 if url.startswith(("file:", "/")) else 1
 
 
 def _size(ad: Mapping[str, Any], name: str, unit: int) -> str:

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serai.cli.filing.operands import URLS, complain, echo, stdin_pieces
+from serai.cli.filing.operands import CONFIG, URLS, complain, echo, stdin_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from serai.data.copying.carrying import Outcome
     from serai.data.copying.tally import Tally
-
-_CONFIG = click.option("-F", "--ssh-config", metavar="FILE", help="Give ssh this file instead of your own.")
 
 
 def _quiet(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,7 +57,7 @@ def _tell(command: str, outcome: Outcome) -> int:
 @click.option("-t", "--target-directory", metavar="DIR", help="Copy everything into this directory.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was copied, and which way it took.")
 @_quiet
-@_CONFIG
+@CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="SOURCE... DEST")
 def cp(urls: tuple[str, ...], **options: Any) -> int:
     """Copy files between this machine, hosts and whatever else has a URL.
@@ -131,7 +129,7 @@ def _streamed(sources: list[str], destination: str, options: dict[str, Any]) -> 
 @click.option("-t", "--target-directory", metavar="DIR", help="Move everything into this directory.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was moved, and which way it took.")
 @_quiet
-@_CONFIG
+@CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="SOURCE... DEST")
 def mv(urls: tuple[str, ...], **options: Any) -> int:
     """Move files and directories: a rename on one host, else a copy whose source goes when all of it is there."""
@@ -157,7 +155,7 @@ def mv(urls: tuple[str, ...], **options: Any) -> int:
 @click.option("-n", "--dry-run", is_flag=True, help="Only list what would be done.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was done, and which way it took.")
 @_quiet
-@_CONFIG
+@CONFIG
 @click.argument("source", type=URLS)
 @click.argument("destination", type=URLS)
 def sync(source: str, destination: str, **options: Any) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serai.cli.filing.operands import URLS, complain, echo, opened, shown, stdin_pieces
+from serai.cli.filing.operands import CONFIG, URLS, complain, echo, meant, opened, reason, shown, stdin_pieces
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
     from serai.data.copying.opening import Place
 
-_CONFIG = click.option("-F", "--ssh-config", metavar="FILE", help="Give ssh this file instead of your own.")
 _NO_H = {"help_option_names": ["--help"]}  # -h stands for something else
-
-
-def _why(error: OSError | SeraiError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def each(command: str, places: Sequence[Place], act: Callable[[Place], Any]) -> tuple[list[tuple[Place, Any]], int]:
@@ -44,7 +39,7 @@ def each(command: str, places: Sequence[Place], act: Callable[[Place], Any]) -> 
     good = []
     for place, result in zip(places, results, strict=True):
         if isinstance(result, OSError | SeraiError):
-            complain(command, f"{place.shown}: {_why(result)}")
+            complain(command, f"{place.shown}: {reason(result)}")
             code = 1
         else:
             good.append((place, result))
@@ -61,7 +56,7 @@ def each(command: str, places: Sequence[Place], act: Callable[[Place], Any]) -> 
 @click.option("-t", "by_time", is_flag=True, help="The newest first.")
 @click.option("-S", "by_size", is_flag=True, help="The largest first.")
 @click.option("-r", "--reverse", is_flag=True, help="The other way round.")
-@_CONFIG
+@CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="[URL]...")
 def ls(urls: tuple[str, ...], **options: Any) -> int:
     """List what is in directories, of this machine, of hosts and of whatever else has a URL."""
@@ -82,7 +77,7 @@ def ls(urls: tuple[str, ...], **options: Any) -> int:
 @click.option(
     "--range", "span", metavar="FROM:TO", help="Only the bytes FROM up to and without TO; either may be left out."
 )
-@_CONFIG
+@CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="[URL]...")
 def cat(urls: tuple[str, ...], span: str | None, ssh_config: str | None) -> int:
     """Print files, one after another. `-` is the standard input."""
@@ -112,21 +107,16 @@ def print_files(
         if url == "-":
             _print(stdin_pieces(), *span)
             continue
-        place = ends[url]
-        if isinstance(place, UsageError):
-            raise place
-        if isinstance(place, Exception):
-            complain(command, f"{url}: {place}")
-            code = 1
-            continue
-        for one in place.expanded():
+        places = meant(command, url, ends[url])
+        code = code if places else 1
+        for one in places:
             try:
                 start, stop = span
                 _print(one.end.read(one.path, start, follow=True, said={}), 0, None if stop is None else stop - start)
             except BrokenPipeError:
                 raise
             except (OSError, SeraiError) as error:
-                complain(command, f"{one.shown}: {_why(error)}")
+                complain(command, f"{one.shown}: {reason(error)}")
                 code = 1
     return code
 
@@ -147,7 +137,7 @@ def _print(pieces: Iterator[bytes | memoryview], start: int, stop: int | None) -
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Also directories with all that is in them.")
 @click.option("-f", "--force", is_flag=True, help="What is not there is no error.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was removed.")
-@_CONFIG
+@CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="URL...")
 def rm(urls: tuple[str, ...], *, recursive: bool, force: bool, verbose: bool, ssh_config: str | None) -> int:
     """Remove files. Never the root, a home directory, or what . and .. stand for."""
@@ -172,7 +162,7 @@ def rm(urls: tuple[str, ...], *, recursive: bool, force: bool, verbose: bool, ss
         for error in troubles:
             name = str(error.filename)
             name = place.shown.rstrip("/") + name[len(place.path) :] if name.startswith(place.path) else name
-            complain("rm", f"{name}: {_why(error)}")
+            complain("rm", f"{name}: {reason(error)}")
             code = 1
         if verbose and not troubles:
             echo(f"removed {shown(place.shown)}")
@@ -207,7 +197,7 @@ def _refuse_what_holds_all(place: Place) -> None:
     metavar="FORMAT",
     help="%n name, %s size, %a %A mode, %F kind, %U %G owner, %Y %y time, %N link.",
 )
-@_CONFIG
+@CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="URL...")
 def stat(urls: tuple[str, ...], *, dereference: bool, pattern: str | None, ssh_config: str | None) -> int:
     """Show what is known of files."""
@@ -237,7 +227,7 @@ def stat(urls: tuple[str, ...], *, dereference: bool, pattern: str | None, ssh_c
 @click.command(no_args_is_help=True)
 @click.option("-p", "--parents", is_flag=True, help="Also those it is in; what exists is no error.")
 @click.option("-m", "--mode", metavar="MODE", help="Permissions, as an octal number.")
-@_CONFIG
+@CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="URL...")
 def mkdir(urls: tuple[str, ...], *, parents: bool, mode: str | None, ssh_config: str | None) -> int:
     """Make directories."""
@@ -258,7 +248,7 @@ def mkdir(urls: tuple[str, ...], *, parents: bool, mode: str | None, ssh_config:
 @click.command(context_settings=_NO_H)
 @click.option("-s", "--summarize", is_flag=True, help="Only the sum of each operand.")
 @click.option("-h", "human", is_flag=True, help="Sizes as 1.2M.")
-@_CONFIG
+@CONFIG
 @click.argument("urls", type=URLS, nargs=-1, metavar="[URL]...")
 def du(urls: tuple[str, ...], *, summarize: bool, human: bool, ssh_config: str | None) -> int:
     """Sum up the sizes of files, in bytes, by directory."""

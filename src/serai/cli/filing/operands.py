@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serai.errors import SeraiError, UsageError, errno_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from serai.data.copying.opening import Place
 
+CONFIG = click.option("-F", "--ssh-config", metavar="FILE", help="Give ssh this file instead of your own.")
 URLS = click.UNPROCESSED  # names may hold any byte: nothing is done to them
 BLOCK = 1 << 20
 
@@ -48,19 +51,39 @@ def opened(command: str, urls: Sequence[str], ssh_config: str | None) -> tuple[l
         UsageError: an operand is none.
     """
     from serai.data.copying.opening import open_places  # noqa: PLC0415 - `serai --help` does without
-    from serai.errors import UsageError  # noqa: PLC0415 - the same
 
     places: list[Place] = []
     code = 0
     for url, found in zip(urls, open_places(urls, ssh_config), strict=True):
-        if isinstance(found, UsageError):
-            raise found
-        if isinstance(found, Exception):
-            complain(command, f"{url}: {found}")
-            code = 1
-        else:
-            places += found.expanded()
+        standing = meant(command, url, found)
+        places += standing
+        code = code if standing else 1
     return places, code
+
+
+def meant(command: str, url: str, found: Place | Exception) -> list[Place]:
+    """The places that an operand stands for; none, after a complaint, where it or a pattern's directory cannot be read.
+
+    Raises:
+        UsageError: the operand is none.
+    """
+    if isinstance(found, UsageError):
+        raise found
+    try:
+        if isinstance(found, Exception):
+            raise found
+        return found.expanded()
+    except (OSError, SeraiError) as error:
+        complain(command, f"{url}: {reason(error)}")
+        return []
+
+
+def reason(error: OSError | SeraiError) -> str:
+    """What went wrong, for beside the file's name."""
+    if isinstance(error, OSError) and not error.errno:  # some file systems of fsspec say a path only
+        number = errno_of(error)
+        return os.strerror(number) if number else str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def stdin_pieces() -> Iterator[bytes]:

@@ -2,7 +2,8 @@
 
 Each host is a community: its slots are the machines, and `serai store serve` in its network is its store. Programs read
 the database through the mount that travels, from the store that the policy has them read from. Who runs where is
-`serai run`'s choice, by the ClassAd expressions of the source.
+`serai run`'s choice, by the ClassAd expressions of the source. Under `auto` it is told the database's URL and no more,
+and chooses by price who runs where and whether the database is copied there or read from afar.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ from typing import TYPE_CHECKING
 from serai.cli.study.live_diffusion import carried, run_serai
 from serai.cli.study.tables import columns
 from serai.errors import SeraiError
-from serai.match.movement import Links, Way
+from serai.match.movement import Way
 from serai.quantity import format_bytes
 from serai.sim.studies.communities import RULES, Rule
-from serai.sim.studies.community_prices import Home, Load, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +41,7 @@ JOBS, FILE_BYTES, READ_BYTES = 40, 20_000_000, 4_000_000
 SLOTS = {"nestore.bologna": 3, "nestore.madison": 8}
 COMPUTE_S = {"nestore.bologna": 2.4, "nestore.madison": 3.0}
 WAN_BIT_S, WAN_DELAY_MS = 25e6, 10.0
+AUTO = None  # the policy that needs no rule
 READY_S = 30.0
 STAGE_S = 120.0
 PORTS = {"nestore.bologna": 9094, "nestore.madison": 9095}
@@ -111,13 +112,15 @@ class LiveCommunities:
         ]
 
 
-def live_communities(seed: int, *, say: Callable[[str], None], rules: Sequence[Rule] | None = None) -> LiveCommunities:
+def live_communities(
+    seed: int, *, say: Callable[[str], None], rules: Sequence[Rule | None] | None = None
+) -> LiveCommunities:
     """Run every policy on two hosts; the stores are emptied in between.
 
     Args:
         seed: of the database.
         say: is told of each run.
-        rules: which; by default the seven of the source and auto.
+        rules: which; None is auto; by default it and the seven of the source.
 
     Raises:
         UsageError: no laboratory can be had here.
@@ -130,26 +133,12 @@ def live_communities(seed: int, *, say: Callable[[str], None], rules: Sequence[R
         lab.hosts[1].slow(rate_bit_s=WAN_BIT_S, delay_ms=WAN_DELAY_MS)
         with _served(lab, scratch) as stores:
             database = random.Random(seed).randbytes(FILE_BYTES)  # noqa: S311 - bytes that are the same every time
-            for rule in rules or (*RULES, _auto()):
-                runs.append(_one(rule, lab, stores, scratch, database))
-                say(f"{rule.name}: {runs[-1].took_s:.1f} s, {format_bytes(runs[-1].wan_bytes)} between the communities")
+            for rule in rules or (*RULES, AUTO):
+                _fill(stores, scratch, database, {"nestore.bologna", *(rule.before if rule is not None else ())})
+                runs.append(_one(rule, lab, stores, scratch))
+                one = runs[-1]
+                say(f"{one.rule}: {one.took_s:.1f} s, {format_bytes(one.wan_bytes)} between the communities")
     return LiveCommunities(runs)
-
-
-def _auto() -> Rule:
-    """What the prices say for a free machine of the community that has not the database."""
-    load = Load(JOBS, FILE_BYTES, READ_BYTES, 1.0, shared=True, origin="nestore.bologna", readers=0, link_share=0.0)
-    homes = [
-        Home(name, [0.0] * SLOTS[name], 1 / COMPUTE_S[name], 1e9, name == "nestore.bologna", None, 0.0)  # type: ignore[arg-type]  # one instruction
-        for name in SLOTS
-    ]
-    choice = decide(load, homes, "nestore.madison", Links(WAN_BIT_S / 8, 2 * WAN_DELAY_MS / 1000))
-    if choice.way is None:
-        return Rule("auto", RULES[0].requirements)
-    both = next(
-        rule for rule in RULES if rule.name == f"INFN local, UW {'stage' if choice.way is Way.STAGE else 'remote'}"
-    )
-    return Rule("auto", both.requirements, both.rank, choice.way)
 
 
 @contextlib.contextmanager
@@ -202,22 +191,51 @@ def _ready(process: subprocess.Popen[bytes], log: str) -> str:
         time.sleep(0.05)
 
 
+def _own(scratch: str, state: str = "") -> dict[str, str]:
+    """The variables by which Serai here knows the stores, and has nothing to do with its user's own."""
+    return {"SERAI_CONFIG": os.path.join(scratch, "config"), "SERAI_STATE": os.path.join(state or scratch, "state")}
+
+
 def _environment(scratch: str) -> dict[str, str]:
-    return os.environ | {"SERAI_CONFIG": os.path.join(scratch, "config")}
+    return os.environ | _own(scratch)
 
 
-def _one(rule: Rule, lab: Lab, stores: dict[str, _Store], scratch: str, database: bytes) -> LiveRule:
-    """Fill the stores as the rule has them at first, run all jobs, and sum up what they say."""
+def _fill(stores: dict[str, _Store], scratch: str, database: bytes, having: set[str]) -> None:
+    """Give the database to some stores, and to no others."""
     for name in stores:
         path = os.path.join(scratch, name, "cms", "db")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        if name == "nestore.bologna" or name in rule.before:
+        if name in having:
             with open(f"{path}.part", "wb") as file:
                 file.write(database)
             os.rename(f"{path}.part", path)
-    where = os.path.join(scratch, re.sub(r"\W+", "-", rule.name))
+
+
+def _one(rule: Rule | None, lab: Lab, stores: dict[str, _Store], scratch: str) -> LiveRule:
+    """Run all jobs, and sum up what they say."""
+    name = rule.name if rule is not None else "auto"
+    where = os.path.join(scratch, re.sub(r"\W+", "-", name))
     os.makedirs(where)
+    words = _by_rule(rule, lab, stores, where) if rule is not None else _by_price(lab, stores, where)
+    before, began = carried(lab, 2), time.monotonic()
+    stage = _stage(stores, scratch) if rule is not None and rule.way is Way.STAGE else None
+    try:
+        told = [json.loads(line) for line in run_serai(words, _own(scratch, where), where, lab).splitlines()]
+    finally:
+        if stage is not None:
+            stage.kill()
+            stage.wait()
+    took_s = time.monotonic() - began
+    if len(told) != JOBS or any(one["read"] != READ_BYTES for one in told):
+        raise SeraiError(f"under {name!r} {len(told)} jobs of {JOBS} read all that they should")
+    ran = {host.name: sum(one["host"] == host.name for one in told) for host in lab.hosts}
+    efficiency = sum(one["compute_s"] for one in told) / sum(one["took_s"] for one in told)
+    return LiveRule(name, took_s, efficiency, carried(lab, 2) - before, ran)
+
+
+def _by_rule(rule: Rule, lab: Lab, stores: dict[str, _Store], where: str) -> list[str]:
+    """What `serai run` is told where a rule says who runs and reads where."""
     near = {name: name for name in stores}
     if rule.way is Way.READ and not rule.before:
         near["nestore.madison"] = "nestore.bologna"
@@ -225,22 +243,15 @@ def _one(rule: Rule, lab: Lab, stores: dict[str, _Store], scratch: str, database
     pool = _pool(where, lab, stores, has={"nestore.bologna", *rule.before} | _staged(rule))
     words = ["python3 job.py start facts.json {line}", "--no-auto-send", "--each", f"1..{JOBS}", "--on", pool]
     words += [word for name in ("job.py", "facts.json", "program.py") for word in ("--send", os.path.join(where, name))]
-    words += ["--requirements", rule.requirements, "--rank", rule.rank]
-    before, began = carried(lab, 2), time.monotonic()
-    stage = _stage(stores, scratch) if rule.way is Way.STAGE else None
-    try:
-        said = run_serai(words, os.path.join(where, "state"), inside=where)
-    finally:
-        if stage is not None:
-            stage.kill()
-            stage.wait()
-    took_s = time.monotonic() - began
-    told = [json.loads(line) for line in said.splitlines()]
-    if len(told) != JOBS or any(one["read"] != READ_BYTES for one in told):
-        raise SeraiError(f"under {rule.name!r} {len(told)} jobs of {JOBS} read all that they should")
-    ran = {host.name: sum(one["host"] == host.name for one in told) for host in lab.hosts}
-    efficiency = sum(one["compute_s"] for one in told) / sum(one["took_s"] for one in told)
-    return LiveRule(rule.name, took_s, efficiency, carried(lab, 2) - before, ran)
+    return [*words, "--requirements", rule.requirements, "--rank", rule.rank]
+
+
+def _by_price(lab: Lab, stores: dict[str, _Store], where: str) -> list[str]:
+    """What it is told where it is to find that out."""
+    _send(where, stores, {name: name for name in stores}, staged=False)
+    words = ["python3 job.py read facts.json {n} {in}", "--no-auto-send", *[stores["nestore.bologna"].url] * JOBS]
+    words += [word for name in ("job.py", "facts.json") for word in ("--send", os.path.join(where, name))]
+    return [*words, "--on", _pool(where, lab, stores, has=set()), "--policy", "auto", "--access", "auto"]
 
 
 def _staged(rule: Rule) -> set[str]:

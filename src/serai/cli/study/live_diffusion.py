@@ -23,7 +23,7 @@ from serai.match.movement import Policy
 from serai.quantity import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from serai.testing.lab import Lab
 
@@ -156,7 +156,7 @@ def _one(policy: Policy, work: Work, scratch: str) -> LiveRun:
         inputs = [os.path.join(work.directory, name) for name in work.order]
         before, began = carried(lab), time.monotonic()
         words = [SUM, *inputs, "--on", pool, "--policy", str(policy)]
-        said = run_serai(words, os.path.join(scratch, f"state-{policy}"))
+        said = run_serai(words, {"SERAI_STATE": os.path.join(scratch, f"state-{policy}")})
         took_s, after = time.monotonic() - began, carried(lab)
     if sorted(map(int, said.split())) != sorted(work.sums[name] for name in work.order):
         raise SeraiError(f"under {policy} {len(said.split())} sums came of {len(inputs)}, or wrong ones")
@@ -172,28 +172,33 @@ def carried(lab: Lab, only: int | None = None) -> int:
     return sum(int(count["rx"]["bytes"]) + int(count["tx"]["bytes"]) for count in counts)
 
 
-def run_serai(words: Sequence[str], state: str, within_s: float = MOST_S, inside: str | None = None) -> str:
-    """Run `serai run` with state of its own; returns what its tasks printed.
+def run_serai(words: Sequence[str], variables: Mapping[str, str], at: str | None = None, lab: Lab | None = None) -> str:
+    """Run `serai run`; returns what its tasks printed.
+
+    Args:
+        words: behind `serai run`.
+        variables: added to the environment.
+        at: the directory it runs in.
+        lab: in whose network it runs, if not in this machine's.
 
     Raises:
         SeraiError: it ended badly; the hint is the end of what it said.
         DeadlineExceeded: it had not ended in time.
     """
     command = [sys.executable, "-m", "serai", "run", *words, "--show", "none"]
-    environment = os.environ | {"SERAI_STATE": state}
     try:
         done = subprocess.run(
-            command,
-            env=environment,
-            cwd=inside,
+            command if lab is None else lab.inside(command),
+            env=os.environ | dict(variables),
+            cwd=at,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=within_s,
+            timeout=MOST_S,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise DeadlineExceeded(f"serai run had not ended after {within_s:g} s", command=words[0]) from error
+        raise DeadlineExceeded(f"serai run had not ended after {MOST_S:g} s", command=words[0]) from error
     if done.returncode:
         raise SeraiError(f"serai run ended with code {done.returncode}", command=words[0], hint=done.stderr[-2000:])
     return done.stdout

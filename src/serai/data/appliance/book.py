@@ -1,6 +1,8 @@
 """What is known of files that came through the appliance, in SQLite: whose, in which lot, their digests; and the lots.
 
-A record holds while size, time and inode are the file's; what was changed beside the appliance has none.
+A record holds while size, time and inode are the file's; what was changed beside the appliance has none. Digests hold
+while the time of the inode's last change is the file's too, which nobody can set: of a file that was written in place
+and has its old time again it is still known whose it is, and no digest.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from serai.access.stores.bodies import SHA256, XXH3
 from serai.data.appliance.lots import Hold, Ledger, Lot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from serai.access.stores.bodies import Digests
     from serai.clock import Clock
     from serai.data.appliance.paths import Parts
 
@@ -25,7 +29,8 @@ BATCH = 500
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
   path BLOB PRIMARY KEY, user TEXT NOT NULL, lot TEXT NOT NULL, size INTEGER NOT NULL,
-  mtime_ns INTEGER NOT NULL, ino INTEGER NOT NULL, sha256 BLOB, written REAL NOT NULL
+  mtime_ns INTEGER NOT NULL, ino INTEGER NOT NULL, sha256 BLOB, written REAL NOT NULL,
+  xxh3 BLOB, ctime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS files_lot ON files (lot, written);
 CREATE TABLE IF NOT EXISTS lots (name TEXT PRIMARY KEY, user TEXT NOT NULL, size INTEGER NOT NULL, until REAL NOT NULL);
@@ -40,14 +45,22 @@ class Row(NamedTuple):
     size: int
     mtime_ns: int
     ino: int
-    sha256: bytes | None
+    sha256: bytes | None = None
+    xxh3: bytes | None = None
+    ctime_ns: int | None = None  # when the digests were the file's
 
     def of(self, found: os.stat_result) -> bool:
         """Whether it is about the file that is there."""
         return (self.size, self.mtime_ns, self.ino) == (found.st_size, found.st_mtime_ns, found.st_ino)
 
+    def digests(self, found: os.stat_result) -> Digests:
+        """The digests that are known of the file that is there."""
+        if not self.of(found) or self.ctime_ns != found.st_ctime_ns:
+            return {}
+        return {kind: digest for kind, digest in ((XXH3, self.xxh3), (SHA256, self.sha256)) if digest is not None}
 
-_COLUMNS = "user, lot, size, mtime_ns, ino, sha256"
+
+_COLUMNS = "user, lot, size, mtime_ns, ino, sha256, xxh3, ctime_ns"
 
 
 class Book:
@@ -78,6 +91,10 @@ class Book:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_TABLES)
+        have = {name for _, name, *_ in self._db.execute("PRAGMA table_info(files)")}
+        for name, kind in (("xxh3", "BLOB"), ("ctime_ns", "INTEGER")):  # an earlier version's book has them not
+            if name not in have:
+                self._db.execute(f"ALTER TABLE files ADD COLUMN {name} {kind}")
         lots = [Lot(*row) for row in self._db.execute("SELECT name, user, size, until FROM lots")]
         used = {
             (u, lot): s for u, lot, s in self._db.execute("SELECT user, lot, SUM(size) FROM files GROUP BY user, lot")
@@ -209,23 +226,15 @@ class Book:
 
     # ---- files
 
-    def settle(self, hold: Hold, parts: Parts, found: os.stat_result, sha256: bytes | None) -> None:
+    def settle(self, hold: Hold, parts: Parts, found: os.stat_result, digests: Digests) -> None:
         """A file was put in its place."""
+        row = (hold.user, hold.lot, found.st_size, *_told(found, digests))
         with self._lock:
             self.forget(parts)
             self.ledger.settle(hold, found.st_size)
             self._db.execute(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    b"/".join(parts),
-                    hold.user,
-                    hold.lot,
-                    found.st_size,
-                    found.st_mtime_ns,
-                    found.st_ino,
-                    sha256,
-                    self._clock.wall(),
-                ),
+                f"INSERT OR REPLACE INTO files (path, written, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
+                (b"/".join(parts), self._clock.wall(), *row),
             )
 
     @contextlib.contextmanager
@@ -252,14 +261,14 @@ class Book:
             ).fetchone()
         return None if found is None else Row(*found)
 
-    def refresh(self, parts: Parts, found: os.stat_result, sha256: bytes | None) -> None:
-        """A file that is known has another time, or its digest was computed."""
+    def refresh(self, parts: Parts, found: os.stat_result, digests: Digests) -> None:
+        """A file that is known has another time, or a digest of it was taken."""
         with self._lock:
             row = self.row(parts)
             if row is not None and row.size == found.st_size:
                 self._db.execute(
-                    "UPDATE files SET mtime_ns = ?, ino = ?, sha256 = ? WHERE path = ?",
-                    (found.st_mtime_ns, found.st_ino, sha256, b"/".join(parts)),
+                    "UPDATE files SET mtime_ns = ?, ino = ?, sha256 = ?, xxh3 = ?, ctime_ns = ? WHERE path = ?",
+                    (*_told(found, digests), b"/".join(parts)),
                 )
 
     def forget(self, parts: Parts) -> None:
@@ -293,3 +302,8 @@ class Book:
                 "SELECT path FROM files WHERE path = ? OR (path >= ? AND path < ?)", (path, path + b"/", path + b"0")
             ).fetchall()
         )
+
+
+def _told(found: os.stat_result, digests: Digests) -> tuple[int, int, bytes | None, bytes | None, int]:
+    """The columns from ``mtime_ns`` on."""
+    return found.st_mtime_ns, found.st_ino, digests.get(SHA256), digests.get(XXH3), found.st_ctime_ns

@@ -1,7 +1,8 @@
 """The appliance's own addresses, below ``/.serai/``: its status, lots, and what WebDAV has no word for.
 
 ``GET status``; ``GET`` and ``POST lots``, ``POST`` and ``DELETE lots/NAME``; ``POST files`` with ``{"do": …}``;
-``POST put`` and ``POST get``: many files in one, see `serai.data.bodies.many`.
+``POST put`` and ``POST get``: many files in one, see `serai.data.bodies.many`; ``POST tokens`` with ``{"paths": […],
+"life_s"}`` narrows the token that it is asked with, ``POST`` and ``DELETE tokens/NAME`` renew and end what came of it.
 """
 
 from __future__ import annotations
@@ -9,22 +10,26 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import os
 import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from serai.data.appliance.keys import MOST_PATHS, Keys
 from serai.data.appliance.paths import parts_of_text, text_of
-from serai.data.appliance.rights import ADMIN, WRITE, letters
+from serai.data.appliance.rights import ADMIN, READ, WRITE, letters
 from serai.data.appliance.uploads import Upload, copy_file
 from serai.data.bodies.many import MOST_BODY, get_many, put_many
+from serai.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from serai.clock import Clock
     from serai.data.appliance.lots import Lot
+    from serai.data.appliance.paths import Parts
     from serai.data.appliance.rights import Identity
     from serai.data.appliance.transfers import Transfers
     from serai.data.appliance.webdav import Answers
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Control", "store_ad"]
 
 MOST_SAID = 1 << 20  # bytes
-MOST_PATHS = 1000
+MOST_ASKED = 1000  # paths in one request
 MOST_DATASETS = 64
 
 
@@ -48,11 +53,14 @@ class Control:
     def __init__(self, transfers: Transfers, clock: Clock, facts: Mapping[str, Any]) -> None:
         self._transfers, self._clock, self._facts = transfers, clock, dict(facts)
         self._files, self._book = transfers.files, transfers.files.book
+        self._keys = Keys(self._files.keys.path)
         self.answers: Answers | None = None
 
     async def answer(self, request: web.BaseRequest, who: Identity, path: str) -> web.StreamResponse:
         """Answer a request for one of the addresses."""
         _, _, *names = path.split("/")
+        if who.paths is not None:
+            raise PermissionError(errno.EACCES, "this token lets some files be read, and no more")
         match request.method, names:
             case "GET", ["status"]:
                 found: Any = await self._transfers.run(self.status, who)
@@ -60,11 +68,11 @@ class Control:
                 found = await self._transfers.run(self.lots, who)
             case "POST", ["lots"]:
                 found = await self._reserve(await self._said(request), who)
-            case "POST", ["lots", name]:
-                found = await self._renew(name, await self._said(request), who)
-            case "DELETE", ["lots", name]:
+            case (("POST" | "DELETE"), ["lots", name]):
                 self._own(name, who)
-                found = self._told(await self._transfers.run(self._book.release, name))
+                found = await self._change_lot(request, name)
+            case (("POST" | "DELETE"), ["tokens", *rest]):
+                found = await self._tokens(request, who, rest)
             case "POST", ["put"]:
                 lot = request.headers.get("Serai-Lot")
                 with self._transfers.load.transfer():
@@ -123,15 +131,58 @@ class Control:
         lot = await self._transfers.run(self._book.reserve, name, user, int(_number(said, "size")), until)
         return self._told(lot)
 
-    async def _renew(self, name: str, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
-        self._own(name, who)
-        lot = await self._transfers.run(self._book.renew, name, self._clock.wall() + _number(said, "life_s"))
-        return self._told(lot)
+    async def _change_lot(self, request: web.BaseRequest, name: str) -> dict[str, Any]:
+        if request.method == "DELETE":
+            return self._told(await self._transfers.run(self._book.release, name))
+        until = self._clock.wall() + _number(await self._said(request), "life_s")
+        return self._told(await self._transfers.run(self._book.renew, name, until))
 
     def _own(self, name: str, who: Identity) -> None:
         lot = self._book.ledger.lots.get(name)
         if lot is None or (lot.user != who.user and ADMIN not in who.rights):
             raise KeyError(f"there is no lot {name} of yours")
+
+    # ---- tokens for machines that work for whoever asks
+
+    async def _tokens(self, request: web.BaseRequest, who: Identity, names: list[str]) -> dict[str, Any]:
+        if request.method == "DELETE" and len(names) == 1:
+            return await self._transfers.run(self._end_token, names[0], who)
+        if request.method == "DELETE" or len(names) > 1:
+            raise FileNotFoundError(errno.ENOENT, "there is no such address")
+        return await self._transfers.run(self._narrow, await self._said(request), who, *names)
+
+    def _narrow(self, said: Mapping[str, Any], who: Identity, name: str = "") -> dict[str, Any]:
+        """Make a token that lets some files be read and no more, or let one be for more files and for longer."""
+        keys, now = self._keys, self._clock.wall()
+        asked = said.get("paths", [])
+        if not isinstance(asked, list) or len(asked) > MOST_PATHS:
+            raise ValueError(f"paths are a list of {MOST_PATHS} at most")
+        paths = [one for path in asked for one in self._readable(who, str(path))]
+        expires = now + _number(said, "life_s")
+        text = ""
+        try:
+            if name:
+                token = keys.widen(who, name, paths, expires, now)
+            else:
+                text, token = keys.narrow(who, paths, expires, now)
+        except UsageError as error:
+            raise ValueError(error.what) from error
+        found = {"name": token.name, "life_s": token.expires - now, "files": len(token.paths)}
+        return found | {"token": text} if text else found
+
+    def _readable(self, who: Identity, path: str) -> set[Parts]:
+        """A file that somebody may read: its path, and the one that it leads to."""
+        parts = parts_of_text(path)
+        os.close(self._files.open(who, parts).fd)
+        with self._files.root.at(parts) as place:
+            self._files.at(who, place, parts, READ)
+            return {parts, place.parts}
+
+    def _end_token(self, name: str, who: Identity) -> dict[str, Any]:
+        token = Keys(self._keys.path).tokens.get(name)
+        if token is None or not token.parent or (token.user != who.user and ADMIN not in who.rights):
+            raise KeyError(f"there is no token {name} of yours that was narrowed")
+        return {"ended": self._keys.revoke(name)}
 
     # ---- files
 
@@ -182,7 +233,7 @@ class Control:
 
     def _remove(self, said: Mapping[str, Any], who: Identity) -> None:
         recursive, directory = bool(said.get("recursive")), bool(said.get("directory"))
-        for path in itertools.islice(said["paths"], MOST_PATHS):
+        for path in itertools.islice(said["paths"], MOST_ASKED):
             self._files.remove(who, parts_of_text(path), recursive=recursive, directory=directory)
 
     def _move(self, said: Mapping[str, Any], who: Identity) -> None:
@@ -221,7 +272,7 @@ class Control:
 
     def _digest(self, said: Mapping[str, Any], who: Identity) -> dict[str, Any]:
         start, stop, kind = int(said.get("start", 0)), said.get("stop"), str(said.get("kind", "sha256"))
-        wanted = list(itertools.islice(said["paths"], MOST_PATHS))
+        wanted = list(itertools.islice(said["paths"], MOST_ASKED))
         return {"digests": [self._files.digest(who, parts_of_text(one), kind, start, stop) for one in wanted]}
 
 

@@ -11,19 +11,21 @@ import os
 import shutil
 import stat
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from serai.access.stores.bodies import SHA256
 from serai.data.appliance.paths import RESERVED, Parts, Place, Root, text_of
 from serai.data.appliance.rights import ADMIN, LIST, READ, WRITE, rights_at, rights_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from serai.access.stores.bodies import Digests
     from serai.data.appliance.book import Book, Row
     from serai.data.appliance.keys import Keys
     from serai.data.appliance.rights import Identity
 
-__all__ = ["Files", "Unmet", "etag_of", "facts_of"]
+__all__ = ["Files", "Opened", "Unmet", "etag_of", "facts_of"]
 
 BLOCK = 1 << 20
 MOST_DEEP = 128
@@ -51,6 +53,24 @@ def facts_of(found: os.stat_result) -> dict[str, Any]:
         "ctime_ns": found.st_ctime_ns,
         "islink": False,
     }
+
+
+class Opened(NamedTuple):
+    """A file that was opened for reading.
+
+    Attributes:
+        fd: its descriptor, which whoever asked closes.
+        found: its facts.
+        parts: its path without links.
+        digests: those that are known of it.
+        known: whether it came through the appliance, and is what came.
+    """
+
+    fd: int
+    found: os.stat_result
+    parts: Parts
+    digests: Digests
+    known: bool
 
 
 class Files:
@@ -101,23 +121,25 @@ class Files:
                 found = place.stat()
         return facts_of(found) | {"etag": etag_of(found)} | (own or {})
 
-    def open(self, who: Identity, parts: Parts) -> tuple[int, os.stat_result, Row | None]:
-        """Open a file for reading: a descriptor, its facts, and what is known of it.
+    def open(self, who: Identity, parts: Parts) -> Opened:
+        """Open a file for reading.
 
         Raises:
             IsADirectoryError: it is one.
         """
         with self.root.at(parts) as place:
             self.at(who, place, parts, READ)
-            if stat.S_ISDIR(place.stat().st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text_of(parts))
             fd = place.open()
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 os.close(fd)
+                if stat.S_ISDIR(found.st_mode):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text_of(parts))
                 raise PermissionError(errno.EACCES, "it is no regular file", text_of(parts))
-            row = self.book.row(place.parts)
-        return fd, found, row if row is not None and row.of(found) else None
+            row, real = self.book.row(place.parts), place.parts
+        if row is None or not row.of(found):
+            return Opened(fd, found, real, {}, known=False)
+        return Opened(fd, found, real, row.digests(found), known=True)
 
     def rows(self, who: Identity, parts: Parts, depth: int | None = 1) -> Iterator[dict[str, Any]]:
         """What is in a directory, or below it to a depth, without what somebody has no right to see.
@@ -174,24 +196,23 @@ class Files:
 
     def digest(self, who: Identity, parts: Parts, kind: str = "sha256", start: int = 0, stop: int | None = None) -> str:
         """The digest of a file or of a part of it, in hexadecimal; the whole file's SHA-256 is kept."""
-        fd, found, row = self.open(who, parts)
+        opened = self.open(who, parts)
         try:
-            whole = kind == "sha256" and start == 0 and stop is None
-            if whole and row is not None and row.sha256 is not None:
-                return row.sha256.hex()
-            at, end, _ = slice(start, stop).indices(found.st_size)
-            made = hashlib.new(kind)
-            while at < end:
-                piece = os.pread(fd, min(BLOCK, end - at), at)
-                if not piece:
-                    break
-                made.update(piece)
-                at += len(piece)
-            if whole and row is not None:
-                self.book.refresh(parts, found, made.digest())
-            return made.hexdigest()
+            if kind == "sha256" and start == 0 and stop is None:
+                return self.sha256(opened).hex()
+            begin, end, _ = slice(start, stop).indices(opened.found.st_size)
+            return _digest(opened.fd, hashlib.new(kind), begin, end).hex()
         finally:
-            os.close(fd)
+            os.close(opened.fd)
+
+    def sha256(self, opened: Opened) -> bytes:
+        """The SHA-256 of a file; it is kept while the file is the one that came through the appliance."""
+        if SHA256 in opened.digests:
+            return opened.digests[SHA256]
+        made = _digest(opened.fd, hashlib.sha256(), 0, opened.found.st_size)
+        if opened.known and _version(os.fstat(opened.fd)) == _version(opened.found):
+            self.book.refresh(opened.parts, opened.found, {**opened.digests, SHA256: made})
+        return made
 
     # ---- changing
 
@@ -272,18 +293,20 @@ class Files:
             if not old.parts or not new.parts or new.parts[: len(old.parts)] == old.parts != new.parts:
                 raise OSError(errno.EINVAL, "a directory is not moved into itself", text_of(target))
             with self.commits:
-                there = new.stat_or_none()
-                old.stat()
+                there, was = new.stat_or_none(), old.stat()
                 if there is not None and not replace:
                     raise Unmet("something is there already")
                 if old.parts == new.parts:
                     return True
                 if there is not None and clear and stat.S_ISDIR(there.st_mode):
                     shutil.rmtree(new.name, dir_fd=new.fd)
-                elif there is not None and clear and stat.S_ISDIR(old.stat().st_mode):
+                elif there is not None and clear and stat.S_ISDIR(was.st_mode):
                     os.unlink(new.name, dir_fd=new.fd)
                 os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
                 self.book.rename(old.parts, new.parts)
+                row = self.book.row(new.parts)
+                if row is not None and row.of(was):  # to be renamed is a change of the inode
+                    self.book.refresh(new.parts, new.stat(), row.digests(was))
         return there is not None
 
     def touch(self, who: Identity, parts: Parts) -> None:
@@ -296,15 +319,14 @@ class Files:
             self.at(who, place, parts, WRITE)
             fd = place.open(_PATH) if mode is None else place.open()
             try:
-                row = self.book.row(place.parts)
-                known = row is not None and row.of(os.fstat(fd))
+                row, before = self.book.row(place.parts), os.fstat(fd)
                 if mode is not None:
                     os.fchmod(fd, mode & 0o777)
                 if mtime_ns is not None:
                     now = {} if mtime_ns < 0 else {"ns": (mtime_ns, mtime_ns)}
                     os.utime(place.name, dir_fd=place.fd, follow_symlinks=False, **now)
-                if known and row is not None:
-                    self.book.refresh(place.parts, os.fstat(fd), row.sha256)
+                if row is not None and row.of(before):
+                    self.book.refresh(place.parts, os.fstat(fd), row.digests(before))
             finally:
                 os.close(fd)
 
@@ -349,3 +371,15 @@ class Files:
 
 
 _PATH = getattr(os, "O_PATH", os.O_RDONLY)
+
+
+def _digest(fd: int, made: Any, at: int, end: int) -> bytes:
+    while at < end and (piece := os.pread(fd, min(BLOCK, end - at), at)):
+        made.update(piece)
+        at += len(piece)
+    digest: bytes = made.digest()
+    return digest
+
+
+def _version(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,6 +1,9 @@
 """Who may come in: users, access lists and tokens, in a file (mode 0600) that commands change beside the server.
 
 Of a token only a digest is kept. A token is 32 random bytes, so that a plain digest cannot be searched.
+
+A token may be narrowed: into one that lets some files be read and no more, for a while. It is for machines that work
+for its owner and are not to have the owner's own. It ends with the token that it was made from, at the latest.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -15,19 +19,21 @@ import json
 import os
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from serai.data.appliance.paths import RESERVED, Parts, parts_of_text, text_of
-from serai.data.appliance.rights import ANYBODY, Grant, Identity, letters, parse_rights
+from serai.data.appliance.rights import ANYBODY, READ, Grant, Identity, letters, parse_rights
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Keys", "Token", "drafts_directory", "keys_of", "state_of", "write_secret"]
 
 MOST = 10_000  # tokens, and grants
+MOST_PATHS = 2000  # of one token that was narrowed
+MOST_NARROW_S = 86400.0  # its life, unless it is renewed
 DRAFTS = "drafts"
 _PREFIX = "sst_"
 _TOKEN = re.compile(r"sst_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
@@ -45,6 +51,8 @@ class Token:
         rights: as `letters` writes them.
         expires: seconds since the epoch.
         digest: of the secret half, in hexadecimal.
+        parent: the name of the token that it was narrowed from; empty for a token of its own.
+        paths: of one that was narrowed: the files that it is for.
     """
 
     name: str
@@ -53,10 +61,14 @@ class Token:
     rights: str
     expires: float
     digest: str
+    parent: str = ""
+    paths: tuple[str, ...] = ()
 
 
 class Keys:
     """The file of users, grants and tokens.
+
+    One thread at a time looks; whoever changes it has another one of these, which any thread may use for that.
 
     Args:
         path: of the file.
@@ -64,9 +76,10 @@ class Keys:
     """
 
     def __init__(self, path: str, secret: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> None:
-        self._path, self._secret = path, secret
+        self.path, self._secret = path, secret
         self._seen: tuple[int, int, int] | None = None
         self.tokens: dict[str, Token] = {}
+        self._paths: dict[str, frozenset[Parts]] = {}  # of tokens that were narrowed, by their names
         self.grants: list[Grant] = []
         self.quotas: dict[str, int] = {}
         self.refresh()
@@ -76,15 +89,16 @@ class Keys:
     def refresh(self) -> None:
         """Read the file again if it has changed."""
         try:
-            found = os.stat(self._path)
+            found = os.stat(self.path)
         except FileNotFoundError:
             return
         seen = (found.st_mtime_ns, found.st_ino, found.st_size)
         if seen == self._seen:
             return
-        with open(self._path, encoding="utf-8") as file:
+        with open(self.path, encoding="utf-8") as file:
             kept = json.load(file)
-        self.tokens = {one["name"]: Token(**one) for one in kept["tokens"]}
+        self.tokens = {one["name"]: Token(**one | {"paths": tuple(one.get("paths", ()))}) for one in kept["tokens"]}
+        self._paths.clear()
         self.grants = [
             Grant(one["user"], parts_of_text(one["path"]), parse_rights(one["rights"])) for one in kept["grants"]
         ]
@@ -106,9 +120,20 @@ class Keys:
         token = self.tokens.get(match[1]) if match else None
         if match is None or token is None or not hmac.compare_digest(_digest(match[2]), token.digest):
             return None
-        if now >= token.expires:
+        return self._identity(token, now) if now < token.expires else None
+
+    def _identity(self, token: Token, now: float) -> Identity | None:
+        prefix = parts_of_text(token.path)
+        if not token.parent:
+            return Identity(token.user, prefix, parse_rights(token.rights), token=token.name)
+        parent = self.tokens.get(token.parent)
+        if parent is None or now >= parent.expires:
             return None
-        return Identity(token.user, parts_of_text(token.path), parse_rights(token.rights))
+        paths = self._paths.get(token.name)
+        if paths is None:
+            paths = self._paths[token.name] = frozenset(map(parts_of_text, token.paths))
+        rights = parse_rights(parent.rights) & {READ}
+        return Identity(token.user, prefix, rights, paths, token.name)
 
     # ---- changing
 
@@ -123,18 +148,70 @@ class Keys:
         where = text_of(_parts(path))
         token = Token(secrets.token_hex(6), user, where, letters(parse_rights(rights)), expires, _digest(secret))
         with self._changing():
-            self.tokens = {name: one for name, one in self.tokens.items() if one.expires > now}
+            self._drop_expired(now)
             if len(self.tokens) >= MOST:
                 raise UsageError(f"there are {MOST} tokens already", hint="revoke some: serai store revoke")
             self.tokens[token.name] = token
         return f"{_PREFIX}{token.name}_{secret}", token
 
-    def revoke(self, name: str) -> int:
-        """End a token, or all tokens of a user; returns how many."""
+    def narrow(self, who: Identity, paths: Iterable[Parts], expires: float, now: float) -> tuple[str, Token]:
+        """A new token from the one that somebody showed, which lets files be read and no more: its text, and the token.
+
+        Args:
+            who: showed a token that was not narrowed itself; whether they may read the files, the caller has seen to.
+            paths: of the files, `MOST_PATHS` at most.
+            expires: seconds since the epoch; it ends with the other token, and within a day, all the same.
+            now: the time.
+
+        Raises:
+            PermissionError: they showed no such token.
+            UsageError: these are too many.
+        """
+        secret = self._secret()
         with self._changing():
-            gone = [one for one in self.tokens.values() if name in {one.name, one.user}]
+            parent = self._parent(who)
+            self._drop_expired(now)
+            if len(self.tokens) >= MOST:
+                raise UsageError(f"there are {MOST} tokens already", hint="revoke some: serai store revoke")
+            ends = min(expires, parent.expires, now + MOST_NARROW_S)
+            texts = _texts(paths)
+            made = Token(secrets.token_hex(6), parent.user, parent.path, "r", ends, _digest(secret), parent.name, texts)
+            self.tokens[made.name] = made
+        return f"{_PREFIX}{made.name}_{secret}", made
+
+    def widen(self, who: Identity, name: str, paths: Iterable[Parts], expires: float, now: float) -> Token:
+        """Let a token that was narrowed live longer, and be for further files.
+
+        Raises:
+            KeyError: there is none of that name that was made from theirs, or it has expired.
+            PermissionError, UsageError: see `narrow`.
+        """
+        with self._changing():
+            parent = self._parent(who)
+            token = self.tokens.get(name)
+            if token is None or token.parent != parent.name or now >= token.expires:
+                raise KeyError(f"there is no token {name} that was made from this one")
+            ends = min(max(token.expires, expires), parent.expires, now + MOST_NARROW_S)
+            token = replace(token, expires=ends, paths=_texts(paths, token.paths))
+            self.tokens[name] = token
+        return token
+
+    def _parent(self, who: Identity) -> Token:
+        parent = self.tokens.get(who.token)
+        if parent is None or parent.parent:
+            raise PermissionError(errno.EACCES, "only a token that was not narrowed itself can be")
+        return parent
+
+    def _drop_expired(self, now: float) -> None:
+        self.tokens = {name: one for name, one in self.tokens.items() if one.expires > now}
+
+    def revoke(self, name: str) -> int:
+        """End a token and those narrowed from it, or all tokens of a user; returns how many."""
+        with self._changing():
+            gone = {one.name for one in self.tokens.values() if name in {one.name, one.user}}
+            gone |= {one.name for one in self.tokens.values() if one.parent in gone}
             for one in gone:
-                del self.tokens[one.name]
+                del self.tokens[one]
         return len(gone)
 
     def allow(self, user: str, path: str, rights: str) -> None:
@@ -162,7 +239,7 @@ class Keys:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Change the file, one process at a time; it is replaced as a whole."""
-        lock = os.open(f"{self._path}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{self.path}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.refresh()
@@ -175,7 +252,7 @@ class Keys:
                 ],
                 "quotas": self.quotas,
             }
-            write_secret(self._path, json.dumps(kept, indent=1))
+            write_secret(self.path, json.dumps(kept, indent=1))
         except BaseException:
             self._seen = None
             raise
@@ -226,6 +303,13 @@ def write_secret(path: str, text: str) -> None:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("ascii")).hexdigest()
+
+
+def _texts(paths: Iterable[Parts], known: tuple[str, ...] = ()) -> tuple[str, ...]:
+    texts = tuple(dict.fromkeys((*known, *map(text_of, paths))))
+    if len(texts) > MOST_PATHS:
+        raise UsageError(f"a token is narrowed to {MOST_PATHS} files at most")
+    return texts
 
 
 def _check_user(user: str) -> None:

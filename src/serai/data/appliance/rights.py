@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from serai.errors import UsageError
@@ -49,11 +49,15 @@ class Identity:
         user: the name.
         prefix: that of the token.
         rights: those of the token.
+        paths: for a token that was narrowed: the only files that it is for, to be read and no more.
+        token: the token's name, which is no secret; empty for nobody's.
     """
 
     user: str
     prefix: Parts = ()
     rights: frozenset[str] = ALL
+    paths: frozenset[Parts] | None = None
+    token: str = field(default="", compare=False)
 
 
 def parse_rights(text: str) -> frozenset[str]:
@@ -84,8 +88,15 @@ def rights_at(who: Identity, grants: Iterable[Grant], path: Parts) -> frozenset[
 
     A token's rights hold below its own path. Where lines of the access list are about the user, the one for the longest
     path that leads to this one decides what is left of them, and nothing is where none does; lines for everybody add.
-    Who has no line of their own has what the token says.
+    Who has no line of their own has what the token says. A token that was narrowed lets its own files be read, and
+    nothing else, whatever everybody may.
     """
+    if who.paths is not None:
+        return _rights_at(who, grants, path) & {READ} if path in who.paths else NONE
+    return _rights_at(who, grants, path)
+
+
+def _rights_at(who: Identity, grants: Iterable[Grant], path: Parts) -> frozenset[str]:
     if path[: len(who.prefix)] != who.prefix:
         return _best(grants, ANYBODY, path) or NONE
     own = _best(grants, who.user, path)

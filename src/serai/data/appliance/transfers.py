@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import errno
 import os
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 
+from serai.access.stores.bodies import SHA256, digest_fields, said_digests, wants_sha256
 from serai.data.appliance.files import Files, Unmet, etag_of
 from serai.data.appliance.pages import content_type, http_date
 from serai.data.appliance.uploads import Receipt, Upload, unmet, write_at
@@ -26,39 +25,13 @@ if TYPE_CHECKING:
     from serai.data.appliance.rights import Identity
     from serai.data.bodies.load import Load
 
-__all__ = ["Transfers", "digest_header"]
+__all__ = ["Transfers"]
 
 SMALL = 256 << 10  # bytes that are read, or taken, in one
 PIECE = 1 << 20
 STRIDE = 16 << 20  # bytes that are sent under one deadline
 MOST_STRAIGHT = 8  # bodies that have a thread each while they come: half of those there are, so that others are served
 _T = TypeVar("_T")
-
-
-def digest_header(sha256: bytes) -> dict[str, str]:
-    """Headers that tell a digest: RFC 9530's, and RFC 3230's for older clients."""
-    text = base64.b64encode(sha256).decode("ascii")
-    return {"Repr-Digest": f"sha-256=:{text}:", "Digest": f"SHA-256={text}"}
-
-
-def said_digest(headers: Mapping[str, str]) -> bytes | None:
-    """The SHA-256 that a sender says, in either header.
-
-    Raises:
-        ValueError: it is none.
-    """
-    for name in ("Repr-Digest", "Digest"):
-        for one in headers.get(name, "").split(","):
-            kind, _, value = one.strip().partition("=")
-            if kind.lower() == "sha-256":
-                try:
-                    found = base64.b64decode(value.strip(":"), validate=True)
-                except binascii.Error as error:
-                    raise ValueError("no digest") from error
-                if len(found) != 32:
-                    raise ValueError("no digest")
-                return found
-    return None
 
 
 @dataclass(slots=True)
@@ -128,8 +101,8 @@ class Transfers:
         return stream
 
     def _prepare(self, headers: Mapping[str, str], bare: bool, who: Identity, parts: Parts) -> _Answer:
-        fd, found, row = self.files.open(who, parts)
-        keep = False
+        opened = self.files.open(who, parts)
+        fd, found, keep = opened.fd, opened.found, False
         try:
             etag = etag_of(found)
             said = {
@@ -140,11 +113,13 @@ class Transfers:
                 "Content-Security-Policy": "sandbox",  # a page that somebody stored runs nothing here
                 "X-Content-Type-Options": "nosniff",
             }
-            if row is not None and row.sha256 is not None:
-                said |= digest_header(row.sha256)
             status = _condition(headers, etag, found.st_mtime_ns)
             if status == 304:
-                return _Answer(304, said)
+                return _Answer(304, said | digest_fields(opened.digests))
+            digests = opened.digests
+            if wants_sha256(headers):  # which may take a while
+                digests = {**digests, SHA256: self.files.sha256(opened)}
+            said |= digest_fields(digests)
             span = _range(headers, etag, said["Last-Modified"], found.st_size)
             if span is None:
                 return _Answer(416, {"Content-Range": f"bytes */{found.st_size}"})
@@ -204,7 +179,8 @@ class Transfers:
             raise ValueError("a part of a file is not put: see PATCH")
         if headers.get("Content-Encoding", "identity") != "identity":
             raise ValueError("bytes are taken as they are: no Content-Encoding")
-        said = said_digest(headers)
+        said = said_digests(headers)
+        sha256 = SHA256 in said or wants_sha256(headers)
         check = None
         if "If-Match" in headers:
             check = unmet(headers["If-Match"], none=False)
@@ -214,7 +190,10 @@ class Transfers:
         lot = headers.get("Serai-Lot")
 
         def begin() -> Upload:
-            return Upload(self.files, who, parts, length, lot, check, parents=parents)
+            upload = Upload(self.files, who, parts, length, lot, check, parents=parents)
+            if sha256:
+                upload.take_sha256()
+            return upload
 
         if length is not None and length <= SMALL and "Expect" not in headers:
             data = await self._all(request)
@@ -222,14 +201,14 @@ class Transfers:
             def whole() -> Receipt:
                 with begin() as upload:
                     upload.write([data])
-                    return upload.finish(sha256=said)
+                    return upload.finish(said=said)
 
             return await self.run(whole)
         async with self._coming:
             upload = await self.run(begin)
             try:
                 await self._receive(request, upload.write)
-                return await self.run(lambda: upload.finish(sha256=said))
+                return await self.run(lambda: upload.finish(said=said))
             finally:
                 await self.run(upload.abandon)
 

@@ -9,8 +9,9 @@ import os
 import secrets
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from serai.access.stores.bodies import SHA256, XXH3, new_check
 from serai.data.appliance.files import Unmet, etag_of
 from serai.data.appliance.keys import drafts_directory
 from serai.data.appliance.lots import NoRoom
@@ -20,6 +21,7 @@ from serai.data.appliance.rights import WRITE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from serai.access.stores.bodies import Digests
     from serai.data.appliance.files import Files
     from serai.data.appliance.rights import Identity
 
@@ -43,12 +45,12 @@ class Receipt:
 
     Attributes:
         etag: of the new version.
-        sha256: of its bytes; None where they were not looked at.
+        digests: of its bytes, those that were taken.
         replaced: whether there was a file.
     """
 
     etag: str
-    sha256: bytes | None
+    digests: Digests
     replaced: bool
 
 
@@ -82,8 +84,8 @@ class Upload:
         parents: bool = False,
     ) -> None:
         self._files, self._check, self._exclusive = files, check, exclusive
-        self._length, self._parts = length, parts
-        self._hash, self.size = hashlib.sha256(), 0
+        self._length, self._parts, self.size = length, parts, 0
+        self._made: dict[str, Any] = {XXH3: new_check()}
         self._drafts, self._fd, self._name = -1, -1, ""
         if parents and len(parts) > 1:
             files.mkdir(who, parts[:-1], parents=True, exist_ok=True)
@@ -112,6 +114,10 @@ class Upload:
         if self._check is not None:
             self._check(None if found is None else etag_of(found))
 
+    def take_sha256(self) -> None:
+        """Take the SHA-256 too of what is going to be written."""
+        self._made[SHA256] = hashlib.sha256()
+
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Write bytes."""
         more = sum(map(len, pieces))
@@ -120,7 +126,8 @@ class Upload:
         while self.size + more > self._hold.size:
             self._hold = self._files.book.grow(self._hold, STEP)
         for piece in pieces:
-            self._hash.update(piece)
+            for made in self._made.values():
+                made.update(piece)
             view = memoryview(piece)
             while view:
                 view = view[os.write(self._fd, view) :]
@@ -135,22 +142,22 @@ class Upload:
                 raise OSError(errno.EFBIG, "it grew meanwhile", text_of(self._parts))
         self.size = offset
 
-    def finish(self, *, sha256: bytes | None = None, copied: bool = False, mode: int | None = None) -> Receipt:
+    def finish(self, *, said: Digests | None = None, copied: Digests | None = None, mode: int | None = None) -> Receipt:
         """Put it in its place.
 
         Args:
-            sha256: what the digest is to be, or of what was copied is known to be.
-            copied: whether the bytes came by `copy_from`.
+            said: what its digests are to be, of those that are taken.
+            copied: the digests that are known of it, where its bytes came by `copy_from`.
             mode: permissions; None: those of the file that is replaced, or what the umask leaves.
 
         Raises:
             Unmet: another version is there than was wanted.
             OSError: it is not whole, or its digest is another.
         """
-        made = sha256 if copied else self._hash.digest()
+        digests = {kind: made.digest() for kind, made in self._made.items()} if copied is None else dict(copied)
         if self._length is not None and self.size != self._length:
             raise OSError(errno.EIO, f"{self.size} of {self._length} bytes came", text_of(self._parts))
-        if sha256 is not None and sha256 != made:
+        if any(digests.get(kind) != digest for kind, digest in (said or {}).items()):
             raise OSError(errno.EBADMSG, "its digest is another than was said", text_of(self._parts))
         book = self._files.book
         with self._files.root.at(self._parts) as place, self._files.commits:
@@ -162,9 +169,9 @@ class Upload:
             os.replace(self._name, place.name, src_dir_fd=self._drafts, dst_dir_fd=place.fd)
             self._name = ""
             found = os.fstat(self._fd)
-            book.settle(self._hold, place.parts, found, made)
+            book.settle(self._hold, place.parts, found, digests)
         self.abandon()
-        return Receipt(etag_of(found), made, there is not None)
+        return Receipt(etag_of(found), digests, there is not None)
 
     def abandon(self) -> None:
         """Give it up; what was finished stays."""
@@ -187,14 +194,13 @@ class Upload:
 
 def copy_file(files: Files, who: Identity, source: Parts, target: Parts, *, parents: bool = False) -> Receipt:
     """Copy a file within the appliance, with its permissions."""
-    fd, found, row = files.open(who, source)
+    opened = files.open(who, source)
     try:
-        with Upload(files, who, target, found.st_size, parents=parents) as upload:
-            upload.copy_from(fd)
-            known = row.sha256 if row is not None else None
-            return upload.finish(sha256=known, copied=True, mode=found.st_mode & 0o777)
+        with Upload(files, who, target, opened.found.st_size, parents=parents) as upload:
+            upload.copy_from(opened.fd)
+            return upload.finish(copied=opened.digests, mode=opened.found.st_mode & 0o777)
     finally:
-        os.close(fd)
+        os.close(opened.fd)
 
 
 def write_at(files: Files, who: Identity, parts: Parts, start: int, length: int) -> tuple[int, Callable[[int], None]]:
@@ -229,7 +235,7 @@ def write_at(files: Files, who: Identity, parts: Parts, start: int, length: int)
     def end(size: int) -> None:
         try:
             os.ftruncate(fd, size)
-            files.book.settle(hold, real, os.fstat(fd), None)
+            files.book.settle(hold, real, os.fstat(fd), {})
         finally:
             files.book.drop(hold)
             os.close(fd)

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from serai.access.stores.bodies import digest_fields
 from serai.data.appliance import pages, paths
 from serai.data.appliance.files import Unmet
 from serai.data.appliance.lots import NoRoom
 from serai.data.appliance.rights import ANYBODY, LIST, READ, Identity
-from serai.data.appliance.transfers import Transfers, digest_header
 from serai.data.appliance.uploads import Receipt, copy_file, no_space, unmet
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from serai.clock import Clock
     from serai.data.appliance.control import Control
     from serai.data.appliance.paths import Parts
+    from serai.data.appliance.transfers import Transfers
 
 __all__ = ["Answers"]
 
@@ -273,7 +274,7 @@ class Answers:
 
 
 def _said(receipt: Receipt) -> dict[str, str]:
-    return {"ETag": receipt.etag} | (digest_header(receipt.sha256) if receipt.sha256 is not None else {})
+    return {"ETag": receipt.etag} | digest_fields(receipt.digests)
 
 
 def _foreign(request: web.BaseRequest) -> bool:

@@ -1,10 +1,11 @@
 """Many small files in one request: what a request costs is paid once for some hundred of them.
 
-``POST /.serai/put``: a bundle (`serai.access.stores.bundles`) whose rows have ``path``, ``size`` and ``sha256``, and
-may have ``exclusive`` and ``parents``. The answer has a row for each: ``etag``, or ``errno`` and ``error``.
+``POST /.serai/put``: a bundle (`serai.access.stores.bodies`) whose rows have ``path``, ``size`` and a digest (``xxh3``
+or ``sha256``), and may have ``exclusive`` and ``parents``. The answer has a row for each: ``etag``, or ``errno`` and
+``error``.
 
-``POST /.serai/get`` with ``{"paths": […]}`` is answered by a bundle whose rows have ``size`` and ``sha256``, or
-``errno`` and ``error``, or ``later``, its size: it did not fit in, and is to be asked for again or by itself.
+``POST /.serai/get`` with ``{"paths": […]}`` is answered by a bundle whose rows have ``size`` and the digests that are
+known, or ``errno`` and ``error``, or ``later``, its size: it did not fit in, and is to be asked for again or by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
-from serai.access.stores.bundles import MOST_BYTES, MOST_FILES, bundle, unbundle
+from serai.access.stores.bodies import MOST_BYTES, MOST_FILES, SHA256, XXH3, bundle, unbundle
 from serai.data.appliance.files import Files, Unmet
 from serai.data.appliance.lots import NoRoom
 from serai.data.appliance.paths import parts_of_text
@@ -23,11 +24,13 @@ from serai.data.appliance.uploads import Upload, no_space
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from serai.access.stores.bodies import Digests
     from serai.data.appliance.rights import Identity
 
 __all__ = ["MOST_BODY", "get_many", "put_many"]
 
 MOST_BODY = MOST_BYTES + (1 << 20)  # with its index
+KINDS = (("xxh3", XXH3), ("sha256", SHA256))
 _TROUBLE = (OSError, ValueError, NoRoom, Unmet)
 
 
@@ -42,25 +45,27 @@ def put_many(files: Files, who: Identity, message: bytearray, lot: str | None) -
         raise ValueError(f"{MOST_FILES} files at most are put in one")
     answers: list[dict[str, Any]] = [{} for _ in rows]
     with contextlib.ExitStack() as stack:
-        begun: list[tuple[int, Upload, bytes]] = []
+        begun: list[tuple[int, Upload, Digests]] = []
         for number, (row, content) in enumerate(zip(rows, contents, strict=True)):
             try:
                 exclusive, parents = bool(row.get("exclusive")), bool(row.get("parents"))
-                path, sha256 = parts_of_text(str(row["path"])), bytes.fromhex(str(row["sha256"]))
+                path, said = parts_of_text(str(row["path"])), _said_of(row)
                 upload = stack.enter_context(
                     Upload(files, who, path, len(content), lot, exclusive=exclusive, parents=parents)
                 )
+                if SHA256 in said:
+                    upload.take_sha256()
                 upload.write([content])
-                begun.append((number, upload, sha256))
+                begun.append((number, upload, said))
             except KeyError:
-                answers[number] = {"errno": "EINVAL", "error": "a row has path, size and sha256"}
+                answers[number] = {"errno": "EINVAL", "error": "a row has path, size, and xxh3 or sha256"}
             except _TROUBLE as error:
                 answers[number] = _said(error)
         # One write of the book for all of them. Whoever puts a file in its place takes these two in this order.
         with files.commits, files.book.together():
-            for number, upload, sha256 in begun:
+            for number, upload, said in begun:
                 try:
-                    answers[number] = {"etag": upload.finish(sha256=sha256).etag}
+                    answers[number] = {"etag": upload.finish(said=said).etag}
                 except _TROUBLE as error:
                     answers[number] = _said(error)
     return answers
@@ -90,7 +95,7 @@ def get_many(files: Files, who: Identity, said: Mapping[str, Any]) -> bytes:
 
 
 def _one(files: Files, who: Identity, path: str, room: int) -> tuple[dict[str, Any], bytes]:
-    fd, found, known = files.open(who, parts_of_text(path))
+    fd, found, _, digests, _ = files.open(who, parts_of_text(path))
     try:
         if found.st_size > room:
             return {"later": found.st_size}, b""
@@ -101,8 +106,20 @@ def _one(files: Files, who: Identity, path: str, room: int) -> tuple[dict[str, A
         os.close(fd)
     if len(content) != found.st_size:
         raise OSError(errno.EIO, "it changed while it was read", path)
-    sha256 = None if known is None or known.sha256 is None else known.sha256.hex()
-    return {"size": len(content), "sha256": sha256}, content
+    return {"size": len(content)} | {name: digests[kind].hex() for name, kind in KINDS if kind in digests}, content
+
+
+def _said_of(row: Mapping[str, Any]) -> Digests:
+    """The digests that a row says, of which there is one at least.
+
+    Raises:
+        KeyError: none.
+        ValueError: it cannot be one.
+    """
+    said = {kind: bytes.fromhex(str(row[name])) for name, kind in KINDS if name in row}
+    if not said:
+        raise KeyError
+    return said
 
 
 def _said(error: Exception) -> dict[str, Any]:

@@ -42,12 +42,14 @@ class End(Protocol):
         store: tells file systems apart.
         shown: what messages call it.
         digests: whether contents are digested where they lie; else sizes are all there is to compare.
+        flat: whether directories are there as soon as something is in them.
         umask: the bits that new files are not given.
     """
 
     store: str
     shown: str
     digests: bool
+    flat: bool
     umask: int
 
     def look(self, paths: Sequence[str], *, follow: bool = False) -> list[Look]:
@@ -157,6 +159,7 @@ class LocalEnd:
     """This machine's files."""
 
     digests = True
+    flat = False
     shown = "here"
 
     def __init__(self) -> None:
@@ -279,6 +282,7 @@ class HostEnd:
     """
 
     digests = True
+    flat = False
 
     def __init__(self, target: Target, python: str | None = None) -> None:
         self.target = target

@@ -88,6 +88,9 @@ def find_destination(place: Place, sources: Sequence[Source], wishes: Wishes) ->
 
     parent = posixpath.dirname(place.path) or "."
     look([place.path, parent])
+    if place.end.flat:
+        made = [parent, place.path] if place.slash else [parent]
+        known = dict.fromkeys(made, Fact("directory")) | known
     if not posixpath.dirname(place.path) and parent in known:
         known[""] = known[parent]
     top = known.get(place.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ class Place:
         return [Place(head + path if named else path, self.end, path, self.slash) for path in found] or [self]
 
 
+_SLASH_BEFORE_OPTIONS = re.compile(r"/\?[a-z]+=[^?]*\Z", re.ASCII)
+
+
 def open_place(url: str, ssh_config: str | None = None) -> Place:
     """Find the end of a URL or path; logs in where that is needed.
 
@@ -80,7 +84,7 @@ def open_place(url: str, ssh_config: str | None = None) -> Place:
     whose, path = _end_of(filesystem, path)
     if isinstance(whose, LocalEnd):
         _refuse_scp_form(url)
-    return Place(url, whose, path, slash)
+    return Place(url, whose, path, slash or _SLASH_BEFORE_OPTIONS.search(url) is not None)
 
 
 def _refuse_scp_form(url: str) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import posixpath
 from typing import TYPE_CHECKING, Any
 
+from serai.access.files import is_of_objects
 from serai.data.copy_plan import Fact
 from serai.travel.copying import lots
 
@@ -40,6 +41,7 @@ class StoreEnd:
         self._stamps = hasattr(filesystem, "stamp")
         if self._stamps:
             self.umask = NEW_UMASK
+        self.flat = is_of_objects(filesystem)
         protocol = filesystem.protocol
         self.shown = protocol if isinstance(protocol, str) else protocol[0]
         self.store = f"store {filesystem._fs_token}"  # noqa: SLF001 - what fsspec itself tells instances by

@@ -6,9 +6,11 @@ One thing is added to the language, by rewriting what was written: ``HasSoftware
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
+from serai.describe.ads.functions import is_function, nearest
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _CLOCK_MINUTE = frozenset({"clockmin", "time", "currenttime", "formattime", "day
 _KEYWORDS = frozenset(
     {"true", "false", "undefined", "error", "is", "isnt", "my", "target", "parent", "self", "toplevel"}
 )
+FUNCTIONS_HINT = "those of HTCondor's ClassAds: member, regexp, substr, toLower, isUndefined, ifThenElse and others"
 EXAMPLE = 'for example: Memory > 4000 && HasSoftware("openmpi")'
 
 
@@ -40,10 +43,10 @@ def parse_expression(text: str, *, scope: str = "TARGET.", what: str = "", own: 
             looks for names without a scope in the ad itself only.
 
     Raises:
-        UsageError: it is none; it says where it ends to be one.
+        UsageError: it is none; it says where it ends to be one. Or it calls a function that the language has not, which
+            the library would take, and call an error each time that it is evaluated.
     """
-    import classad2  # noqa: PLC0415 - most runs have no expressions
-
+    classad2 = library()
     begin = f"{what}: " if what else ""
     if len(text) > _LONGEST:
         raise UsageError(f"{begin}an expression of {len(text)} characters is longer than {_LONGEST}")
@@ -51,13 +54,31 @@ def parse_expression(text: str, *, scope: str = "TARGET.", what: str = "", own: 
         raise UsageError(f"{begin}not a ClassAd expression: there is nothing", hint=EXAMPLE)
     try:
         tree = classad2.ExprTree(with_software(text, scope))
-        return tree if own is None else classad2.ExprTree(with_target(with_software(text, scope), own))
+        if own is not None:
+            tree = classad2.ExprTree(with_target(with_software(text, scope), own))
     except classad2.ClassAdException as error:
         place = _mistake(text)
         where = f"at character {place + 1}: {text[place:][:30]!r}" if place < len(text.rstrip()) else "at its end"
         raise UsageError(
             f"{begin}not a ClassAd expression {where}, in {text.strip()!r}", hint=_hint(text, place)
         ) from error
+    unknown = next((name for name in _called(text) if not is_function(name)), "")
+    if unknown:
+        near = " or ".join(nearest(unknown))
+        raise UsageError(
+            f"{begin}there is no function {unknown}, in {text.strip()!r}",
+            hint=f"did you mean {near}?" if near else FUNCTIONS_HINT,
+        )
+    return tree
+
+
+@functools.cache
+def library() -> Any:
+    """The module ``classad2``, with all of its functions: those that HTCondor adds come with the first ad it reads."""
+    import classad2  # noqa: PLC0415 - most runs have no expressions
+
+    classad2.parseOne("[A = 1]", classad2.ParserType.New)  # an empty one does not do
+    return classad2
 
 
 def clauses_of(expression: Any) -> list[str]:
@@ -173,6 +194,14 @@ def without_target(text: str) -> str:
         for before, word, after in zip(["", *every], every, [*every[1:], ""], strict=False)
         if (word.upper(), after) != ("TARGET", ".") and (before.upper(), word) != ("TARGET", ".")
     )
+
+
+def _called(text: str) -> Iterator[str]:
+    """The names of the functions that an expression calls."""
+    every = [word for word in words(text) if not word.isspace()]
+    for before, name, after in zip(["", *every], every, every[1:], strict=False):
+        if after == "(" and before != "." and (name[0].isalpha() or name[0] == "_") and name.lower() not in _KEYWORDS:
+            yield name
 
 
 def _in_parentheses(text: str) -> bool:

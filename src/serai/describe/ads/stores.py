@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serai.describe.ads.expressions import parse_expression
 from serai.errors import UsageError
+from serai.session.url import Url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,7 +17,12 @@ if TYPE_CHECKING:
     from serai.describe.poolfile import SiteSpec
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_STORE_NAME = re.compile(r"\w(?:[\w.@:+ -]*[\w.@:+-])?")
+_OPERATOR = re.compile(r"[<>=!&|?()\"']|(?i:(?:target|my)\.)")
 _MOST = 128  # attributes
+# What a store's URL may begin with: what files are read by, and what a standard client of a store may speak.
+SCHEMES = ("any", "chirp", "dav", "davs", "file", "http", "https", "local", "s3", "sftp", "ssh", "store", "stores")
+_HERE = frozenset({"file", "local"})  # whose path is enough
 # What is of the ad itself: another value would say something wrong of the node or the store.
 _RESERVED = frozenset({"mytype", "name", "machine", "requirements", "rank", "neareststorage", "community", "software"})
 
@@ -26,7 +33,7 @@ class StoreSpec:
 
     Attributes:
         name: by which ``nearest_storage`` refers to it.
-        url: where it is; "" when nobody needs to reach it.
+        url: where it is; "" when its attributes are all that is needed of it, or its advert says where it is.
         community: what it and the nodes near it are called together.
         attributes: further ones of its ad.
     """
@@ -44,24 +51,6 @@ class StoreSpec:
         if self.community:
             ad["Community"] = self.community
         return ad | dict(self.attributes)
-
-
-def store_of(table: Mapping[str, object]) -> StoreSpec:
-    """Reads one ``[[store]]`` table: name, url, community, and attributes of its ad as further keys or in a table.
-
-    Raises:
-        UsageError: it has a mistake.
-    """
-    if "name" not in table:
-        raise UsageError("the store has no name", hint='write name = "nestore.bologna"')
-    own = {key: value for key, value in table.items() if key not in {"name", "url", "community", "attributes"}}
-    more = attributes_of(own) | attributes_of(table.get("attributes", {}))
-    return StoreSpec(
-        one_name(table["name"]),
-        one_name(table["url"]) if "url" in table else "",
-        one_name(table["community"]) if "community" in table else "",
-        more,
-    )
 
 
 def declared(site: SiteSpec) -> dict[str, Any]:
@@ -100,7 +89,57 @@ def reference(value: object) -> str:
     text = one_name(value)
     if text.startswith("="):
         parse_expression(text[1:])
+        return text
+    if _OPERATOR.search(text):
+        raise UsageError(
+            f"{text!r} is neither the name of a store nor an expression",
+            hint='an expression begins with = and is about the store: "=TARGET.HasCMSData"',
+        )
+    return store_name(text)
+
+
+def store_name(value: object) -> str:
+    """What a store is called.
+
+    Raises:
+        UsageError: none can be called so.
+    """
+    text = one_name(value)
+    if not _STORE_NAME.fullmatch(text):
+        raise UsageError(f"no store can be called {text!r}", hint="letters, digits, blanks within, and . _ - : @ +")
     return text
+
+
+def store_url(value: object) -> str:
+    """Where a store is.
+
+    Raises:
+        UsageError: it is no URL, or one of nothing that a store can be.
+    """
+    text = one_name(value)
+    if ":" not in text:
+        raise UsageError(
+            f"{text!r} is no URL", hint="write store://HOST:9094, or leave url out: a store may be attributes"
+        )
+    url = Url.parse(text)
+    if url.scheme not in SCHEMES and not _is_of_others(url.scheme):
+        near = difflib.get_close_matches(url.scheme, SCHEMES, n=1)
+        raise UsageError(
+            f"nothing reads from {url.scheme}:",
+            hint=f"did you mean {near[0]}:?" if near else f"known: {', '.join(SCHEMES)}",
+        )
+    if url.scheme in _HERE and not url.path:
+        raise UsageError(f"{url} names no directory", hint=f"write {url.scheme}:///DIR")
+    if url.scheme not in _HERE and url.host is None:
+        raise UsageError(f"{url} names no host", hint=f"write {url.scheme}://HOST")
+    return text
+
+
+def _is_of_others(scheme: str) -> bool:
+    """Whether a package of somebody else reads files by URLs of a scheme (see `serai.access.registry`)."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and only third parties need it
+
+    return bool(entry_points(group="serai.mediators", name=f"{scheme}.files"))
 
 
 def one_name(value: object) -> str:

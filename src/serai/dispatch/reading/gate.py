@@ -11,19 +11,21 @@ import threading
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.catalogue import look
+from serai.dispatch.files.origins import look
 from serai.dispatch.ports import Leading
 from serai.errors import AccessError, UsageError
 from serai.travel import boot
+from serai.travel.caching.needs import UNREACHED
 from serai.travel.executor import wire
 from serai.travel.mount.tasks import GATEWAY, TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from serai.adverts.gateway import Gateway, Handler
-    from serai.dispatch.catalogue import Catalogue, File
+    from serai.dispatch.files.catalogue import Catalogue
+    from serai.dispatch.files.origins import File
     from serai.dispatch.ports import Place
     from serai.match.movement import Move
 
@@ -85,7 +87,8 @@ class Gate:
                 from serai.data.afar import Reach  # noqa: PLC0415 - fsspec is slow to import
 
                 self._reach = Reach(lambda _url: True, self.ssh_config_of).handlers()  # nodes give numbers, not URLs
-                self._gateway = Gateway({"file.stat": self._stat, "file.read": self._read}, self._room)
+                acts = {"file.stat": self._stat, "file.read": self._read, "file.grant": self._grant}
+                self._gateway = Gateway(acts, self._room)
             return self._gateway
 
     def _stat(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -94,16 +97,25 @@ class Gate:
     def _read(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         return self._do("file.read", head, body)
 
-    def _do(self, what: str, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        """Do as the node asks with the input that it names by its number, as long as that is what it was."""
+    def _grant(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+        return self._catalogue.grant(self._file(head).number, anew=bool(head.get("anew"))), b""
+
+    def _file(self, head: dict[str, Any]) -> File:
+        """The input that a node names by its number."""
         number = str(head.get("url"))
         try:
-            file = self._catalogue.file(int(number))
+            return self._catalogue.file(int(number))
         except (KeyError, ValueError):
             raise PermissionError(errno.EACCES, "it is no input of this run", number) from None
+
+    def _do(self, what: str, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """Do as the node asks with an input, as long as that is what it was."""
+        file = self._file(head)
         self._check(file)
         answer = self._reach[what]({**head, "url": file.origin}, body)
         self._check(file)
+        if what == "file.stat" and answer[0]["size"] != file.size:
+            raise UsageError(CHANGED)
         return answer
 
     @staticmethod
@@ -135,12 +147,14 @@ class Gate:
             "token_file": TOKEN,
             "identity": f"{platform.node()}:{os.getuid()}:{file.origin}",
         }
-        peers = self._peers(file, place.spec.name, move.source)
-        if not peers:
+        others = self._peers(file, place.spec.name, move.source)
+        if file.place and move.source:
+            others.append(_origin(file, gateway))
+        if not others:
             return gateway
         # What is kept by the digest alone must be what has it: of files here that is seen to with each part.
         digest = file.digest if os.path.isabs(file.origin) else ""
-        return {"kind": "first", "of": [*peers, gateway], "digest": digest, "identity": gateway["identity"]}
+        return {"kind": "first", "of": [*others, gateway], "digest": digest, "identity": gateway["identity"]}
 
     def _peers(self, file: File, node: str, first: str) -> list[dict[str, Any]]:
         """The node that the schedule says has a file, as a source of parts of it."""
@@ -150,8 +164,14 @@ class Gate:
         shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(secrets["cert"])).hexdigest()
         known = {"kind": "peer", "fingerprint": shown, "token_file": PEER_TOKEN, "size": file.size}
         return [
-            {**known, "digest": file.digest, "host": address, "port": port, "object": name}
+            {**known, "name": giver, "digest": file.digest, "host": address, "port": port, "object": name}
             for giver, addresses, port, name in self._catalogue.afar(node, file.number)["sources"]
             if giver == first
             for address in addresses[:MOST_ADDRESSES]
         ]
+
+
+def _origin(file: File, gateway: Mapping[str, Any]) -> dict[str, Any]:
+    """A file at its origin; what lets it be read there, whoever reads it asks for when it begins."""
+    said = {"kind": "origin", "name": file.place, "size": file.size, "stamp": "|".join(file.stamp), "memory": UNREACHED}
+    return {**gateway, **said}

@@ -45,9 +45,10 @@ def joined(ways: Sequence[str]) -> str:
     return "; ".join(ways[:MOST_TOLD]) + more
 
 
-def read_words(read_bytes: int, size: int, took_s: float) -> str:
-    """How much of a file was read from afar."""
-    return f"read from afar: {format_bytes(read_bytes)} of {format_bytes(size)} in {took_s:.1f} s"
+def read_words(read_bytes: int, size: int, took_s: float, source: str = "") -> str:
+    """How much of a file was read from afar, and from where if that was not this machine."""
+    where = f" from {source}" if source else ""
+    return f"read from afar{where}: {format_bytes(read_bytes)} of {format_bytes(size)} in {took_s:.1f} s"
 
 
 def prices(node: str, task_files: Iterable[int], moves: Sequence[Move], candidates: Sequence[Candidate]) -> list[str]:

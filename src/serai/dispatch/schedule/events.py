@@ -59,10 +59,13 @@ class FilesAdded:
 
     Attributes:
         sizes: bytes, in the order of ``files``.
+        origins: in that order, where nodes may read each without the front end: a name for all files there, which no
+            node has; empty for one that they may not. Nothing at all where there is none.
     """
 
     files: Sequence[int]
     sizes: Sequence[int]
+    origins: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -86,7 +89,7 @@ class Moved:
     """A file has come to a node, or parts of it were read from afar.
 
     Attributes:
-        source: the node that it came from; "" for its origin.
+        source: the node that it came from, or its origin where the node read it there; "" for the front end.
         moved_bytes: over the network.
         took_s: how long it took.
         read_bytes: for a file that was read from afar: how much of it the program read; None when it was staged.
@@ -100,6 +103,14 @@ class Moved:
     took_s: float
     read_bytes: int | None = None
     work: int = 0
+
+
+@dataclass(slots=True)
+class Unreached:
+    """A node cannot read from an origin, and will not try for a while."""
+
+    node: str
+    origin: str
 
 
 @dataclass(slots=True)
@@ -235,7 +246,7 @@ class Tick:
 
 Event = (
     WorkAdded | TasksAdded | Hurried | NodeUp | NodeDown | LaneDown | Heard | Probed | Report | Cancelled | Tick
-    | FilesAdded | Cached | Evicted | Moved | NoMount | Leaving | Advertised
+    | FilesAdded | Cached | Evicted | Moved | Unreached | NoMount | Leaving | Advertised
 )  # fmt: skip
 
 

@@ -50,9 +50,9 @@ class Judging:
         if report.last:
             left = [ident for ident in bundle.left if ident in self._schedule.tasks]
             if left:  # its lane says it is through, and these were never reported
-                self._schedule.lose(bundle, "its lane did not report it", now, blame=False)
+                self._schedule.lanes.lose(bundle, "its lane did not report it", now, blame=False)
             else:
-                self._schedule.close(bundle)
+                self._schedule.lanes.close(bundle)
 
     def _take_back(self, bundle: Bundle, returned: Sequence[int]) -> None:
         """A lane gave back what it had not started."""
@@ -77,7 +77,7 @@ class Judging:
                 continue
             of_work = task.work.id
             task.work.forget(task)
-            self._schedule.end_twins(task, "")
+            self._schedule.lanes.end_twins(task, "")
             self._schedule.done += 1
             verdicts.append(ev.Verdict.DONE)
         self._schedule.act(ev.Settle(of_work, report, verdicts))
@@ -115,7 +115,7 @@ class Judging:
         task.work.forget(task)
         task.bundles = tuple(one for one in task.bundles if one != bundle.id)
         if task.bundles:
-            self._schedule.end_twins(task, "")
+            self._schedule.lanes.end_twins(task, "")
         for node in task.avoid:  # what failed there went well here: that node is to blame
             failed = self._schedule.nodes.get(node)
             if failed is not None:

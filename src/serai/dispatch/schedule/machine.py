@@ -9,26 +9,24 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from serai.describe.task import Cause
 from serai.dispatch.schedule import events as ev
-from serai.dispatch.schedule.diffusion import Queue
-from serai.dispatch.schedule.holdings import Holdings
+from serai.dispatch.schedule.files.diffusion import Queue
+from serai.dispatch.schedule.files.holdings import Holdings
+from serai.dispatch.schedule.files.leaving import Leaving
+from serai.dispatch.schedule.files.nearness import Nearness
+from serai.dispatch.schedule.fitting import Fitting
 from serai.dispatch.schedule.judging import Judging
-from serai.dispatch.schedule.leaving import Leaving
-from serai.dispatch.schedule.nearness import Nearness
+from serai.dispatch.schedule.lanes import Lanes
 from serai.dispatch.schedule.placing import Placing
 from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Where, Work
-from serai.match.feasible import why_not
 from serai.match.matching import Matching
-from serai.match.movement import Access, Policy, Way
+from serai.match.movement import Policy
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from serai.match.movement import Candidate, Move
-
-ASK_AGAIN_S = 10.0  # a probe that is not answered in this time is sent again
+    from serai.match.movement import Candidate
 
 
 class Schedule:
@@ -49,23 +47,19 @@ class Schedule:
         self._tasks: dict[int, Task] = {}
         self._nodes: dict[str, Node] = {}
         self._sites: dict[str, Site] = {}
-        self._bundles: dict[int, Bundle] = {}
         self._actions: list[ev.Action] = []
-        self._next_bundle = first_bundle
         self._ticked_at = float("-inf")
-        self._asked_at: dict[str, float] = {}  # when nodes were asked about programs that they have not told of
         self.done = 0
         self.failed = 0
         self.cancelled = 0
         self.holdings = Holdings(limits.transfers, peers=limits.policy is not Policy.FIRST_AVAILABLE)
         self.nearness: dict[int, Nearness] = {}  # of works whose tasks read files
         self.busy: dict[int, Work] = {}  # works with tasks that wait, or will again; some others, too
-        self.lanes_there = 0
-        self.lanes_used = 0
         self._closed: dict[str, Site] = {}  # sites that may be closed after a fault
         self._leaving = Leaving(self)
-        self.matching = matching or Matching()
+        self.fitting = Fitting(self, matching or Matching())
         self._placing = Placing(self)
+        self.lanes = Lanes(self, first_bundle, self._placing.has_idle, self._placing.has_thin)
         self._judging = Judging(self, random)
         self._handlers: dict[type, Callable[..., None]] = {
             ev.WorkAdded: self._work_added,
@@ -73,17 +67,18 @@ class Schedule:
             ev.Hurried: self._hurried,
             ev.NodeUp: self._node_up,
             ev.NodeDown: self._node_down,
-            ev.LaneDown: self._lane_down,
+            ev.LaneDown: self.lanes.down,
             ev.Heard: self._heard,
-            ev.Probed: self._probed,
-            ev.Advertised: self._advertised,
+            ev.Probed: self.fitting.probed,
+            ev.Advertised: self.fitting.advertised,
             ev.Report: self._judging.report,
             ev.Cancelled: self._cancel,
             ev.Tick: self._tick,
-            ev.FilesAdded: lambda event, _now: self.holdings.add(event.files, event.sizes),
+            ev.FilesAdded: lambda event, _now: self.holdings.add(event.files, event.sizes, event.origins),
             ev.Cached: self._cached,
             ev.Evicted: self._evicted,
             ev.Moved: self._moved,
+            ev.Unreached: lambda event, now: self.holdings.cut(event.origin, event.node, now),
             ev.NoMount: self._no_mount,
             ev.Leaving: self._leaving.begin,
         }
@@ -96,6 +91,7 @@ class Schedule:
 
     def decide(self, now: float) -> list[ev.Action]:
         """Place what can be placed, and return all actions since the last call, in order."""
+        self.holdings.mend(now)
         self._leaving.hand_over(now)
         self._placing.place(now)
         actions, self._actions = self._actions, []
@@ -130,11 +126,11 @@ class Schedule:
     @property
     def bundles(self) -> dict[int, Bundle]:
         """On their way or on a lane, by number."""
-        return self._bundles
+        return self.lanes.bundles
 
     def statistics(self) -> ev.Statistics:
         """A look at the whole."""
-        assigned = sum(len(bundle.left) for bundle in self._bundles.values())
+        assigned = sum(len(bundle.left) for bundle in self.lanes.bundles.values())
         return ev.Statistics(
             queued=sum(work.waiting for work in self._works.values()),
             delayed=sum(len(work.delayed) for work in self._works.values()),
@@ -159,19 +155,20 @@ class Schedule:
         """Whether a node that was told to go away has nothing to do any more, and nothing that only it has."""
         return self._leaving.is_free(node)
 
+    def to_hand_over(self, node: str) -> int | None:
+        """How many files a node that was told to go away has still to hand over; None where it was not told."""
+        there = self._nodes.get(node)
+        return self._leaving.left(node) if there is not None and there.leaving else None
+
     def wake_at(self, now: float) -> float:
         """When a `Tick` is wanted if nothing else happens."""
         marks = [work.delayed[0][0] for work in self.busy.values() if work.delayed]
         if any(work.waiting for work in self.busy.values()):
             marks += [site.score.closed_until for site in self._closed.values() if not site.score.is_open(now)]
             marks.append(self._placing.look_at)
-        if self._bundles:
-            marks.append(self._placing.recall_at if self._placing.wants_recall else now + 1.0)
-        if self._asked_at:
-            marks.append(min(self._asked_at.values()) + ASK_AGAIN_S)
-        marks.append(self._leaving.wake_at())
-        marks.append(self.matching.look_at)
-        return max(now, min(*marks, now + 60.0))
+        if self.lanes.bundles:
+            marks.append(self._placing.recalling.wake_at(now))
+        return max(now, min(*marks, self._leaving.wake_at(), self.fitting.wake_at(), now + 60.0))
 
     # ---- files
 
@@ -209,7 +206,7 @@ class Schedule:
         work = Work(event.work, event.needs, event.retry, busy=self.busy)
         self._works[event.work] = work
         for node in self._nodes.values():
-            self.check_fit(work, node, now)
+            self.fitting.check(work, node, now)
 
     def _tasks_added(self, event: ev.TasksAdded, now: float) -> None:
         work = self._works[event.work]
@@ -265,7 +262,7 @@ class Schedule:
                 kills.setdefault(number, []).append(ident)
             task.work.forget(task)
         for number, tasks in kills.items():
-            bundle = self._bundles[number]
+            bundle = self.lanes.bundles[number]
             self.act(ev.Kill(bundle.node.name, bundle.lane, number, tasks))
         for work, tasks in stopped.items():
             self.act(ev.Stopped(work, tasks))
@@ -279,63 +276,9 @@ class Schedule:
         site.nodes += 1
         node = Node(event.node, site, event.slots, event.memory_bytes, dict(event.ad), event.rtt_s)
         node.ad["software"] = dict(event.ad.get("software", {}))
-        node.lanes = [[] for _ in range(event.slots)]
         self._nodes[event.node] = node
-        self.lanes_there += event.slots
-        for lane in range(event.slots):
-            self.classify(node, lane)
-        self.matching.put_node(node.name, node.ad)
-        for work in self._works.values():
-            self.check_fit(work, node, now)
-
-    def check_fit(self, work: Work, node: Node, now: float) -> None:
-        """Decide whether a node can ever run a work; asks for what is not known."""
-        programs = (*work.needs.software, *self.matching.software(work.needs))
-        unknown = [name for name in programs if name not in node.ad["software"]]
-        fresh = tuple(name for name in unknown if name not in node.asked)
-        if fresh:
-            node.asked.update(fresh)
-            self._asked_at[node.name] = now
-            self.act(ev.Probe(node.name, fresh))
-        reason = why_not(work.needs, node.ad, slots=node.slots, memory_bytes=node.memory_bytes)
-        if node.leaving:
-            reason = "it is about to go away"
-        fits = False
-        if not reason and not unknown:
-            answer = self.matching.judge(work.needs, node.name, now)
-            fits, reason = not answer.why, None if answer.for_now else answer.why
-            work.ranks[node.name] = answer.rank
-        work.unfit.pop(node.name, None)
-        work.fit.discard(node.name)
-        if reason:
-            work.unfit[node.name] = reason
-        elif fits:
-            work.fit.add(node.name)
-        if not fits and node.held_for is work:
-            node.held_for = None
-            work.holds.discard(node.name)
-        work.settle(node)
-
-    def _match_again(self, now: float) -> None:
-        """Look again at all that may fit otherwise than it did: by the hour, by a store's ad."""
-        for work in self._works.values():
-            for node in self._nodes.values():
-                self.check_fit(work, node, now)
-
-    def _advertised(self, event: ev.Advertised, now: float) -> None:
-        if self.matching.put_stores(event.stores, event.nearest):
-            self._match_again(now)
-
-    def _probed(self, event: ev.Probed, now: float) -> None:
-        node = self._nodes.get(event.node)
-        if node is not None:
-            node.ad["software"].update(event.software)
-            node.asked.difference_update(event.software)
-            if not node.asked:
-                self._asked_at.pop(node.name, None)
-            self.matching.put_node(node.name, node.ad)
-            for work in self._works.values():
-                self.check_fit(work, node, now)
+        self.lanes.came(node)
+        self.fitting.came(node, now)
 
     def _heard(self, event: ev.Heard, now: float) -> None:
         node = self._nodes.get(event.node)
@@ -348,9 +291,9 @@ class Schedule:
             task = self._tasks.get(ident)
             if task is None or not task.bundles or (len(task.bundles) == 1 and not task.where):
                 continue
-            if all(self._bundles[number].node is not node for number in task.bundles):
+            if all(self.lanes.bundles[number].node is not node for number in task.bundles):
                 continue  # an attempt that was ended by us already
-            self.end_twins(task, node.name)
+            self.lanes.end_twins(task, node.name)
             if task.where:  # a copy of it waits
                 task.work.picky.remove(ident)
                 task.work.forget(task)
@@ -359,21 +302,14 @@ class Schedule:
         node = self._nodes.pop(event.node, None)
         if node is None:
             return
-        self._asked_at.pop(node.name, None)
         self.holdings.gone(node.name)
         self._leaving.gone(node.name)
-        self.lanes_there -= node.slots
-        self.matching.drop_node(node.name)
+        self.fitting.gone(node.name)
         site = node.site
         site.nodes -= 1
         if not node.leaving or any(node.lanes):
             self.fault(site, now)
-        for lane, bundles in enumerate(node.lanes):
-            site.idle.pop((node.name, lane), None)
-            site.thin.pop((node.name, lane), None)
-            for position, bundle in enumerate(list(bundles)):
-                blame = position == 0 and node.suspect in {None, bundle}
-                self.lose(bundle, event.why, now, blame=blame)
+        self.lanes.gone(node, event.why, now)
         for work in self._works.values():
             work.fit.discard(node.name)
             work.unfit.pop(node.name, None)
@@ -392,39 +328,6 @@ class Schedule:
                 work.forget(task)
                 work.put(task)
 
-    def _lane_down(self, event: ev.LaneDown, now: float) -> None:
-        node = self._nodes.get(event.node)
-        if node is None:
-            return
-        held = {bundle.id: bundle for bundle in node.lanes[event.lane]}
-        # The lane had them in another order than they were sent in, where one waited for its files.
-        gone = list(held) if event.bundles is None else [number for number in event.bundles if number in held]
-        for position, bundle in enumerate(held[number] for number in gone):
-            self.lose(bundle, event.why, now, blame=event.blame and position == 0)
-
-    def lose(self, bundle: Bundle, why: str, now: float, *, blame: bool) -> None:
-        """A bundle is gone with its lane: what it held is queued again, first in line.
-
-        Any task of it that was not reported may be to blame: results of the first ones may be lost with the lane. So
-        each of them is suspected, travels alone from now on, and has its last chance as the only suspect of a node.
-        """
-        self.close(bundle)
-        for ident in reversed(bundle.left):
-            task = self._tasks.get(ident)
-            if task is None:
-                continue
-            task.bundles = tuple(one for one in task.bundles if one != bundle.id)
-            if blame:
-                task.losses += 1
-                if task.losses >= self.limits.losses and not task.bundles:
-                    self.forget(task)
-                    self.failed += 1
-                    words = f"it was running when {task.losses} executors ended; the last: {why}"
-                    self.act(ev.GiveUp(task.work.id, ident, Cause.NODE_LOST, bundle.node.name, words))
-                    continue
-            if not task.bundles:
-                task.work.put(task, first=True)
-
     def forget(self, task: Task) -> None:
         """A task has ended."""
         self._tasks.pop(task.id, None)
@@ -434,100 +337,6 @@ class Schedule:
         """A site has failed a task that was not to blame, or has lost an executor."""
         site.score.fault(now)
         self._closed[site.name] = site
-
-    # ---- bundles
-
-    def open(self, work: Work, node: Node, lanes: Sequence[int], tasks: list[int], now: float) -> None:
-        """Send tasks to the first of some lanes; for the placing only."""
-        number = self._next_bundle
-        self._next_bundle += 1
-        lane = lanes[0]
-        bundle = Bundle(number, work, node, lane, tuple(lanes[1:]), dict.fromkeys(tasks), now)
-        self._bundles[number] = bundle
-        held = (number,)
-        for ident in tasks:
-            task = self._tasks[ident]
-            task.bundles = held if not task.bundles else (*task.bundles, number)
-        site = node.site
-        used = len(bundle.borrowed) + (not node.lanes[lane])
-        site.active += used
-        self.lanes_used += used
-        node.lanes[lane].append(bundle)
-        for other in bundle.borrowed:
-            node.lent[other] = bundle
-            site.idle.pop((node.name, other), None)
-            site.thin.pop((node.name, other), None)
-        node.memory_used += work.needs.memory_bytes
-        if self.is_suspect(self._tasks[tasks[0]]):
-            node.suspect = bundle
-        self.classify(node, lane)
-        moves = self._order(bundle, tasks) if work.files is not None else ()
-        work.sent_at = work.sent_at or now
-        self.act(ev.Assign(number, node.name, lane, work.id, tasks, moves))
-
-    def _order(self, bundle: Bundle, tasks: list[int]) -> list[Move]:
-        """How the files that a bundle's tasks read come to its node."""
-        files = [file for ident in tasks for file in self._tasks[ident].inputs]
-        nearness = self._nearness(bundle.work)
-        access = nearness.access(bundle.node.name)
-        if access is Access.AUTO and nearness.wants_to_look(bundle.node.name, files):
-            access = Access.MOUNT
-            bundle.work.look, bundle.work.looks = bundle.id, bundle.work.looks + 1
-        moves = self.holdings.order(bundle.node.name, files, access, bundle.work.fraction)
-        bundle.coming = tuple(move.file for move in moves if move.way == Way.STAGE)
-        bundle.reads = any(move.way == Way.READ for move in moves)
-        return moves
-
-    def is_suspect(self, task: Task) -> bool:
-        """Whether the next executor that a task loses is its last."""
-        return 0 < task.losses >= self.limits.losses - 1
-
-    def classify(self, node: Node, lane: int) -> None:
-        """Put a lane on the list it belongs to: idle, thin or neither."""
-        site, key, bundles = node.site, (node.name, lane), node.lanes[lane]
-        site.idle.pop(key, None)
-        site.thin.pop(key, None)
-        if lane in node.lent:
-            return
-        if not bundles:
-            site.idle[key] = None
-            self._placing.has_idle(node)
-        elif len(bundles) < self.limits.depth and bundles[0].work.needs.cores == 1 and node.suspect not in bundles:
-            site.thin[key] = None
-            self._placing.has_thin(node)
-
-    def close(self, bundle: Bundle) -> None:
-        """Take a bundle off its lane."""
-        if self._bundles.pop(bundle.id, None) is None:
-            return
-        self.act(ev.Closed(bundle.id))
-        node = bundle.node
-        node.lanes[bundle.lane].remove(bundle)
-        node.memory_used -= bundle.work.needs.memory_bytes
-        if node.suspect is bundle:
-            node.suspect = None
-        used = len(bundle.borrowed) + (not node.lanes[bundle.lane])
-        node.site.active -= used
-        self.lanes_used -= used
-        if bundle.coming:
-            self.holdings.give_up(node.name, bundle.coming)
-        for other in bundle.borrowed:
-            node.lent.pop(other, None)
-        if self._nodes.get(node.name) is node:
-            for lane in (*bundle.borrowed, bundle.lane):
-                self.classify(node, lane)
-
-    def end_twins(self, task: Task, keep: str) -> None:
-        """One attempt at a task is under way or done: end the others."""
-        kept = []
-        for number in task.bundles:
-            bundle = self._bundles[number]
-            if bundle.node.name == keep:
-                kept.append(number)
-            else:
-                bundle.left.pop(task.id, None)
-                self.act(ev.Kill(bundle.node.name, bundle.lane, bundle.id, [task.id]))
-        task.bundles = tuple(kept)
 
     # ---- time
 
@@ -539,16 +348,8 @@ class Schedule:
                 if task is not None and task.where == Where.DELAYED:  # else it was hurried since
                     task.where = Where.NONE
                     work.put(task)
-        self._ask_again(now)
-        if self.matching.tick(now):
-            self._match_again(now)
+        self.fitting.tick(now)
         if now - self._ticked_at >= 1.0:
             self._ticked_at = now
             self._closed = {name: site for name, site in self._closed.items() if not site.score.is_open(now)}
             self._placing.replicate(now)
-
-    def _ask_again(self, now: float) -> None:
-        for name, asked_at in list(self._asked_at.items()):
-            if now >= asked_at + ASK_AGAIN_S:
-                self._asked_at[name] = now
-                self.act(ev.Probe(name, tuple(sorted(self._nodes[name].asked))))

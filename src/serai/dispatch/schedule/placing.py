@@ -1,4 +1,4 @@
-"""The part of the schedule that chooses: which lane takes which tasks, what is called back, what is doubled."""
+"""The part of the schedule that chooses: which lane takes which tasks."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from serai.dispatch.schedule import events as ev
 from serai.dispatch.schedule.bundles import bundle_size
 from serai.dispatch.schedule.preferring import best_first, best_names, leader
+from serai.dispatch.schedule.recalling import Recalling
 from serai.dispatch.schedule.records import Where
 from serai.match.movement import Policy
 
 if TYPE_CHECKING:
     from serai.dispatch.schedule.machine import Schedule
-    from serai.dispatch.schedule.records import Bundle, Node, Site, Task, Work
+    from serai.dispatch.schedule.records import Node, Site, Task, Work
 
-RECALL_EVERY_S = 0.05
 LOOK = 64  # picky tasks looked at for one lane
 LOOK_AGAIN_S = 0.1  # tasks that wait for who has their files are offered to more free lanes so often
 DECLINES = 32  # nodes that would rather wait, and are asked then
@@ -29,8 +28,6 @@ class Placing:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._turn = 0
-        self.recall_at = 0.0
-        self.wants_recall = False
         self.look_at = float("inf")  # when every free lane is asked again, for tasks that wait for their files
         self._looked_at = float("-inf")
         # Sites, and nodes, that may have idle lanes, or lanes that run their last bundle; looked at when used.
@@ -41,6 +38,7 @@ class Placing:
         self._freed: dict[str, None] = {}  # nodes whose lanes have changed since lanes were last given work
         self._minds_files = False
         self._patience = PATIENCE
+        self.recalling = Recalling(schedule)
 
     def mind_files(self) -> None:
         """There are tasks that read files from now on."""
@@ -78,7 +76,11 @@ class Placing:
                 elif near is not None:
                     self._fill_near(works, near, now, thin=thin, thoroughly=thoroughly)
         self._freed.clear()
-        self._recall(now)
+        self.recalling.recall(self._idle_sites.values(), now)
+
+    def replicate(self, now: float) -> None:
+        """Double what waits for too long, where lanes are idle."""
+        self.recalling.replicate(self._idle_sites.values(), now)
 
     def _waiting(self) -> list[Work]:
         """Works with tasks that wait; the others are looked at again when they have some."""
@@ -243,7 +245,7 @@ class Placing:
         tasks = self._take(work, node, size, thin=thin)
         if not tasks:
             return False
-        self._schedule.open(work, node, lanes, tasks, now)
+        self._schedule.lanes.open(work, node, lanes, tasks, now)
         return True
 
     def _wants(self, work: Work, node: Node) -> bool:
@@ -334,98 +336,10 @@ class Placing:
             return False
         if task.inputs and self._schedule.nearness[task.work.id].fetch_s(node.name, task.inputs) == float("inf"):
             return False  # until a source serves fewer
-        return not self._schedule.is_suspect(task) or (not thin and node.suspect is None)
+        return not self._schedule.lanes.is_suspect(task) or (not thin and node.suspect is None)
 
     def _holds(self, bundles: tuple[int, ...], node: Node) -> bool:
         return any(self._schedule.bundles[number].node is node for number in bundles)
-
-    # ---- calling back
-
-    def _recall(self, now: float) -> None:
-        """Where lanes have nothing to do, call back what others have not started."""
-        schedule = self._schedule
-        if self.wants_recall and now < self.recall_at and schedule.bundles:
-            return  # it is looked at again then
-        self.wants_recall = False
-        if not schedule.bundles or any(work.plain and work.fit for work in schedule.busy.values()):
-            return
-        idle = [site for site in self._idle_sites.values() if site.idle and site.score.is_open(now)]
-        spare = sum(min(len(site.idle), site.score.allowed() - site.active) for site in idle)
-        if spare <= 0:
-            return
-        self.wants_recall = True
-        if now < self.recall_at:
-            return
-        self.recall_at = now + RECALL_EVERY_S
-        names = {name: None for site in idle for name, _ in site.idle}
-        for bundle in self._loaded(now, names):
-            bundle.recalled = True
-            schedule.act(ev.Recall(bundle.node.name, bundle.lane, bundle.id))
-            spare -= len(bundle.left)
-            if spare <= 0:
-                return
-
-    def _loaded(self, now: float, idle: dict[str, None]) -> list[Bundle]:
-        """Bundles with tasks that wait behind others, the longest wait first."""
-        found = []
-        useful: dict[int, bool] = {}
-        for bundle in self._schedule.bundles.values():
-            behind = len(bundle.left) > 1 or bundle.node.lanes[bundle.lane][0] is not bundle
-            if bundle.recalled or not bundle.left or not behind:
-                continue
-            if bundle.work.id not in useful:
-                useful[bundle.work.id] = not bundle.work.fit.isdisjoint(idle)
-                nearness = self._schedule.nearness.get(bundle.work.id)
-                if nearness is not None:
-                    nearness.refresh(now)  # what runs for long is thought to last: nobody may have asked since it began
-            if not useful[bundle.work.id] or not self._is_better_elsewhere(bundle, idle):
-                continue
-            wait = bundle.work.estimate.mean_s * len(bundle.left)
-            age = now - bundle.sent_at
-            if age > max(RECALL_EVERY_S, 2.0 * bundle.node.rtt_s) and (
-                wait < 0 or wait > RECALL_EVERY_S or age > 2 * wait
-            ):
-                found.append(bundle)
-        found.sort(key=lambda bundle: bundle.sent_at)
-        return found
-
-    def _is_better_elsewhere(self, bundle: Bundle, idle: dict[str, None]) -> bool:
-        """Whether an idle node would have what a bundle's tasks read before the bundle is through."""
-        schedule = self._schedule
-        nearness = schedule.nearness.get(bundle.work.id)
-        if nearness is None:
-            return True
-        if schedule.limits.policy is Policy.MAX_CACHE_HIT:
-            return False
-        last = schedule.tasks.get(next(reversed(bundle.left)))
-        others = (name for name in idle if name in bundle.work.fit and name != bundle.node.name)
-        return (
-            last is None
-            or not last.inputs
-            or any(nearness.is_worth(name, last.inputs, len(bundle.left)) for name in islice(others, 4))
-        )
-
-    # ---- doubling
-
-    def replicate(self, now: float) -> None:
-        """Queue copies of tasks that wait on a node for too long (Swift): the first to start ends the others."""
-        schedule, limits = self._schedule, self._schedule.limits
-        if not any(site.idle for site in self._idle_sites.values()):
-            return
-        for bundle in list(schedule.bundles.values()):
-            if now - bundle.sent_at < limits.replicate_after_s:
-                continue
-            started = {task for task, _ in bundle.node.running.values()}
-            for ident in bundle.left:
-                task = schedule.tasks.get(ident)
-                if task is None or ident in started or len(task.bundles) >= limits.copies:
-                    continue
-                others = task.work.fit - {schedule.bundles[number].node.name for number in task.bundles}
-                if others and not task.where:
-                    task.work.put(task)
-                    schedule.act(
-                        ev.Note(f"waited {now - bundle.sent_at:.0f} s: a copy is queued", bundle.node.name, ident)
-                    )
 
 
 def _has_memory(node: Node, work: Work) -> bool:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from serai.describe.task import Needs
-    from serai.dispatch.schedule.diffusion import Queue
     from serai.dispatch.schedule.events import Retry
+    from serai.dispatch.schedule.files.diffusion import Queue
 
 
 class Where:

@@ -1,7 +1,7 @@
 """The data diffusion experiment: a rising load of short tasks over nodes that keep what they have read.
 
 The world of the source is modelled (nodes are asked for as tasks queue up, caches fill, files come from the shared file
-system or from other nodes); what is decided is decided by `serai.dispatch.schedule.diffusion`, as in production.
+system or from other nodes); what is decided is decided by `serai.dispatch.schedule.files.diffusion`, as in production.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from serai.dispatch.schedule.diffusion import Prices, Queue
+from serai.dispatch.schedule.files.diffusion import Queue
+from serai.dispatch.schedule.files.groups import Prices
 from serai.match.movement import Policy
 from serai.sim.studies.cluster import Cluster, Node, SharedFiles
 

@@ -13,8 +13,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from serai.dispatch.schedule.diffusion import Prices, Queue
-from serai.dispatch.schedule.holdings import Holdings
+from serai.dispatch.schedule.files.diffusion import Queue
+from serai.dispatch.schedule.files.groups import Prices
+from serai.dispatch.schedule.files.holdings import Holdings
 from serai.errors import UsageError
 from serai.match.movement import Policy
 

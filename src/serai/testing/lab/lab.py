@@ -119,8 +119,11 @@ class Lab:
             DeadlineExceeded: it took longer than `timeout_s` seconds, and was killed.
             SeraiError: with `check`, it ended badly.
         """
-        inside = ["nsenter", "-t", str(self._pid), "-n", *command]
-        return process.run(inside, timeout_s=timeout_s, input_text=input_text, check=check)
+        return process.run(self.inside(command), timeout_s=timeout_s, input_text=input_text, check=check)
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """The words that run a command of this machine inside the laboratory's network."""
+        return ["nsenter", "-t", str(self._pid), "-n", *command]
 
     def down(self) -> None:
         """End every host, and leave nothing behind. Harmless when done twice."""

@@ -1,4 +1,4 @@
-"""Bringing files into a node's cache: each once, however many want it; from a peer that has it, or the front end.
+"""Bringing files into a node's cache: each once, however many want it; from a peer, its origin, or the front end.
 
 Threads of its own do the waiting. What comes from the front end is handed in piece by piece (`Fetches.piece`), by
 whoever reads what it says.
@@ -13,6 +13,8 @@ import time
 from collections import deque
 
 from ..peers import Gone, Unreachable
+from ..reading.direct import Direct, Unreached
+from ..reading.sources import OF_THE_FILE
 from .objects import Altered, Filling, NoRoom, stamp_of
 
 TYPE_CHECKING = False
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 AT_ONCE = 4  # files that come at a time
 STALL_S = 60.0  # without a byte from the front end
 LOOK_S = 0.5
+GRANT_S = 15.0  # for the front end to let this node read a file at its origin, again
+MOST_BREAKS = 3  # of one file from its origin, each after some bytes
 MOST_WAITING = 1_000_000
 CACHED, FROM, SENT = "cached", "from", "sent"  # how a file came
 
@@ -40,6 +44,18 @@ class Source:
         self.name = name
 
 
+class Origin:
+    """Where a file is read without the front end.
+
+    Args:
+        grant: what is shown there, see `Direct`, with the origin's ``name``.
+    """
+
+    def __init__(self, grant: Mapping[str, Any]) -> None:
+        self.node = str(grant["name"])
+        self.grant = grant
+
+
 class Wanted:
     """A file that a bundle reads.
 
@@ -47,12 +63,12 @@ class Wanted:
         number: that the front end gave it.
         size: bytes.
         digest: empty when nobody has read it yet.
-        sources: peers to be tried, in this order.
+        sources: peers and its origin, to be tried in this order.
         front_first: the front end is asked before them.
     """
 
     def __init__(
-        self, number: int, size: int, digest: str, sources: Sequence[Source] = (), *, front_first: bool = False
+        self, number: int, size: int, digest: str, sources: Sequence[Source | Origin] = (), *, front_first: bool = False
     ) -> None:
         self.number = number
         self.size = size
@@ -68,9 +84,10 @@ class Fetched:
         stamp: of the file, while it is what it should be; None when it could not be had.
         why: why not.
         way: `CACHED`, `FROM` or `SENT`.
-        source: the peer.
+        source: the peer, or the origin.
         moved: bytes that came over the network.
         kept: whether the cache has it.
+        missed: origins that it did not come from, and why; but those that are known for it.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -84,6 +101,8 @@ class Fetched:
         self.moved = 0
         self.took_s = 0.0
         self.kept = True
+        self.missed: dict[str, str] = {}
+        self.lost_s = 0.0  # of the time, with those that gave nothing
 
 
 class _Stream:
@@ -128,13 +147,22 @@ class Fetches:
     Args:
         cache: where they are kept.
         held: a directory in the same file system; files that are in use have names there, by their numbers.
-        ask: asks the front end for a file: (number, attempt).
+        ask: asks the front end for a file: (number, attempt); attempt 0 for what lets it be read at its origin.
         told: called with each `Fetched`, on a thread of this.
+        unreached: a directory of what origins could not be reached.
     """
 
     def __init__(
-        self, cache: Cache, held: str, ask: Callable[[int, int], object], told: Callable[[Fetched], object]
+        self,
+        cache: Cache,
+        held: str,
+        ask: Callable[[int, int], object],
+        told: Callable[[Fetched], object],
+        unreached: str,
     ) -> None:
+        self._unreached = Unreached(unreached)
+        self._granting = threading.Condition()
+        self._grants: dict[int, Mapping[str, Any] | None] = {}  # that are waited for, and those that came
         self.peers: Peers | None = None
         self._cache = cache
         self._held = held
@@ -195,9 +223,18 @@ class Fetches:
         if known is not None and known[0] == attempt:
             known[1].take(head, body)
 
+    def granted(self, number: int, grant: Mapping[str, Any]) -> None:
+        """The front end lets a file be read at its origin; empty where it does not."""
+        with self._granting:
+            if number in self._grants:
+                self._grants[number] = grant
+                self._granting.notify_all()
+
     def cut_off(self, why: str) -> None:
         """Nothing more will come from the front end."""
         self._ended = why
+        with self._granting:
+            self._granting.notify_all()
         for _, stream in list(self._streams.values()):
             stream.take({"bad": why}, b"")
 
@@ -223,7 +260,7 @@ class Fetches:
                 self._bring(wanted, found)
             except Exception as error:  # noqa: BLE001 - whatever it was, tasks wait to be told
                 found.stamp, found.why = None, getattr(error, "strerror", None) or str(error) or repr(error)
-            found.took_s = time.monotonic() - began
+            found.took_s = time.monotonic() - began - found.lost_s
             with self._lock:
                 self._busy.discard(wanted.number)
             self._told(found)
@@ -250,17 +287,21 @@ class Fetches:
 
     def _fill(self, wanted: Wanted, filling: Filling, found: Fetched) -> None:
         tried: list[str] = []
-        ways: list[Source | None] = [*wanted.sources]
+        ways: list[Source | Origin | None] = [*wanted.sources]
         ways.insert(0 if wanted.front_first else len(ways), None)
         for source in ways:
+            began = time.monotonic()
             try:
                 if source is None:
                     self._from_front_end(wanted, filling)
+                elif isinstance(source, Origin):
+                    self._from_origin(wanted, source, filling, found)
                 else:
                     self._from_peer(wanted, source, filling)
             except (Unreachable, Gone, Altered, _Refused) as error:
                 tried.append("%s: %s" % (source.node, error) if source is not None else str(error))
                 found.moved += filling.at
+                found.lost_s += 0.0 if filling.at else time.monotonic() - began
                 continue
             found.moved += filling.at
             try:
@@ -277,6 +318,43 @@ class Fetches:
             raise Unreachable("this node speaks with no peers")
         ask = {"path": source.name, "start": 0, "size": wanted.size}
         self.peers.fetch(source.addresses, source.port, ask, filling)
+
+    def _from_origin(self, wanted: Wanted, source: Origin, filling: Filling, found: Fetched) -> None:
+        why = self._unreached.why(source.node)
+        if why:
+            raise Unreachable(why)
+        one = Direct(
+            source.node, wanted.size, lambda _anew: self._renewed(wanted.number), source.grant, memory=self._unreached
+        )
+        filling.seek(0)
+        for last in (*[False] * MOST_BREAKS, True):
+            began = filling.at
+            try:
+                for data in one.read("/", "", filling.at, wanted.size - filling.at):
+                    filling.write(data)
+            except OSError as error:
+                if filling.at > began and not last and error.errno not in OF_THE_FILE:
+                    continue  # it goes on where that broke off
+                if error.errno not in OF_THE_FILE:
+                    found.missed[source.node] = str(error.strerror)
+                raise Unreachable(str(error.strerror)) from error
+            else:
+                return
+
+    def _renewed(self, number: int) -> Mapping[str, Any]:
+        """Ask the front end to let a file be read at its origin; empty where it does not."""
+        until = time.monotonic() + GRANT_S
+        with self._granting:
+            self._grants[number] = None
+        try:
+            self._ask(number, 0)
+            with self._granting:
+                while self._grants[number] is None and not self._ended and time.monotonic() < until:
+                    self._granting.wait(LOOK_S)
+                return self._grants[number] or {}
+        finally:
+            with self._granting:
+                del self._grants[number]
 
     def _from_front_end(self, wanted: Wanted, filling: Filling) -> None:
         filling.seek(0)
@@ -309,4 +387,4 @@ class _Refused(Exception):
     """The front end cannot give a file."""
 
 
-__all__ = ["AT_ONCE", "CACHED", "FROM", "SENT", "Fetched", "Fetches", "Source", "Wanted"]
+__all__ = ["AT_ONCE", "CACHED", "FROM", "SENT", "Fetched", "Fetches", "Origin", "Source", "Wanted"]

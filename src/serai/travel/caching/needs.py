@@ -12,8 +12,9 @@ import threading
 from ..executor import wire
 from ..peers import Peers, Server, listening_sockets, own_addresses
 from . import web
-from .fetches import FROM, Fetched, Fetches, Source, Wanted
+from .fetches import FROM, Fetched, Fetches, Origin, Source, Wanted
 from .objects import Cache, directory_beside
+from .sharing import Sharing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ MOST_TOLD = 1000  # digests in one frame
 SERVED_AT_ONCE = 4  # transfers to peers at a time
 MOST_GIVEN = 1 << 20  # bytes in one answer to the front end
 CANCELLED = 4
+UNREACHED = "unreached"  # below the executor's directory: origins that this node cannot reach
 TOKEN = "peer-token"  # noqa: S105 - the name of a file below the executor's directory: what mounts of this node show to servers of others
 
 
@@ -78,13 +80,14 @@ class Needs:
         self._fetches = Fetches(
             self._cache,
             os.path.join(base, "held"),
-            lambda number, attempt: post(lambda: send(wire.NEED, attempt, number)),
+            lambda number, attempt: post(lambda: send(wire.NEED, attempt, number, None if attempt else {"origin": 1})),
             lambda found: post(lambda: self._came(found)),
+            os.path.join(base, UNREACHED),
         )
         self._bundles: dict[int, _Bundle] = {}
         self._files: dict[int, Fetched] = {}  # that are held
         self._users: dict[int, set[int]] = {}  # bundles that read a file
-        self._shared: dict[str, str] = {}
+        self._sharing = Sharing(self._cache)
         self._server: Server | None = None
         self._serves: dict[str, Any] = {}  # where
         self._tell_all()
@@ -170,6 +173,10 @@ class Needs:
         """A piece of a file from the front end."""
         self._fetches.piece(number, attempt, head, body)
 
+    def granted(self, number: int, head: Mapping[str, Any]) -> None:
+        """The front end lets this node read a file at its origin."""
+        self._fetches.granted(number, head["grant"])
+
     def meet(self, head: Mapping[str, Any]) -> None:
         """Speak with peers from now on."""
         if self._server is None:
@@ -183,9 +190,9 @@ class Needs:
                     head["cert"],
                     head["key"],
                     self._base,
-                    self._find,
+                    self._sharing.find,
                     SERVED_AT_ONCE,
-                    lambda connection, stream, known: web.answer(connection, stream, token, self._find, known),
+                    lambda connection, stream, known: web.answer(connection, stream, token, self._sharing.find, known),
                 )
                 self._serves = {"addresses": own_addresses(), "port": self._server.port}
             except OSError:
@@ -194,14 +201,7 @@ class Needs:
 
     def share(self, head: Mapping[str, Any]) -> None:
         """Files outside of the cache that peers may read."""
-        self._shared.update({"files/%d" % int(number): str(path) for number, path in head["files"].items()})
-
-    def _find(self, name: str) -> str | None:
-        """What peers may read. On a thread of the server."""
-        if name.startswith("objects/"):
-            digest = name[len("objects/") :]
-            return self._cache.path(digest) if self._cache.is_whole(digest) else None
-        return self._shared.get(name)
+        self._sharing.share(head["files"])
 
     def give(self, request: int, head: Mapping[str, Any]) -> None:
         """Give the front end a part of a file, for a node that cannot reach this one."""
@@ -210,10 +210,7 @@ class Needs:
             answer: dict[str, Any] = {}
             data = b""
             try:
-                path = self._find(str(head["name"]))
-                with open(path or "", "rb", buffering=0) as file:
-                    file.seek(int(head["at"]))
-                    data = file.read(min(int(head["length"]), MOST_GIVEN))
+                data = self._sharing.part(str(head["name"]), int(head["at"]), min(int(head["length"]), MOST_GIVEN))
             except (OSError, ValueError) as error:
                 answer["why"] = "%s: %s" % (head["name"], getattr(error, "strerror", None) or error)
             self._post(lambda: self._send(wire.GIVEN, 0, request, answer, data))
@@ -225,6 +222,8 @@ class Needs:
     def _came(self, found: Fetched) -> None:
         self._note(found)
         way = "from %s" % found.source if found.way == FROM else found.way
+        if found.stamp is None:
+            way = "did not come: %s" % found.why
         for number in list(self._users.get(found.number, ())):
             bundle = self._bundles[number]
             if found.number in bundle.missing:
@@ -246,6 +245,8 @@ class Needs:
         else:
             head.update({"digest": found.digest, "way": found.way, "from": found.source})
             head.update({"bytes": found.moved, "kept": found.kept})
+        if found.missed:
+            head["missed"] = found.missed
         self._send(wire.CAME, 0, found.number, head)
 
     def _release(self, number: int, bundle: _Bundle) -> None:
@@ -329,6 +330,5 @@ def keep_secret(path: str, text: str) -> None:
 
 def _wanted(one: list[Any]) -> Wanted:
     number, size, digest, front_first, sources = one
-    return Wanted(
-        int(number), int(size), digest, [Source(*source) for source in sources], front_first=bool(front_first)
-    )
+    found = [Origin(source) if isinstance(source, dict) else Source(*source) for source in sources]
+    return Wanted(int(number), int(size), digest, found, front_first=bool(front_first))

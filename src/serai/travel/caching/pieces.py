@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 
-from .objects import BLOCK, Altered, Cache, NoRoom, directory_beside
+from .coming import BLOCK
+from .objects import Altered, Cache, NoRoom, directory_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

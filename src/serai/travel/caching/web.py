@@ -9,25 +9,26 @@ import hmac
 import os
 import re
 
+from ..peers import Changed, Offer, opened, pour
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
     from typing import BinaryIO
 
-CHUNK = 1 << 18
 LONGEST_LINE = 8192
 MOST_HEADERS = 64
 RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})").fullmatch
 REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
-           405: "Method Not Allowed", 416: "Range Not Satisfiable"}  # fmt: skip
+           405: "Method Not Allowed", 412: "Precondition Failed", 416: "Range Not Satisfiable"}  # fmt: skip
 
 
 def answer(
     connection: ssl.SSLSocket,
     stream: BinaryIO,
     token: str,
-    find: Callable[[str], str | None],
+    find: Callable[[str], Offer | None],
     known: Callable[[], object],
 ) -> bool:
     """Answer one request.
@@ -36,7 +37,7 @@ def answer(
         connection: where the answer goes.
         stream: where requests come from.
         token: what a request must show.
-        find: gives the path of an object by its name; None where there is none.
+        find: gives an object by its name; None where there is none.
         known: called when the token was shown.
 
     Returns:
@@ -54,14 +55,18 @@ def answer(
     if method not in ("GET", "HEAD"):
         _refuse(connection, 405)
         return False  # it may have a body
-    path = find(target.lstrip("/"))
-    return _give(connection, path or "", headers.get("range"), head_only=method == "HEAD")
+    return _give(connection, find(target.lstrip("/")), headers.get("range"), head_only=method == "HEAD")
 
 
-def _give(connection: ssl.SSLSocket, path: str, wanted: str | None, *, head_only: bool) -> bool:
+def _give(connection: ssl.SSLSocket, offer: Offer | None, wanted: str | None, *, head_only: bool) -> bool:
     try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
+        file = None if offer is None else opened(offer)
+    except Changed:
+        _refuse(connection, 412)
+        return True
     except OSError:
+        file = None
+    if offer is None or file is None:
         _refuse(connection, 404)
         return True
     with file:
@@ -75,15 +80,7 @@ def _give(connection: ssl.SSLSocket, path: str, wanted: str | None, *, head_only
         if wanted is not None:
             more += "Content-Range: bytes %d-%d/%d\r\n" % (start, stop - 1, size)
         _say(connection, 200 if wanted is None else 206, stop - start, more)
-        file.seek(start)
-        left = 0 if head_only else stop - start
-        while left:
-            data = file.read(min(CHUNK, left))
-            if not data:
-                return False  # it became shorter: the peer notices
-            connection.sendall(data)
-            left -= len(data)
-    return True
+        return head_only or pour(file, start, stop - start, connection, offer)
 
 
 def _request(stream: BinaryIO) -> tuple[str, str, dict[str, str]] | None:

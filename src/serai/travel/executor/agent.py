@@ -32,9 +32,11 @@ STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread 
 LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
-CACHING = ("peers", "caching.replacement", "caching.objects", "caching.fetches", "caching.web", "caching.needs")
+_CACHING = ("replacement", "coming", "log", "limits", "objects", "fetches", "sharing", "web", "needs")
+_READING = ("sources", "web", "direct")
+CACHING = ("peers", *("reading." + name for name in _READING), *("caching." + name for name in _CACHING))
 MOUNTING = ("mount.namespace", "mount.tasks")
-_OF_CACHES = frozenset({wire.NEEDS, wire.PEERS, wire.SHARE, wire.GIVE})
+_OF_CACHES = frozenset({wire.NEEDS, wire.PEERS, wire.SHARE, wire.GIVE, wire.GRANTED})
 LANE_SETUP = ("node", "run", "keep")
 
 
@@ -254,6 +256,8 @@ class Agent:
             self._caching().meet(head)
         elif op == wire.SHARE:
             self._caching().share(head)
+        elif op == wire.GRANTED:
+            self._caching().granted(ident, head)
         else:
             self._caching().give(ident, head)
 

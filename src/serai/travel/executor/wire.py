@@ -26,9 +26,10 @@ FORGET = 12  # {"works"}: works that will not be used again
 NEEDS = 13  # identifier: bundle, 0 for none. {"files"}: catalogued files that must be there before its RUN may start
 PIECE = 14  # lane: attempt, identifier: number of a catalogued file. {"end"} or {"bad"} in the last of its pieces
 PEERS = 15  # {"cert", "key", "token"}: speak with the run's other nodes directly
-SHARE = 16  # {"files"}: {number: path} of files on this node that peers may read
+SHARE = 16  # {"files"}: {number: [path, size, when it was changed]} of files on this node that peers may read
 GIVE = 17  # identifier: of this request. {"name", "at", "length"}: a part of a file that peers may read
 AFAR = 18  # {"token", "limit"}, body: the program, compressed, that starts tasks which read from afar
+GRANTED = 19  # identifier: number of a catalogued file. {"grant"}: what lets this node read it at its origin; or empty
 
 # From the agent to the front end.
 AD = 32  # the check-in: what this node has
@@ -40,13 +41,19 @@ TROUBLE = 37  # lane: a sentence about the executor itself
 LAST = 39  # as RESULT, and the bundle is through
 LEFT = 40  # body: a frame for this run that an earlier executor left; empty: that was all
 NOT_HERE = 41  # lane. {"path", "why"}: an input that was to be used in place cannot be; its task comes back
-NEED = 42  # lane: attempt, identifier: number of a catalogued file: no peer has it
+NEED = (
+    42  # lane: attempt, identifier: number of a catalogued file: no peer has it. {"origin"}: what lets it be read there
+)
 HOLDS = 43  # {"has", "gone"}: digests of what came into the cache and what left it
-CAME = 44  # identifier: number of a catalogued file. {"digest", "way", "from", "bytes", "took", "kept"}, or {"why"}
+CAME = 44  # identifier: number of a catalogued file. {"digest", "way", "from", "bytes", "took", "kept"}, or {"why"};
+# "missed": {origin: why it did not come from there}
 READY = 45  # identifier: bundle: all that it needs is there. {"ways"}: {number: how it came}
 GIVEN = 47  # identifier: of the request. The part; {"why"} where there is none
 SERVES = 46  # {"addresses", "port"}: where peers find this node; empty when it cannot listen
-SEEN = 49  # lane, identifier: task. {"w", "ok", "files"}: [number, read, moved, took] of what it read from afar
+SEEN = (
+    49  # lane, identifier: task. {"w", "ok", "files"}: [number, read, moved, took, from, missed] of what it read from
+)
+# afar: "from" is a peer, an origin, or empty for the front end
 NO_MOUNT = 48  # lane. {"why"}: a task that was to read from afar comes back, as none will here
 LANE_DIED = 38  # lane. {"exit", "log", "bundles"}: those it was not through with
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 TTL_S = 15.0
 RENEW_S = 3.0
-CACHING = ("caching.replacement", "caching.objects", "caching.pieces")
+CACHING = tuple("caching." + name for name in ("replacement", "coming", "log", "limits", "objects", "pieces"))
 LENIENT = 4.0  # an ad lives longer by so many times what renewals have been late
 BEAT_S = 1.0
 ASK_S = 60.0  # for an answer to work.next, which comes after 20 s even when there is none

@@ -107,7 +107,7 @@ class Afar:
         """A source with the paths of this node; the front end and the record know it by the file's number."""
         placed = dict(source)
         placed["url"] = str(number)
-        for key in ("address", "token_file"):
+        for key in ("address", "token_file", "memory"):
             if key in placed:
                 placed[key] = os.path.join(self._base, placed[key])
         if "of" in placed:
@@ -123,7 +123,7 @@ class Afar:
             return ""
 
     def seen(self, reads: Sequence[Sequence[Any]]) -> list[list[Any]]:
-        """What the last task read: [number, bytes read, bytes moved, seconds] of each of its files."""
+        """What the last task read: [number, bytes read, bytes moved, seconds, from, missed] of each of its files."""
         found: dict[str, Mapping[str, Any]] = {}
         with contextlib.suppress(OSError), open(self._record, encoding="ascii") as file:
             for line in file:
@@ -133,7 +133,8 @@ class Afar:
         rows: list[list[Any]] = []
         for _, number in reads:
             said = found.get(str(number), {})
-            rows.append([number, said.get("read_bytes", 0), said.get("moved_bytes", 0), said.get("took_s", 0.0)])
+            row = [number, said.get("read_bytes", 0), said.get("moved_bytes", 0), said.get("took_s", 0.0)]
+            rows.append([*row, said.get("from", ""), said.get("missed", {})])
         return rows
 
 

@@ -58,6 +58,7 @@ MODULES = (
     "reading.sources",
     "reading.web",
     "reading.relayed",
+    "reading.direct",
     "reading.careful",
     "reading.ahead",
     "reading.blocks",
@@ -80,6 +81,7 @@ def make(said: Mapping[str, Any]) -> Source:
     ``{"kind": "directory", "path"}`` · ``{"kind": "store", "host", "port", "fingerprint", "token_file", "path"}`` ·
     ``{"kind": "peer", "host", "port", "fingerprint", "token_file", "digest", "size"}``, with ``"object"``
     where it is not ``objects/<digest>`` ·
+    ``{"kind": "origin", "name", "url", "size", "stamp", "memory"}``: where the front end lets this node read it ·
     ``{"kind": "gateway", "url"}``, with ``"address"`` and ``"token_file"`` or those of the environment ·
     ``{"kind": "first", "of": [SOURCE, …], "digest"}``: one after the other.
 
@@ -101,6 +103,10 @@ def make(said: Mapping[str, Any]) -> Source:
         from ..reading import web  # noqa: PLC0415 - ssl takes long to import
 
         return web.make(said)
+    if kind == "origin":
+        from ..reading import direct  # noqa: PLC0415 - the same
+
+        return direct.make(said)
     if kind == "gateway":
         from ..reading import relayed  # noqa: PLC0415 - the same
 

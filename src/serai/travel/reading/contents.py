@@ -60,7 +60,11 @@ class Spans:
 
 
 class Use:
-    """What was done with one file: bytes read of it, bytes moved for it, seconds that were waited for them."""
+    """What was done with one file: bytes read of it, bytes moved for it, seconds that were waited for them.
+
+    Attributes:
+        source: where they came from last, and `missed`: see `sources.Source`.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -68,6 +72,8 @@ class Use:
         self.moved = 0
         self.took_s = 0.0
         self.size = 0
+        self.source = ""
+        self.missed: dict[str, str] = {}
 
 
 class Fetch:
@@ -201,20 +207,20 @@ class Content:
         also = range(ahead[0] // BLOCK, (ahead[1] + BLOCK - 1) // BLOCK) if ahead[0] < ahead[1] else range(0)
         first, last = start // BLOCK, (stop - 1) // BLOCK
         found: dict[int, bytes | memoryview] = {}
-        for _ in range(8):  # a block may be taken away between its coming and its reading
+        for turn in range(8):  # a block may be taken away between its coming and its reading
             missing = [at for at in range(first, last + 1) if at not in found and not self._find(found, at)]
             if not missing:
                 break
             began = time.monotonic()
             self._careful.check()
-            fetches, also = self._ask(missing, also), range(0)
+            fetches, also = self._ask(missing, also, again=turn > 0), range(0)
             self._await(fetches, patience)
             with self._use.lock:
                 self._use.took_s += time.monotonic() - began
         else:
             raise OSError(errno.EIO, "its blocks do not stay", self._path)
         if also:
-            self._ask([], also)
+            self._ask([], also, again=False)
         pieces = [found[at] for at in range(first, last + 1)]
         pieces[-1] = memoryview(pieces[-1])[: stop - last * BLOCK]
         pieces[0] = memoryview(pieces[0])[start - first * BLOCK :]
@@ -234,8 +240,11 @@ class Content:
         found[block] = data
         return True
 
-    def _ask(self, missing: list[int], ahead: range) -> dict[Fetch, int]:
-        """Ask for missing blocks, and for those ahead; returns the last missing one that each request brings."""
+    def _ask(self, missing: list[int], ahead: range, *, again: bool) -> dict[Fetch, int]:
+        """Ask for missing blocks, and for those ahead; returns the last missing one that each request brings.
+
+        A block may have come since it was missed: then it is not asked for, unless it was missed again.
+        """
         waited: dict[Fetch, int] = {}
         fresh: list[tuple[Fetch, bool]] = []
         blocks = self._fetcher.blocks
@@ -243,10 +252,10 @@ class Content:
             wanted: set[int] = set()
             for at in missing:
                 fetch = self._coming.get(at)
-                if fetch is None:
-                    wanted.add(at)
-                else:
+                if fetch is not None:
                     waited[fetch] = at
+                elif again or not blocks.has(self.key, at):
+                    wanted.add(at)
             room = len(self._coming) < MOST_COMING
             also = {at for at in ahead if room and at not in self._coming and not blocks.has(self.key, at)}
             for first, stop in _ranges(sorted(wanted | also)):
@@ -303,12 +312,14 @@ class Content:
 
     def _pour(self, fetch: Fetch) -> None:
         start, stop = fetch.first * BLOCK, min(fetch.stop * BLOCK, self.size)
+        source = self._careful.source
         pieces: list[bytes] = []
         held = 0
-        for data in self._careful.source.read(self._path, self.stamp, start, stop - start):
+        for data in source.read(self._path, self.stamp, start, stop - start):
             fetch.progress = time.monotonic()
             with self._use.lock:
                 self._use.moved += len(data)
+                self._use.source, self._use.missed = source.name, source.missed
             pieces.append(data)
             held += len(data)
             left = stop - fetch.next * BLOCK

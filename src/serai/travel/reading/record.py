@@ -42,6 +42,8 @@ class Record:
                 "ranges": spans,
                 "moved_bytes": use.moved,
                 "took_s": round(use.took_s, 6),
+                "from": use.source,
+                "missed": dict(use.missed),
             }
         data = (json.dumps(line) + "\n").encode("ascii")
         with self._lock:

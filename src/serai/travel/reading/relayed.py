@@ -1,6 +1,7 @@
 """Sources behind the front end: whatever it can reach, ``ssh://``, ``any://``, ``s3://`` and so on, over the gateway.
 
 Calls are ``file.stat`` {url} and ``file.read`` {url, start, length}: files, to be read. The front end decides which.
+``file.grant`` {url} asks for what lets this node read one at its origin, see `direct`.
 """
 
 from __future__ import annotations
@@ -35,14 +36,19 @@ _connections: dict[tuple[str, str], Line] = {}
 _lock = threading.Lock()
 
 
-def make(said: Mapping[str, Any]) -> Source:
-    """A source from its description, see `mount.wrap.make`."""
+def line_of(said: Mapping[str, Any]) -> Line:
+    """The connection to the front end of a source's description."""
     address = str(said.get("address") or os.environ.get("SERAI_GATEWAY", ""))
     token_file = str(said.get("token_file") or os.environ.get("SERAI_GATEWAY_TOKEN_FILE", ""))
     if not address or not token_file:
         raise ValueError("a gateway is named by SERAI_GATEWAY and SERAI_GATEWAY_TOKEN_FILE")
     with _lock:
-        line = _connections.setdefault((address, token_file), Line(address, token_file))
+        return _connections.setdefault((address, token_file), Line(address, token_file))
+
+
+def make(said: Mapping[str, Any]) -> Source:
+    """A source from its description, see `mount.wrap.make`."""
+    line = line_of(said)
     silent_s = float(said.get("silent_s", SILENT_S))
     made = Relayed(line, str(said["url"]), silent_s)
     made.identity = str(said.get("identity") or made.identity)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 CHUNK = 1 << 18
+# What says something of one file, and nothing of where it is.
+OF_THE_FILE = frozenset({errno.ENOENT, errno.ESTALE, errno.EOPNOTSUPP, errno.EISDIR, errno.ENODATA})
 
 # kind: "file", "directory" or "other"; mode: its permissions; stamp: another text for each version of its bytes.
 Stat = collections.namedtuple("Stat", ("kind", "size", "mtime_ns", "mode", "stamp"))  # noqa: PYI024 - 3.8, no typing
@@ -44,10 +46,14 @@ class Source:
         identity: tells it apart from others, also between programs; blocks are kept under it.
         writable: whether anything can be changed.
         stops: whether a reading is ended by itself when the other side is silent.
+        name: where bytes come from, as the record says it: a peer or an origin; empty for all others.
+        missed: origins that they were to come from and did not, and why.
     """
 
     identity = ""
     writable = False
+    name = ""
+    missed: dict[str, str] = {}  # noqa: RUF012 - who has some has a dictionary of its own
 
     def stat(self, path: str) -> Stat:
         """What is known of a path, links being followed."""
@@ -261,17 +267,22 @@ class FirstOf(Source):
 
     def __init__(self, places: list[tuple[Source, str]], digest: str = "") -> None:
         self._places, self._at = places, 0
+        self._stamps: dict[int, str] = {}  # of sources but the first
+        self.name, self.missed = places[0][0].name, {}
         self.identity = "digest:" + digest if digest else ""
 
     def _now(self) -> tuple[int, Source, str]:
         at = self._at
         return (at, *self._places[at])
 
-    def _failed(self, at: int) -> bool:
+    def _failed(self, at: int, error: OSError) -> bool:
         """Whether there is another."""
+        if self._places[at][0].name and error.errno not in OF_THE_FILE:
+            self.missed[self._places[at][0].name] = str(error.strerror or error)
         if at + 1 >= len(self._places):
             return False
         self._at = max(self._at, at + 1)
+        self.name = self._places[self._at][0].name
         return True
 
     def stat(self, path: str) -> Stat:
@@ -280,8 +291,8 @@ class FirstOf(Source):
             at, source, there = self._now()
             try:
                 return source.stat(there)
-            except OSError:
-                if not self._failed(at):
+            except OSError as error:
+                if not self._failed(at, error):
                     raise
 
     def read(self, path: str, stamp: str, start: int, length: int) -> Iterator[bytes]:
@@ -289,11 +300,13 @@ class FirstOf(Source):
         while length > 0:
             at, source, there = self._now()
             try:
-                for data in source.read(there, source.stat(there).stamp if at else stamp, start, length):
+                if at and at not in self._stamps:
+                    self._stamps[at] = source.stat(there).stamp
+                for data in source.read(there, self._stamps.get(at, stamp), start, length):
                     start, length = start + len(data), length - len(data)
                     yield data
-            except OSError:
-                if not self._failed(at):
+            except OSError as error:
+                if not self._failed(at, error):
                     raise
             else:
                 return

@@ -18,6 +18,7 @@ import socket
 import ssl
 import stat as modes
 import threading
+import time
 import urllib.parse
 
 from .sources import Source, Stat, unknown
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from .sources import Content
 
-CONNECT_S = 5.0
+CONNECT_S = 5.0  # for a name, and for a connection to any of its addresses
+MOST_ADDRESSES = 4
 SILENT_S = 30.0
 MOST_KEPT = 12  # connections
 CHUNK = 1 << 18
@@ -59,7 +61,9 @@ def make(said: Mapping[str, Any]) -> Source:
     )
     if said["kind"] == "peer":
         digest = str(said.get("digest", ""))
-        return Objects(server, str(said.get("object") or "objects/" + digest), int(said["size"]), digest)
+        made = Objects(server, str(said.get("object") or "objects/" + digest), int(said["size"]), digest)
+        made.name = str(said.get("name", ""))
+        return made
     return Store(server, str(said.get("path", "/")))
 
 
@@ -75,26 +79,6 @@ def token_from(path: str) -> str:
         return file.read(LONGEST_TOKEN).strip()
 
 
-class _Pinned(http.client.HTTPSConnection):
-    """TLS to whoever has one certificate."""
-
-    def __init__(self, server: Server) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # it is compared below, which is stricter
-        super().__init__(server.host, server.port, timeout=CONNECT_S, context=context)
-        self._fingerprint = server.fingerprint or ""
-
-    def connect(self) -> None:
-        """Connect; nothing is said to anybody else."""
-        super().connect()
-        shown = self.sock.getpeercert(binary_form=True) or b""
-        if not hmac.compare_digest(hashlib.sha256(shown).hexdigest(), self._fingerprint):
-            self.close()
-            raise PermissionError(errno.EACCES, "the server's certificate is not the one that is known")
-
-
 class Server:
     """Connections to one server; threads may share it.
 
@@ -104,6 +88,7 @@ class Server:
         fingerprint: SHA-256 of its certificate, in hexadecimal.
         token_file: where the token is; None for none.
         silent_s: how long it may be silent.
+        plain: whether it is spoken to without TLS; None: only if it is this host.
     """
 
     def __init__(
@@ -114,8 +99,12 @@ class Server:
         fingerprint: str | None = None,
         token_file: str | None = None,
         silent_s: float = SILENT_S,
+        plain: bool | None = None,
     ) -> None:
         self.host, self.port, self.silent_s = host, port, silent_s
+        here = self.host in ("localhost", "::1") or self.host.startswith("127.")
+        self._plain = here if plain is None else plain
+        self._context: ssl.SSLContext | None = None
         self.fingerprint = fingerprint.lower().split(":", 1)[-1].replace(":", "") if fingerprint else None
         self._token_file = token_file
         self._lock = threading.Lock()
@@ -128,18 +117,32 @@ class Server:
         return "%s:%d" % (self.host, self.port)
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self.fingerprint:
-            made: http.client.HTTPConnection = _Pinned(self)
-        elif self.host in ("localhost", "::1") or self.host.startswith("127."):
-            made = http.client.HTTPConnection(self.host, self.port, timeout=CONNECT_S)
-        else:
-            context = ssl.create_default_context()
-            made = http.client.HTTPSConnection(self.host, self.port, timeout=CONNECT_S, context=context)
-        made.connect()
+        secure = self.fingerprint or not self._plain
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        made: http.client.HTTPConnection = kind(self.host, self.port, timeout=CONNECT_S)
+        made.auto_open = 0  # it would connect again in a way of its own
+        made.sock = plain = _connected(self.host, self.port)
+        if secure:
+            try:
+                made.sock = self._wrapped(plain)
+            except BaseException:
+                plain.close()
+                raise
         made.sock.settimeout(self.silent_s)
         with contextlib.suppress(OSError):
             made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return made
+
+    def _wrapped(self, plain: socket.socket) -> ssl.SSLSocket:
+        """TLS to the server itself; nothing is said to anybody else."""
+        if self._context is None:
+            self._context = _pinned() if self.fingerprint else ssl.create_default_context()  # reads many certificates
+        wrapped = self._context.wrap_socket(plain, server_hostname=self.host)
+        shown = wrapped.getpeercert(binary_form=True) or b""
+        if self.fingerprint and not hmac.compare_digest(hashlib.sha256(shown).hexdigest(), self.fingerprint):
+            wrapped.close()
+            raise PermissionError(errno.EACCES, "the server's certificate is not the one that is known")
+        return wrapped
 
     def _authorization(self, *, anew: bool = False) -> dict[str, str]:
         if self._token_file is None:
@@ -156,6 +159,7 @@ class Server:
         body: Any = None,
         *,
         again: bool = True,
+        fine: bool = False,
     ) -> Answer:
         """Ask, and return the answer with its body still to be read.
 
@@ -165,6 +169,7 @@ class Server:
             headers: further ones.
             body: bytes, or a file of a length that the headers say.
             again: whether it may be asked twice.
+            fine: whether an answer is one whatever its status is.
 
         Raises:
             OSError: there is no answer, or it is an error.
@@ -186,6 +191,8 @@ class Server:
                     continue  # it had been closed meanwhile; all that are idle are tried at most
                 raise _as_os_error(error, self.where) from error
             answer = Answer(self, connection, response)
+            if fine:
+                return answer
             if response.status == 401 and again and not renewed:
                 answer.rest()
                 renewed = True
@@ -202,7 +209,7 @@ class Server:
             what = str(json.loads(data.decode("utf-8"))["error"])
         number = getattr(errno, name, 0) if name.isidentifier() else 0
         number = number if isinstance(number, int) and number else _STATUS.get(status, errno.EIO)
-        raise OSError(number, what or os.strerror(number), target)
+        raise OSError(number, what or os.strerror(number), target.partition("?")[0])  # what is behind it may be secret
 
     def keep(self, connection: http.client.HTTPConnection) -> None:
         """A connection is free."""
@@ -248,6 +255,11 @@ class Answer:
             else:
                 self._connection.close()
 
+    def close(self) -> None:
+        """Nobody reads the body."""
+        self.response.close()
+        self._connection.close()
+
     def rest(self, most: int = MOST_ROWS_BYTES) -> bytes:
         """The body, whole."""
         found = bytearray()
@@ -258,9 +270,69 @@ class Answer:
         return bytes(found)
 
 
+def _pinned() -> ssl.SSLContext:
+    """TLS to whoever has one certificate, which is compared by whoever connects: that is stricter."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    """A connection, within `CONNECT_S` for the name and all addresses together.
+
+    Raises:
+        OSError: there is none in time.
+    """
+    until = time.monotonic() + CONNECT_S
+    found = _addresses(host, port)[:MOST_ADDRESSES]
+    error = OSError(errno.EHOSTUNREACH, "its name leads nowhere")
+    for number, (family, kind, protocol, _, address) in enumerate(found):
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.settimeout(max(0.5, (until - time.monotonic()) / (len(found) - number)))
+            made.connect(address)
+            made.settimeout(CONNECT_S)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as one:
+            made.close()
+            error = one
+        else:
+            return made
+    raise error
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    """What a name leads to: the system's own resolver may take for ever."""
+    found: list[Any] = []
+
+    def look() -> None:
+        try:
+            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            found.append(error)
+        except UnicodeError:
+            found.append(OSError(errno.EINVAL, "it is no name of a host"))
+
+    if host[:1].isdigit() or ":" in host:
+        look()
+    else:
+        thread = threading.Thread(target=look, name="name", daemon=True)
+        thread.start()
+        thread.join(CONNECT_S - 1.0)
+    if not found:
+        raise OSError(errno.ETIMEDOUT, "nobody says in time where its name leads")
+    if isinstance(found[0], OSError):
+        raise found[0]
+    return list(found[0])
+
+
 def _as_os_error(error: Exception, where: str) -> OSError:
     if isinstance(error, PermissionError):
         return error
+    if isinstance(error, socket.gaierror):
+        return OSError(errno.EHOSTUNREACH, "%s: its name leads nowhere: %s" % (where, error.strerror))
     if isinstance(error, socket.timeout):
         return OSError(errno.ETIMEDOUT, "%s is silent" % where)
     if isinstance(error, ssl.SSLError):

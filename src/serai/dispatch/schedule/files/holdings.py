@@ -2,10 +2,16 @@
 
 A file that a node was told to fetch counts as there for the tasks that follow, so that they go where it comes to; as a
 source it counts only once the node has said that it has it.
+
+What no node has comes from the front end, or straight from its origin where nodes may read there. Each origin is a
+source of its own, with its own rates and its own limit. The front end takes its place only for a node that cannot reach
+it, or where that is known to be clearly quicker, though bytes go two ways then; and never because it is busy, since the
+front end would only read there, too.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from serai.match.movement import Access, Links, Move, Price, Way, cheapest, read_price, stage_price
@@ -14,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SOURCES_LOOKED_AT = 8  # holders of a file that are compared for one transfer
-ORIGIN = ""
+ORIGIN = ""  # of all that the front end has, or reads for nodes
+LEGS = 2.0  # ways that go through the front end
+CUT_S = 300.0  # an origin that a node could not read from is not advised to it for so long
 
 
 class Watcher(Protocol):
@@ -53,6 +61,9 @@ class Holdings:
         self.transfers = transfers
         self.peers = peers
         self._sizes: dict[int, int] = {}
+        self._origins: dict[int, str] = {}  # that nodes may read from; of files that have one
+        self._named: set[str] = set()
+        self._cut: dict[tuple[str, str], float] = {}  # (origin, node): until when there is no way
         self._holders: dict[int, dict[str, None]] = {}  # nodes that have a file, or soon will
         self._held: dict[str, dict[int, Coming | None]] = {}  # None: it is there
         self._flows: dict[str, dict[str, int]] = {}  # source: files on their way, by node
@@ -61,9 +72,21 @@ class Holdings:
 
     # ---- what is told
 
-    def add(self, files: Sequence[int], sizes: Sequence[int]) -> None:
-        """Files are known; sizes are in bytes."""
+    def add(self, files: Sequence[int], sizes: Sequence[int], origins: Sequence[str] = ()) -> None:
+        """Files are known; sizes are in bytes; of origins see `FilesAdded`."""
         self._sizes.update(zip(files, sizes, strict=True))
+        if origins:
+            self._origins.update({file: origin for file, origin in zip(files, origins, strict=True) if origin})
+            self._named.update(filter(None, origins))
+
+    def cut(self, origin: str, node: str, now: float) -> None:
+        """A node cannot read from an origin."""
+        self._cut[origin, node] = now + CUT_S
+
+    def mend(self, now: float) -> None:
+        """Time has passed: what could not be reached may be by now."""
+        if self._cut:
+            self._cut = {pair: until for pair, until in self._cut.items() if now < until}
 
     def cached(self, node: str, files: Iterable[int]) -> None:
         """A node has files."""
@@ -176,6 +199,28 @@ class Holdings:
 
     # ---- prices and orders
 
+    def _far(self, node: str, origin: str) -> str:
+        """Where files of an origin come from when no other node gives them: straight from there, or the front end."""
+        if not origin or (origin, node) in self._cut:
+            return ORIGIN
+        links = self.links
+        if not links.knows(origin) or not links.knows(ORIGIN):
+            return origin
+        straight, by_here = links.rate_bytes_s(origin, node), links.rate_bytes_s(ORIGIN, node)
+        return ORIGIN if by_here > straight * LEGS else origin
+
+    def _measured(self, source: str) -> str:
+        """Whose rates count for a source."""
+        return ORIGIN if source in self._named and not self.links.knows(source) else source
+
+    def far_rate_bytes_s(self, node: str, origin: str) -> float:
+        """How fast files come to a node that have an origin, or none ("") but the front end."""
+        return self.links.rate_bytes_s(self._measured(self._far(node, origin)), node)
+
+    def origin(self, file: int) -> str:
+        """Where nodes may read a file without the front end; empty where they may not."""
+        return self._origins.get(file, ORIGIN)
+
     def _is_open(self, source: str, node: str) -> bool:
         flows = self._flows.get(source)
         return flows is None or len(flows) < self.transfers or node in flows
@@ -195,15 +240,21 @@ class Holdings:
                 price = stage_price(links, node, size, source, self._others(source, node))
                 if best is None or price.total_s < best.total_s:
                     best = price
-        if self._is_open(ORIGIN, node):
-            price = stage_price(links, node, size, ORIGIN, self._others(ORIGIN, node))
+        far = self._far(node, self._origins.get(file, ORIGIN))
+        if self._is_open(far, node):
+            price = self._stage_far(node, size, far)
             if best is None or price.total_s < best.total_s:
                 best = price
         return best
 
     def origin_price(self, node: str, file: int) -> Price:
-        """What it costs to copy a file from its origin, however many do so."""
-        return stage_price(self.links, node, self._sizes.get(file, 0), ORIGIN, self._others(ORIGIN, node))
+        """What it costs to copy a file that no other node gives, however many do so."""
+        return self._stage_far(node, self._sizes.get(file, 0), self._far(node, self._origins.get(file, ORIGIN)))
+
+    def _stage_far(self, node: str, size: int, far: str) -> Price:
+        rated = self._measured(far)
+        price = stage_price(self.links, node, size, rated, self._others(far, node))
+        return price if rated == far else replace(price, source=far)
 
     def _others(self, source: str, node: str) -> int:
         flows = self._flows.get(source)
@@ -225,13 +276,14 @@ class Holdings:
         stage = None if access is Access.MOUNT else self.stage_price(node, file)
         if access is Access.STAGE or (access is Access.AUTO and fraction is None):
             return stage
-        size = self._sizes.get(file, 0)
+        size, far = self._sizes.get(file, 0), self._far(node, self._origins.get(file, ORIGIN))
+        part, rated = 1.0 if fraction is None else fraction, self._measured(far)
         reads = [
-            read_price(
-                self.links, node, size, source, 1.0 if fraction is None else fraction, self._others(source, node)
-            )
-            for source in (*(self.sources(file)[:SOURCES_LOOKED_AT] if self.peers else ()), ORIGIN)
+            read_price(self.links, node, size, source, part, self._others(source, node))
+            for source in (self.sources(file)[:SOURCES_LOOKED_AT] if self.peers else ())
         ]
+        price = read_price(self.links, node, size, rated, part, self._others(far, node))
+        reads.append(price if rated == far else replace(price, source=far))
         return cheapest(reads if stage is None else [stage, *reads])
 
     def fetch_s(self, node: str, files: Iterable[int], access: Access, fraction: float | None) -> float:
@@ -257,7 +309,7 @@ class Holdings:
                     moves.append(Move(file, Way.HERE))
                 else:
                     coming.bundles += 1
-                    moves.append(Move(file, Way.STAGE, coming.source if self.serves(coming.source, file) else ORIGIN))
+                    moves.append(Move(file, Way.STAGE, self._still(coming.source, file)))
                 continue
             price = self.price(node, file, access, fraction)
             if price is None:  # who may not wait (a copy of a late task, one that is tried again) asks the origin
@@ -266,6 +318,10 @@ class Holdings:
             if price.way == Way.STAGE:
                 self.expect(node, file, price.source).bundles += 1
         return moves
+
+    def _still(self, source: str, file: int) -> str:
+        """A source, if it is one yet; else the front end."""
+        return source if source == self._origins.get(file) or self.serves(source, file) else ORIGIN
 
     def serves(self, source: str, file: int) -> bool:
         """Whether a node has said that it has a file, and has not given it up since."""

@@ -35,7 +35,7 @@ class Leaving:
             return
         node.leaving = True
         for work in schedule.works.values():
-            schedule.check_fit(work, node, now)
+            schedule.fitting.check(work, node, now)
             schedule.send_picky_home(work)
         if node.held_for is not None:
             node.held_for.holds.discard(node.name)
@@ -114,6 +114,10 @@ class Leaving:
                 del self._under_way[target, file]
             elif node == source:
                 self._drop(target, file)
+
+    def left(self, node: str) -> int:
+        """How many files that only it has are still to be on another node."""
+        return len(self._left.get(node, ())) + sum(source == node for source, _ in self._under_way.values())
 
     def is_free(self, node: str) -> bool:
         """Whether a node that leaves has nothing to do any more."""

@@ -6,7 +6,7 @@ from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from serai.dispatch.schedule.holdings import ORIGIN
+from serai.dispatch.schedule.files.holdings import ORIGIN
 from serai.match.movement import Access, Candidate
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class Nearness:
         self._schedule = schedule
         self._work = work
         self._now = 0.0
-        self._nearest: list[str] = []
-        self._best_rate = 0.0
+        self._rated: dict[str, tuple[list[str], float]] = {}  # by origin: the nodes nearest to it, and the best rate
         self._rate_again_at = float("-inf")
 
     def refresh(self, now: float) -> None:
@@ -51,10 +50,16 @@ class Nearness:
             work.files.prices.task_s = known if known >= 0 else unknown
         if now >= self._rate_again_at:
             self._rate_again_at = now + RATE_AGAIN_S
-            links = self._schedule.holdings.links
-            rated = nlargest(NEAREST, ((links.rate_bytes_s(ORIGIN, name), name) for name in work.fit))
-            self._nearest = [name for _, name in rated]
-            self._best_rate = rated[0][0] if rated else 0.0
+            self._rated.clear()
+
+    def _nearest(self, origin: str) -> tuple[list[str], float]:
+        """The nodes that are nearest to an origin, and the rate of the best of them."""
+        known = self._rated.get(origin)
+        if known is None:
+            rate = self._schedule.holdings.far_rate_bytes_s
+            rated = nlargest(NEAREST, ((rate(name, origin), name) for name in self._work.fit))
+            known = self._rated[origin] = ([name for _, name in rated], rated[0][0] if rated else 0.0)
+        return known
 
     def access(self, node: str) -> Access:
         """The ways that a node offers."""
@@ -73,24 +78,27 @@ class Nearness:
         work, holdings = self._work, self._schedule.holdings
         if work.fraction is not None or work.looks >= MOST_LOOKS or work.look in self._schedule.bundles:
             return False
-        return holdings.missing_bytes(node, files) / holdings.links.rate_bytes_s(ORIGIN, node) >= WORTH_LOOKING_S
+        rate = min((holdings.far_rate_bytes_s(node, one) for one in set(map(holdings.origin, files))), default=1.0)
+        return holdings.missing_bytes(node, files) / rate >= WORTH_LOOKING_S
 
     def fetch_s(self, node: str, files: Sequence[int]) -> float:
         """See `Surroundings`."""
         return self._schedule.holdings.fetch_s(node, files, self.access(node), self._work.fraction)
 
     def elsewhere_s(self, node: str, files: Sequence[int]) -> float:
-        """See `Surroundings`: only for a node that is much farther from the origin than others."""
+        """See `Surroundings`: only for a node that is much farther from the files' origin than others."""
         schedule, work = self._schedule, self._work
-        links = schedule.holdings.links
-        if work.files is None or links.rate_bytes_s(ORIGIN, node) * MUCH_FARTHER > self._best_rate:
+        holdings = schedule.holdings
+        origin = holdings.origin(files[0]) if files else ORIGIN
+        nearest, best = self._nearest(origin)
+        if work.files is None or holdings.far_rate_bytes_s(node, origin) * MUCH_FARTHER > best:
             return float("inf")
-        lanes = sum(len(schedule.nodes[name].lanes) for name in self._nearest if name in schedule.nodes)
+        lanes = sum(len(schedule.nodes[name].lanes) for name in nearest if name in schedule.nodes)
         backlog_s = work.waiting * work.files.prices.task_s / max(1, lanes)
         return min(
             (
                 self.lane_s(name) + backlog_s + self.fetch_s(name, files)
-                for name in self._nearest
+                for name in nearest
                 if name != node and name in work.fit
             ),
             default=float("inf"),
@@ -121,7 +129,7 @@ class Nearness:
     def is_busy(self) -> bool:
         """See `Surroundings`."""
         schedule = self._schedule
-        return schedule.lanes_used >= schedule.limits.busy_share * schedule.lanes_there
+        return schedule.lanes.used >= schedule.limits.busy_share * schedule.lanes.there
 
     def is_worth(self, node: str, files: Sequence[int], others: int) -> bool:
         """Whether a node would have some files before another has come to that many tasks that wait on it."""

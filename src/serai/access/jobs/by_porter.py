@@ -15,12 +15,13 @@ from serai.errors import AccessError, HostUnreachable, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from serai.access.jobs.port import Mediator
     from serai.access.openssh import Target
     from serai.access.porter import Call, Porter
     from serai.describe.job import Description
     from serai.session.url import Url
 
-__all__ = ["PorterJobs"]
+__all__ = ["PorterJobs", "local_jobs", "ssh_jobs"]
 
 T = TypeVar("T")
 
@@ -33,6 +34,20 @@ POLL_S = 20.0  # of one wait on the host: short enough that a host which fell si
 MARGIN_S = 40.0  # for the answer to come
 MOST_AT_ONCE = 500  # jobs in one call
 MOST_BYTES = 64 << 20  # of inputs in one call
+
+
+def local_jobs(url: Url, ssh_config: str | None = None, python: str | None = None) -> Mediator:
+    """Jobs of this machine."""
+    if url.host or url.path:
+        raise UsageError(f"{url} names more than this machine", hint="write local:")
+    return PorterJobs.of(url, ssh_config, python)
+
+
+def ssh_jobs(url: Url, ssh_config: str | None = None, python: str | None = None) -> Mediator:
+    """Jobs of a host."""
+    if not url.host:
+        raise UsageError(f"{url} names no host", hint="write ssh://HOST")
+    return PorterJobs.of(url, ssh_config, python)
 
 
 class PorterJobs:

@@ -9,18 +9,20 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.catalogue import look
+from serai.dispatch.files.origins import look
 from serai.errors import SeraiError
 from serai.travel.executor import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
 
-    from serai.dispatch.catalogue import Catalogue, File
+    from serai.dispatch.files.catalogue import Catalogue
+    from serai.dispatch.files.origins import File
 
 AT_ONCE = 4  # files that one node is sent at a time: origins may answer slowly
 PART = 1 << 20  # bytes that another node is asked for at a time
 MOST_ASKED = 100_000
+GRANT = -1  # no attempt: the file itself is not wanted
 CHANGED = "it has changed since the run looked at it"
 
 
@@ -43,7 +45,9 @@ class Filler:
         self.unreadable: set[str] = set()  # what was said of origins that cannot be read
 
     def ask(self, number: int, attempt: int) -> None:
-        """The node asks for a file; returns at once.
+        """The node asks for a file; or, the attempt being `GRANT`, for what lets it read that at its origin.
+
+        Returns at once.
 
         Raises:
             ValueError: there is no such file, or it asks for too many.
@@ -67,65 +71,65 @@ class Filler:
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None and not self._ended:
             try:
-                self._serve(*asked)
+                (self._grant if asked[1] == GRANT else self._serve)(*asked)
             except OSError:
                 return  # the node is gone; the carrier's own thread says so
             except Exception as error:  # noqa: BLE001 - without this thread, the node would wait for each further file
                 with contextlib.suppress(OSError, SeraiError):
                     self._put(*asked, {"bad": f"the front end failed: {error!r}"})
 
+    def _grant(self, number: int, _attempt: int) -> None:
+        self._send(wire.pack(wire.GRANTED, 0, number, {"grant": self._catalogue.grant(number, anew=True)}))
+
     def _serve(self, number: int, attempt: int) -> None:
         file = self._catalogue.file(number)
-        digest, at, why = hashlib.blake2b(digest_size=32), 0, ""
+        sent = _Sent(number, attempt)
+        read_here = True
         try:
-            for piece in self._pieces(file):
-                if piece is None:  # the origin is tried again, perhaps; the node gives up what it hears nothing of
-                    self._put(number, attempt, {})
-                    continue
-                digest.update(piece)
-                at += len(piece)
-                if at > file.size:
-                    break
-                self._put(number, attempt, {}, piece)
-                if self._ended:
-                    return
-            why = "" if at == file.size else CHANGED
+            try:
+                self._give(file, self._read_origin(file), sent)
+            except _Unreadable:
+                if sent.at:
+                    raise
+                read_here = False
+                self._give(file, self._relayed(file), sent)
+                if sent.at != file.size:
+                    raise
+            why = "" if sent.at == file.size else CHANGED
         except _Changed:
             why = CHANGED
         except _Unreadable as error:
             why = str(error)
             if len(self.unreadable) < MOST_ASKED:
                 self.unreadable.add(why)
+        if self._ended:
+            return
+        digest = sent.digest.hexdigest()
+        if not why and not read_here and file.digest not in {"", digest}:
+            why = "what another node gave of it is something else"
         if why:
             self._put(number, attempt, {"bad": why})
         else:
-            self._catalogue.learn(number, digest.hexdigest())
+            self._catalogue.learn(number, digest, read_here=read_here)
             self._put(number, attempt, {"end": 1})
+
+    def _give(self, file: File, pieces: Iterator[bytes | None], sent: _Sent) -> None:
+        """Send the bytes of a file, but none beyond its size."""
+        for piece in pieces:
+            if piece is None:  # the origin is tried again, perhaps; the node gives up what it hears nothing of
+                self._put(sent.number, sent.attempt, {})
+                continue
+            sent.digest.update(piece)
+            sent.at += len(piece)
+            if sent.at > file.size or self._ended:
+                return
+            self._put(sent.number, sent.attempt, {}, piece)
 
     def _put(self, number: int, attempt: int, head: dict[str, Any], body: bytes = b"") -> None:
         self._send(wire.pack(wire.PIECE, attempt, number, head, body))
 
-    def _pieces(self, file: File) -> Iterator[bytes | None]:
-        """The bytes of a file.
-
-        Raises:
-            _Unreadable: they cannot be had.
-            _Changed: they are not what was catalogued.
-        """
-        came = False
-        try:
-            for piece in self._read_origin(file):
-                came = came or bool(piece)
-                yield piece
-        except _Unreadable:
-            if came:
-                raise
-            whole = yield from self._relayed(file)
-            if not whole:
-                raise
-
-    def _relayed(self, file: File) -> Generator[bytes | None, None, bool]:
-        """The bytes of a file from another node that has it; returns whether they were all to be had."""
+    def _relayed(self, file: File) -> Iterator[bytes | None]:
+        """The bytes of a file from another node that has it; fewer, or none, where they are not to be had."""
         for node, name in self._catalogue.holders(file.number, but=self._node):
             yield None
             at = 0
@@ -134,10 +138,15 @@ class Filler:
                 for start in range(0, len(data), wire.CHUNK):
                     yield data[start : start + wire.CHUNK]
             if at:
-                return at == file.size
-        return False
+                return
 
     def _read_origin(self, file: File) -> Iterator[bytes | None]:
+        """The bytes of a file.
+
+        Raises:
+            _Unreadable: they cannot be had.
+            _Changed: they are not what was catalogued.
+        """
         origin, reader = file.origin, self._catalogue.reader
         try:
             if os.path.isabs(origin):
@@ -158,6 +167,16 @@ def _read(path: str) -> Iterator[bytes]:
     with open(path, "rb", buffering=0) as stream:
         while piece := stream.read(wire.CHUNK):
             yield piece
+
+
+class _Sent:
+    """What was sent of a file."""
+
+    def __init__(self, number: int, attempt: int) -> None:
+        self.number = number
+        self.attempt = attempt
+        self.at = 0
+        self.digest = hashlib.blake2b(digest_size=32)
 
 
 class _Changed(Exception):

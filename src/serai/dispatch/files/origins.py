@@ -1,0 +1,109 @@
+"""Origins as they were seen, and the files that they are in a run."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SMALLEST = 256 * 1024  # bytes; smaller files travel with the bundles that read them
+Stamp = tuple[str, ...]
+
+
+class Host(Protocol):
+    """A host that files lie on; may be hashed."""
+
+    def is_of(self, ad: Mapping[str, Any]) -> bool:
+        """Whether a node that checked in so is this host."""
+        ...
+
+
+class Found(NamedTuple):
+    """What was seen of an origin.
+
+    Attributes:
+        origin: an absolute path on this machine, or a URL.
+        size: bytes.
+        stamp: what differs when it has changed.
+        host: the host that a URL names, if that may be a node.
+        path: where it is there.
+        version: what tells its version by HTTP: its ETag, and when it changed; see `serai.data.grants.version_of`.
+    """
+
+    origin: str
+    size: int
+    stamp: Stamp
+    host: Host | None = None
+    path: str = ""
+    version: tuple[str, str] = ("", "")
+
+
+@dataclass(slots=True)
+class File:
+    """A catalogued file.
+
+    Attributes:
+        origin: its absolute path on this machine, or its URL.
+        stamp: what differs when it has changed.
+        digest: BLAKE2b-256 in hex; empty while it is not known (see `holders`).
+        read_here: the front end has read it, now or in an earlier run.
+        said: what nodes say that its digest is, while it is not known.
+        host: the host that a URL names, if that may be a node; and its path there.
+        holders: nodes that have it in their caches.
+        lies: nodes on which it lies, and where.
+        unreadable: why its origin could not be read last; empty if it could.
+        version: see `Found`.
+        place: the origin that nodes may read it straight from; empty where they may not.
+    """
+
+    number: int
+    origin: str
+    size: int
+    stamp: Stamp
+    digest: str = ""
+    host: Host | None = None
+    path: str = ""
+    holders: set[str] = field(default_factory=set)
+    lies: dict[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+    read_here: bool = False
+
+    @property
+    def modified(self) -> str:
+        """When it was last changed, as its stamp says it, behind its size: for a file on a host, in seconds."""
+        return self.stamp[1] if len(self.stamp) > 1 else ""
+
+    unreadable: str = ""
+    version: tuple[str, str] = ("", "")
+    place: str = ""
+
+
+class Granting(Protocol):
+    """Lets nodes read files at their origins; see `serai.data.grants.Grants`."""
+
+    def expect(self, urls: Iterable[str]) -> None:
+        """Files will be wanted. Returns at once."""
+        ...
+
+    def grant(self, url: str, version: tuple[str, str], *, anew: bool = ..., wait_s: float = ...) -> dict[str, Any]:
+        """What lets a node read one; empty where nothing does."""
+        ...
+
+
+def look(path: str) -> tuple[int, Stamp] | None:
+    """The size and the stamp of a path on this machine; None for what is not catalogued.
+
+    Programs are not: the copies in a cache cannot be executed.
+
+    Raises:
+        OSError: it is not there.
+    """
+    info = os.stat(path)
+    if not stat.S_ISREG(info.st_mode) or info.st_size < SMALLEST or info.st_mode & 0o111:
+        return None
+    # The last is set by no program: what keeps a size and sets a time back (`cp -p`, `rsync`) is another file, too.
+    return info.st_size, (str(info.st_size), str(info.st_mtime_ns), str(info.st_ctime_ns))

@@ -1,0 +1,45 @@
+"""Places for threads are given in turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from serai.adverts.turns import Turns
+
+
+def test_who_lets_go_and_asks_again_comes_after_those_who_wait() -> None:
+    turns = Turns(1)
+    assert turns.acquire(0.0)
+    got: list[int] = []
+
+    def wait(number: int) -> None:
+        if turns.acquire(60.0):
+            got.append(number)
+
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=wait, args=(number,)))
+        threads[-1].start()
+        end = time.monotonic() + 40
+        while turns.waiting <= number:
+            assert time.monotonic() < end, "it does not wait"
+            time.sleep(0.001)
+    for number, thread in enumerate(threads):
+        turns.release()
+        assert not turns.acquire(0.0)
+        thread.join(40)
+        assert got == list(range(number + 1))
+    turns.release()
+    assert turns.acquire(0.0)
+
+
+def test_who_has_gone_is_not_given_a_place() -> None:
+    turns = Turns(2)
+    assert turns.acquire(0.0)
+    assert turns.acquire(0.0)
+    assert not turns.acquire(0.01)
+    assert turns.waiting == 0
+    turns.release()
+    assert turns.acquire(0.0)
+    assert not turns.acquire(0.0)

@@ -1,0 +1,137 @@
+"""Files that come to a node's cache from their origin, and from the front end where they cannot."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.caching.test_fetches import DEADLINE_S, Node
+from tests.reading.origin_server import OriginServer
+
+from serai.access.stores.certificates import pinned_certificate
+from serai.travel.caching.fetches import FROM, SENT, Origin, Wanted
+from serai.travel.caching.objects import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = os.urandom(3_000_000)
+NAME = "https far"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[OriginServer]:
+    one = OriginServer(DATA, tmp_path / "server.pem")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    one = Node(tmp_path / "node", pinned_certificate("test", time.time()))
+    yield one
+    one.fetches.close()
+    one.server.close()
+    assert not list((one.place / "cache/coming").iterdir())
+
+
+def origin(server: OriginServer, **more: Any) -> Origin:
+    facts = {"url": f"{server.url}/x", "fingerprint": server.fingerprint, "etag": '"v1"', "name": NAME}
+    return Origin({**facts, **more})
+
+
+def test_it_comes_from_its_origin_and_the_front_end_is_not_asked(node: Node, server: OriginServer) -> None:
+    node.fetches.want(Wanted(7, len(DATA), "", [origin(server)]))
+    found = node.end()
+    assert (found.way, found.source, found.moved, found.kept, found.why) == (FROM, NAME, len(DATA), True, "")
+    assert found.digest == digest_of(node.fetches.path(7))
+    assert node.held(7) == DATA
+    assert node.asked.empty()
+    assert len(server.requests) == 1
+
+
+def test_it_goes_on_where_it_broke_off(node: Node, server: OriginServer) -> None:
+    server.answers = ["cut", "cut"]
+    node.fetches.want(Wanted(7, len(DATA), "", [origin(server)]))
+    found = node.end()
+    assert (found.way, node.held(7)) == (FROM, DATA)
+    assert next(headers.get("Range", "").partition("-")[0] for _, headers in server.requests) == ""
+    starts = [int(headers["Range"][6:].partition("-")[0]) for _, headers in server.requests[1:]]
+    assert 0 < starts[0] < starts[1] < len(DATA)
+    assert not list((node.place / "unreached").glob("*"))
+
+
+def test_a_token_that_has_expired_is_renewed_by_the_front_end_in_the_middle(node: Node, server: OriginServer) -> None:
+    server.token = "new"  # noqa: S105 - of nobody
+    server.answers = ["cut"]
+    node.fetches.want(Wanted(7, len(DATA), "", [origin(server, token="old")]))  # noqa: S106 - the same
+    assert node.asked.get(timeout=DEADLINE_S) == (7, 0)
+    node.fetches.granted(8, {})  # for another file
+    renewed = origin(server, token="new", life_s=1.0).grant  # noqa: S106 - of nobody
+    node.fetches.granted(7, renewed)
+    assert node.asked.get(timeout=DEADLINE_S) == (7, 0)  # before it goes on: it would expire too soon
+    server.token = "newer"  # noqa: S105 - of nobody
+    node.fetches.granted(7, {**renewed, "token": "newer", "life_s": 900.0})
+    found = node.end()
+    assert (found.way, found.source, node.held(7)) == (FROM, NAME, DATA)
+
+
+@pytest.mark.parametrize("trouble", ["refused", "gone", "changed", "another certificate", "not reached"])
+def test_the_front_end_sends_what_does_not_come_and_an_origin_is_let_alone(
+    node: Node, server: OriginServer, trouble: str
+) -> None:
+    one = origin(server)
+    if trouble == "refused":
+        server.answers = [403, 403]
+    elif trouble == "gone":
+        server.answers = [404]
+    elif trouble == "changed":
+        server.etag = '"v2"'
+    elif trouble == "another certificate":
+        one = origin(server, fingerprint="0" * 64)
+    else:
+        one = origin(server, url="https://127.0.0.1:1/x")
+    node.fetches.want(Wanted(7, len(DATA), "", [one]))
+    if trouble == "refused":
+        assert node.asked.get(timeout=DEADLINE_S) == (7, 0)
+        node.fetches.granted(7, one.grant)
+    node.answer(DATA)
+    found = node.end()
+    assert (found.way, found.source, node.held(7)) == (SENT, "", DATA)
+    of_the_file = trouble in {"gone", "changed"}
+    assert list(found.missed) == ([] if of_the_file else [NAME])
+    before = len(server.requests)
+    node.fetches.want(Wanted(8, len(DATA) - 1, "", [one]))
+    if of_the_file:
+        server.data = DATA[:-1]
+        server.etag = '"v1"'
+        found = node.end()
+        assert (found.way, len(server.requests)) == (FROM, before + 1)
+    else:
+        node.answer(DATA[:-1])
+        found = node.end()
+        assert (found.way, found.missed, len(server.requests)) == (SENT, {}, before)
+
+
+def test_what_comes_is_what_it_should_be_or_it_comes_from_elsewhere(node: Node, server: OriginServer) -> None:
+    digest = node.keep(DATA)
+    node.cache.drop(digest)
+    server.data = bytes(len(DATA))
+    node.fetches.want(Wanted(7, len(DATA), digest, [origin(server)]))
+    node.answer(DATA)
+    found = node.end()
+    assert (found.way, node.held(7)) == (SENT, DATA)
+
+
+def test_nobody_waits_for_a_front_end_that_is_gone(node: Node, server: OriginServer) -> None:
+    server.token = "new"  # noqa: S105 - of nobody
+    node.fetches.want(Wanted(7, len(DATA), "", [origin(server, token="old")]))  # noqa: S106 - the same
+    assert node.asked.get(timeout=DEADLINE_S) == (7, 0)
+    node.fetches.cut_off("the front end is gone")
+    found = node.end()
+    assert found.stamp is None
+    assert "the front end is gone" in found.why
+    assert Path(node.place / "unreached").is_dir()
