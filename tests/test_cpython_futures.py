@@ -8,6 +8,7 @@ break when a worker crashes: ours heals.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import shutil
@@ -38,6 +39,7 @@ def load() -> Any:
         if not single.is_file() and not package.is_dir():
             continue
         directory = tempfile.mkdtemp(prefix="serai-cpython-")
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)  # each worker collects it, and one runs it
         sys.path.insert(0, directory)
         if single.is_file():
             shutil.copy(single, Path(directory) / "cpython_futures.py")

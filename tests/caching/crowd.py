@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serai.travel.caching import log as logs
 from serai.travel.caching.log import Log
 from serai.travel.caching.objects import Cache, NoRoom
 from serai.travel.caching.replacement import KINDS, LRU, Replacement
@@ -160,6 +161,7 @@ class Crowd:
     """
 
     def __init__(self, seed: int, base: Path) -> None:
+        logs.LOCK_S = 2 * DEADLINE_S  # who goes on without the lock may go beyond the limit
         self._draw = random.Random(seed)  # noqa: S311 - no secret
         self._seed = seed * 1000
         self._base = base

@@ -284,6 +284,21 @@ def test_an_executor_that_hangs_with_the_lock_holds_up_no_other_for_ever(
     assert cache.digests() == [name_of(b"x")]
 
 
+def test_one_that_went_on_without_the_lock_misses_nothing_for_good(
+    make: Callable[..., Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = make(), make()
+    monkeypatch.setattr(log, "LOCK_S", 0.05)
+    monkeypatch.setattr(log, "AGAIN_S", 0.05)
+    first = put(one, b"first")
+    with one._log.locked():  # and is stopped here for longer than others wait
+        second = put(other, b"second")
+        one._log.was_used(first, 5.0)
+    third = put(other, b"third")
+    assert set(one.digests()) == set(other.digests()) == {first, second, third}
+    assert one.used_bytes() == other.used_bytes() == 16
+
+
 def test_two_that_give_up_the_same_filling_close_no_other_file(make: Callable[..., Cache]) -> None:
     cache = make()
     close, closed = os.close, []

@@ -144,6 +144,11 @@ def test_environment_and_directory() -> None:
         ["echo", "--memory", "much"],
         ["echo", "--env", "NO_SUCH_VARIABLE_HERE"],
         ["echo", "--send", "nonesuch"],
+        ["cp {in} {out}", "/etc/passwd"],
+        ["cp x {out}", "--each", "1..2"],
+        ["wc", "-w", "/etc/passwd"],
+        ["wc {in}", "no-such-*.txt"],
+        ["echo", "--memory", "4"],
         ["./nonesuch {line}", "--each", "1..2"],
         ["cat {in} {line}", "pyproject.toml"],
         ["echo 'a"],
@@ -169,6 +174,32 @@ def test_a_store_that_nobody_knows_is_warned_of() -> None:
     assert done.stderr.count(warned) == 1, done.stderr
     assert b"nestore.bolonga" in serai("status").stdout
     assert warned in serai("nodes", "--on", "lab.toml").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["wc", "-w", "x"], b"serai run 'wc -w {in}' FILES"),
+        (["cp {in} {out}", "/etc/passwd"], b"--out DIR"),
+        (["echo {line}", "--each", "5"], b"did you mean 1..5?"),
+        (["echo {line}", "--each", "3-5"], b"did you mean 3..5?"),
+        (["echo", "--memory", "4"], b"--memory 4GB"),
+        (["echo", "--on", "lab1,lab2"], b"did you mean --on ssh://lab1 --on ssh://lab2?"),
+        (["echo", "--shw", "json"], b"--show"),
+    ],
+)
+def test_what_was_meant_is_said(words: list[str], hint: bytes) -> None:
+    done = serai("run", *words)
+    assert done.returncode == 2
+    assert hint in done.stderr
+
+
+def test_a_pattern_that_the_shell_was_kept_from_is_a_pattern_all_the_same() -> None:
+    for name in ("b1", "b2", "[x]"):
+        Path(name).write_text(name, encoding="ascii")
+    done = serai("run", "cat {in}", "b*", "[x]")
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in (b"b1", b"b2", b"[x]"))
 
 
 def test_what_was_tried_is_told_once_for_each_node() -> None:

@@ -171,6 +171,36 @@ def test_the_living_are_found_and_what_the_dead_left_is_removed(run: Path) -> No
         channel.close()
 
 
+FORKS = """
+import os, sys, time
+from pathlib import Path
+from serai.dispatch.control.channel import Channel
+channel = Channel(Path(sys.argv[1]), {})
+child = os.fork()
+if not child:
+    time.sleep(60)
+print(child, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_child_of_a_dead_run_does_not_keep_it_alive(tmp_path: Path) -> None:
+    directory = tmp_path / "runs" / "r"
+    directory.mkdir(parents=True)
+    directory.chmod(0o700)
+    words = [sys.executable, "-W", "ignore", "-c", FORKS, str(directory)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.wait(20)
+        try:
+            assert (directory / SOCKET).exists()
+            assert living([directory.parent]) == []
+            assert not (directory / SOCKET).exists()
+        finally:
+            os.kill(child, 9)
+
+
 def test_one_that_hangs_is_named_and_not_waited_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = run.parent / "0101-hangs"
     hangs.mkdir(mode=0o700)

@@ -48,6 +48,12 @@ def _write(folder: Path, text: str) -> str:
     return str(path)
 
 
+def test_a_slash_at_the_end_of_a_url_names_no_directory() -> None:
+    assert site_from_url("ssh://lab1/").scratch is None
+    assert site_from_url("ssh://lab1/tmp").scratch == "/tmp"
+    assert site_from_url("ssh://lab1/?scratch=/").scratch == "/"
+
+
 def test_a_pool_file_that_is_misspelt_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lab.toml").touch()
@@ -88,6 +94,9 @@ def test_a_small_pool_file_is_named_after_its_file(tmp_path: Path) -> None:
         ("[pol]\n", "line 1: pol: unknown key", "did you mean pool?"),
         ('\n[[site]]\nurl = "local:"\n\n[[site]]\n# slot = 1\nurl = "local:"\nslot = 4\n',
          "line 8: slot: unknown key", "did you mean slots?"),
+        ('[[site]]\nhost = "lab1"\n', "line 2: host: unknown key", "did you mean url?"),
+        ('[[site]]\nurl = "local:"\ncores = 4\n', "line 3: cores: unknown key", "did you mean slots?"),
+        ('[[site]]\nurl = "local:"\nmemory = "4"\n', "line 3: memory: no task can do with 4 bytes", '"4GB"'),
         ('[[site]]\nurl = "local:"\nzzz = 4\n', "line 3: zzz: unknown key", "the keys here are url, urls, slots"),
         ('[[site]]\nurl = "local:"\nslots = "4"\n', "line 3: slots: expected a whole number from 1", "without quotes"),
         ('[[site]]\nurl = "local:"\nslots = true\n', "line 3: slots: expected a whole number", ""),
@@ -163,7 +172,8 @@ def test_sites_from_urls(text: str, site: SiteSpec) -> None:
     [
         ("ssh://h?slots=x", "slots: expected a whole number"),
         ("ssh://h?slots=0", "slots: expected a whole number"),
-        ("ssh://h?memory=4", None),
+        ("ssh://h?memory=4000000", None),
+        ("ssh://h?memory=4", "memory: no task can do with 4 bytes"),
         ("ssh://h?memory=x", "memory: 'x' is not a size"),
         ("ssh://h?ca=x", "unknown option 'ca'"),
         ("ssh://h/a?scratch=/b", "two scratch"),
@@ -174,7 +184,7 @@ def test_sites_from_urls(text: str, site: SiteSpec) -> None:
 )
 def test_mistakes_in_urls(text: str, says: str | None) -> None:
     if says is None:
-        assert site_from_url(text).memory_bytes == 4
+        assert site_from_url(text).memory_bytes == 4_000_000
         return
     with pytest.raises(UsageError, match=says):
         site_from_url(text)

@@ -169,6 +169,18 @@ def test_what_a_node_calls_a_digest_is_one() -> None:
             front.catalogue.holds("n1", [wrong], [])
 
 
+@pytest.mark.parametrize("measured", [{"took": float("nan")}, {"took": float("inf")}, {"took": -1.0}, {"bytes": -5}])
+def test_what_a_node_cannot_have_measured_is_no_measurement(measured: dict[str, float]) -> None:
+    front = Front()
+    front.catalogue.add([Found("any://lab/x", 5, STAMP)])
+    front.events.clear()
+    with pytest.raises(ValueError, match="bytes in"):
+        front.catalogue.moved(
+            "n1", 1, {"digest": TRUE, "way": "from", "from": "n2", "bytes": 5, "took": 1.0, **measured}
+        )
+    assert front.events == []
+
+
 # ---- what it costs
 
 

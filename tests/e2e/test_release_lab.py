@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.e2e.conftest import HOLD, left_on
 from tests.e2e.test_caching_lab import SIZE, make
 from tests.e2e.test_inputs_lab import pool
 
@@ -48,3 +49,22 @@ def test_a_host_that_is_released_hands_over_ends_its_tasks_and_leaves_nothing_ru
     host = front.lab.host("lab1")
     front.until(lambda: host.run(["test", "-e", f"/proc/{pid}"]).returncode, "its executor has ended")
     assert {outcome.node for outcome in both.run(SLOW_COUNT, paths)} == {"lab2"}
+
+
+def test_a_host_of_a_run_that_goes_on_is_let_go_of_from_another_process(front: Front) -> None:
+    paths = make(front.home / "d", 4)
+    with front.together("lab1", "lab2"):
+        words = ["--policy", "max-cache-hit", *front.on("lab1", "lab2", slots=1)]
+        running = front.start("run", HOLD + "sleep 0.5; cksum < {in}", *paths * 6, *words)
+    front.until(lambda: front.busy_on("lab1") and front.busy_on("lab2"), "both have something of their own")
+    front.hold("lab2")  # so that the run goes on for as long as this takes
+    released = front.run("release", "lab1")
+    assert released.returncode == 0, released.stderr
+    assert "lab1: no new tasks" in released.stdout
+    assert released.stdout.endswith("lab1: released\n")
+    host = front.lab.host("lab1")
+    front.until(lambda: not left_on(host), "nothing of it is left there")
+    assert running.poll() is None, "and the run goes on"
+    front.let_go()
+    done = front.finish(running)
+    assert done.returncode == 0, done.stderr

@@ -112,8 +112,12 @@ class Front:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self.processes.values():
-            process.kill()
-            process.wait(40)
+            process.terminate()  # so that it ends what it has started
+            try:
+                process.wait(40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(40)
             for pipe in (process.stdin, process.stderr):
                 if pipe:
                     pipe.close()

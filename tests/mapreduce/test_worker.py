@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import pytest
 
+from serai.travel.mapreduce.link import GAVE_UP
 from serai.travel.processes import children_of
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def test_a_worker_that_ends_leaves_nothing(front: Callable[[Plan], Front], tmp_p
         run.gateway.close()
     else:
         process.send_signal(how)
-    assert process.wait(60) == (3 if how == "gateway" else 0)
+    assert process.wait(60) == (GAVE_UP if how == "gateway" else 0)
     assert not list((tmp_path / "a").iterdir())
     assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]
 

@@ -175,3 +175,14 @@ def test_a_hundred_thousand_tasks_of_twenty_kinds_match_a_thousand_nodes_in_seco
             matching.judge(kind, nodes[number % 1000], 0.0)
     assert time.thread_time() - began < 10.0
     assert matching.matched == 20_000
+
+
+def test_a_text_without_quotes_is_told_from_an_attribute_that_is_missing() -> None:
+    matching = Matching()
+    matching.put_node("lab1", {"cores": 1})
+    for text in ("Name == lab1", "Name == 'lab1'", "lab1 != Name"):
+        answer = matching.judge(Needs(requirements=text), "lab1", 0.0)
+        assert "says no lab1" in answer.why
+        assert answer.why.endswith('(a text stands in double quotes: "lab1")') == (text[:4] == "Name"), answer.why
+    plain = matching.judge(Needs(requirements="Mips > 4"), "lab1", 0.0)
+    assert plain.why.endswith("says no Mips")

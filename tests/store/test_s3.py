@@ -98,7 +98,8 @@ def test_the_commands_do_with_objects_what_they_do_with_files(endpoint: str, buc
     for name, data in files.items():
         (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "here" / name).write_bytes(data)
-    serai("cp", "-r", f"{tmp_path}/here", there)
+    told = serai("cp", "-rv", f"{tmp_path}/here", there)[0]
+    assert f"-> 's3://{bucket}/tree/d1/f1?endpoint={endpoint}'\n" in told  # as it can be given to a command again
     fs = S3FileSystem(endpoint)
     assert {name: fs.cat_file(f"{bucket}/tree/{name}") for name in files} == files
     assert serai("ls", there)[0].split() == ["d0", "d1", "large"]
@@ -107,7 +108,8 @@ def test_the_commands_do_with_objects_what_they_do_with_files(endpoint: str, buc
     fs.rm_file(f"{bucket}/tree/text")
     assert "1000" in serai("stat", f"s3://{bucket}/tree/d1/f1?endpoint={endpoint}")[0]
     assert serai("du", "-s", there)[0].split()[0].startswith("9")
-    serai("cp", "-r", there, f"{tmp_path}/back")
+    told = serai("cp", "-rv", there, f"{tmp_path}/back")[0]
+    assert f"'s3://{bucket}/tree/d0/f2?endpoint={endpoint}' -> '{tmp_path}/back/d0/f2'\n" in told
     assert {name: (tmp_path / "back" / name).read_bytes() for name in files} == files
     (tmp_path / "here/d0/f2").write_bytes(b"changed")
     (tmp_path / "here/d0/f4").unlink()

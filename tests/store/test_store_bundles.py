@@ -168,6 +168,16 @@ def test_a_bundle_tells_the_digests_that_are_known(store: Store) -> None:
     assert far.cat(["/told0", "/told1", "/told2"]) == {"/told0": b"it", "/told1": b"it", "/told2": b"another's"}
 
 
+def test_what_is_no_bundle_is_refused_and_the_next_one_taken(store: Store) -> None:
+    wire = shared_wire(Server(store.host, store.port))
+    for size in (3, 100_000, 5_000_000):  # the last one straight from its socket
+        with pytest.raises(SeraiError, match="400"):
+            wire.request("POST", "/.serai/put", {}, b"\1" * size)
+        rows = [{"path": f"/next{size}", "size": size, "xxh3": xxhash.xxh3_128(bytes(size)).hexdigest()}]
+        told = json.loads(wire.request("POST", "/.serai/put", {}, bundle(rows, [bytes(size)])).data)
+        assert "etag" in told[0]
+
+
 def test_what_is_spoilt_is_found_out(store: Store) -> None:
     """A book whose digests are another file's stands for a disk that has changed a byte."""
     fs = StoreFileSystem(store.host, store.port, direct=False)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serai.data.appliance.paths import BadTarget, Root, parts_of, parts_of_text, quoted, split_target
+from serai.data.appliance.paths import BadTarget, Kept, Root, parts_of, parts_of_text, quoted, split_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,54 @@ def test_whatever_is_asked_for_is_inside_or_refused(served: tuple[Root, Path], p
                 assert where == str(top) or where.startswith(f"{top}/in")
     except (BadTarget, OSError):
         pass
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(names, min_size=1, max_size=5), min_size=1, max_size=4), st.booleans())
+def test_directories_that_stay_open_lead_where_they_led(
+    served: tuple[Root, Path], paths: list[list[str]], follow: bool
+) -> None:
+    root, _ = served
+    kept = Kept(root)
+    for path in [*paths, *paths]:  # the second time from what is open
+        try:
+            parts = parts_of("/" + "/".join(path))
+        except BadTarget:
+            continue
+        told: list[object] = []
+        for one in (root, kept):
+            try:
+                with one.at(parts, follow=follow) as place:
+                    where = os.fstat(place.fd)
+                    found = None if place.found is None else (place.found.st_ino, place.found.st_mode)
+                    told.append((place.parts, place.name, where.st_ino, found))
+            except OSError as error:
+                told.append((type(error), error.errno, error.filename))
+        assert told[0] == told[1]
+    kept.close()
+
+
+def test_directories_that_stay_open_are_looked_for_anew_when_they_are_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "served/dir").mkdir(parents=True)
+    root = Root(str(tmp_path / "served"))
+    kept = Kept(root)
+    with kept.at((b"dir", b"new")) as place:
+        assert (place.found, place.parts) == (None, (b"dir", b"new"))
+    (tmp_path / "served/dir").rename(tmp_path / "served/other")
+    (tmp_path / "served/dir").mkdir()
+    (tmp_path / "served/dir/new").touch()
+    kept.forget()
+    with kept.at((b"dir", b"new")) as place:
+        assert place.found is not None
+    kept.close()
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(100):  # so many are not kept open
+        (tmp_path / f"served/d{number}").mkdir()
+        with kept.at((f"d{number}".encode(), b"x")) as place:
+            assert place.found is None
+    assert len(os.listdir("/proc/self/fd")) <= before + 64
+    kept.close()
+    root.close()
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=8))

@@ -184,7 +184,7 @@ class _Lines:
             "interrupted" if interrupted else f"{facts['records']} records in {len(files)} files" if files else "failed"
         )
         extra = [f"{facts[key]} {words}" for key, words in COUNTED if facts[key]]
-        words = f"{self.running.name}: {ended} of {format_bytes(int(str(facts['bytes'])))}"
+        words = f"{self.running.name}: {ended}, input {format_bytes(int(str(facts['bytes'])))},"
         words += f" by {facts['workers']} workers in {format_seconds(round(float(str(facts['seconds'])), 1))}"
         say(", ".join([words, *extra]))
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serai.cli.progress import View
     from serai.describe.sources import Source
 
+LEAST_MEMORY = 1 << 20
 ON = "A site: local:, ssh://HOST, dask://HOST:8786, or a pool file. May be repeated; this machine when left out."
 POLICY = click.Choice([
     "first-available", "first-cache-available", "max-cache-hit", "max-compute-util", "good-cache-compute", "auto",
@@ -27,7 +28,24 @@ ACCESS = click.Choice(["auto", "stage", "mount"])
 SHOW = click.Choice(["auto", "live", "lines", "json", "none"])
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+class _Run(click.Command):
+    """The command, which knows what somebody meant who did not quote theirs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.possibilities or words[0].startswith("-"):
+                raise
+            quoted = f"{words[0]} {error.option_name} {{in}}"
+            raise UsageError(
+                f"there is no option {error.option_name}", hint=f"the command is one word: serai run '{quoted}' FILES"
+            ) from error
+
+
+@click.command(cls=_Run)
 @click.argument("command")
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option("--on", multiple=True, metavar="SITE", help=ON)
@@ -122,7 +140,7 @@ def _request(given: dict[str, object]) -> Request:
     from serai.apps.plan import Plan  # noqa: PLC0415 - as above
     from serai.describe.task import Needs  # noqa: PLC0415 - as above
     from serai.dispatch.schedule.events import Retry  # noqa: PLC0415 - as above
-    from serai.quantity import bytes_of, seconds  # noqa: PLC0415 - as above
+    from serai.quantity import seconds  # noqa: PLC0415 - as above
 
     on = _words(given["on"]) or ("local:",)
     source = _source(_words(given["files"]), given["each"], given["group"], on)
@@ -139,7 +157,7 @@ def _request(given: dict[str, object]) -> Request:
         time_limit_s=0.0 if limit is None else seconds(str(limit)),
         needs=Needs(
             int(str(given["cores"])),
-            0 if memory is None else bytes_of(str(memory)),
+            0 if memory is None else _memory(str(memory)),
             _words(given["software"]),
             requirements=_expression(given, "requirements"),
             rank=_expression(given, "rank"),
@@ -183,9 +201,10 @@ def _source(files: tuple[str, ...], each: object, group: object, on: tuple[str, 
 
 
 def _files(files: tuple[str, ...], on: tuple[str, ...]) -> Sequence[str]:
-    """The files that are meant: URLs with patterns are expanded here."""
+    """The files that are meant: patterns that no shell has expanded are expanded here."""
     from serai.describe.places import is_url  # noqa: PLC0415 - `serai --help` does without
 
+    files = tuple(name for word in files for name in ((word,) if is_url(word) else _matching(word)))
     if not any(map(is_url, files)):
         return files
     from serai.apps.inputs import expand, ssh_configs  # noqa: PLC0415 - most runs do without
@@ -194,9 +213,31 @@ def _files(files: tuple[str, ...], on: tuple[str, ...]) -> Sequence[str]:
     return expand(files, ssh_configs(sites_from(on)))
 
 
+def _matching(word: str) -> Sequence[str]:
+    """The files that a word means; a file may have a name that looks like a pattern."""
+    import glob  # noqa: PLC0415 - as above
+
+    if not glob.has_magic(word) or os.path.lexists(word):
+        return (word,)
+    names = sorted(glob.glob(word, recursive=True))
+    if not names:
+        raise UsageError(f"no file matches {word!r}", hint=f"looked from {os.getcwd()}")
+    return names
+
+
+def _memory(text: str) -> int:
+    """Bytes; so few that no task can do with them are a unit that was left out."""
+    from serai.quantity import bytes_of  # noqa: PLC0415 - as above
+
+    found = bytes_of(text)
+    if found < LEAST_MEMORY:
+        raise UsageError(f"--memory {text}: no task can do with {found} bytes", hint=f"--memory {text.rstrip('bB ')}GB")
+    return found
+
+
 def _check(plan: Plan, source: Source, has_files: bool) -> None:
     """Mistakes that would make every task wrong are said before anything starts."""
-    from serai.describe.places import is_url  # noqa: PLC0415 - `serai --help` does without
+    from serai.describe.task import Item  # noqa: PLC0415 - `serai --help` does without
 
     template = plan.template()
     if has_files and not template.uses_inputs:
@@ -211,11 +252,11 @@ def _check(plan: Plan, source: Source, has_files: bool) -> None:
         raise UsageError(
             "the command has {line}, and files have none", hint="give lines by --each, or name each task's files there"
         )
-    if has_files and template.outputs:
-        first = next(iter(source))
-        if is_url(first.inputs[0]):  # else every task would say so
-            for one in template.outputs:
-                plan.places().output_path(first, one, 1)
+    for one in template.outputs:  # else every task would say so
+        if has_files:
+            plan.places().output_path(next(iter(source)), one, 1)
+        elif one == "out" and plan.out_dir is None:
+            plan.places().output_path(Item(), one, 1)
     _check_files(plan)
 
 

@@ -11,6 +11,8 @@ import posixpath
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from serai.describe.places import split_options
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -197,8 +199,11 @@ def target_of_source(path: str, destination: str, *, inside: bool) -> str:
 
 
 def shown_below(shown: str, name: str) -> str:
-    """How a path below one that the user wrote is shown."""
-    return f"{shown.rstrip('/')}/{name}" if name else shown
+    """How a path below one that the user wrote is shown: what its file system is told stays at the end."""
+    if not name:
+        return shown
+    head, options = split_options(shown)
+    return f"{head.rstrip('/')}/{name}{options}"
 
 
 def plan_copies(

@@ -33,7 +33,9 @@ _SITE_KEYS = (
 HOME_CALLING = ("files", "shell")  # what tasks may do at the front end's machine, where they may do anything there
 _QUERY_KEYS = frozenset(_SITE_KEYS)
 _TLS_KEYS = frozenset({"ca", "cert", "key"})
+_MEANT = {"host": "url", "hosts": "urls", "cores": "slots", "cpus": "slots", "workers": "slots", "jobs": "slots"}
 _MOST_SITES = 10_000
+_LEAST_MEMORY = 1024**2
 _LARGEST_FILE_BYTES = 4 * 1024**2
 _SCRATCH_IN_PATH = frozenset({"local", "ssh"})  # schemes whose URL's path is the scratch directory
 
@@ -149,7 +151,7 @@ def site_from_url(text: str) -> SiteSpec:
                 settings[field] = convert(value)
             except UsageError as error:
                 raise UsageError(f"{url}: {key}: {error.what}", hint=error.hint) from error
-    if url.scheme in _SCRATCH_IN_PATH and url.path:
+    if url.scheme in _SCRATCH_IN_PATH and url.path not in {"", "/"}:  # a slash at the end is a habit
         if "scratch" in settings:
             raise UsageError(
                 f"{url} names two scratch directories", hint="say it in the path or as ?scratch=, not both"
@@ -175,6 +177,8 @@ def sites_from(on: Sequence[str]) -> tuple[SiteSpec, ...]:
             raise UsageError(f"there is no pool file {word!r}", hint="name a .toml file, or a URL such as ssh://HOST")
         else:
             meant = "local:" if word in {"local", "localhost"} else f"ssh://{word.removeprefix('ssh:')}"
+            if "," in word:
+                meant = " ".join(f"--on ssh://{one}" for one in word.split(",") if one)
             near = difflib.get_close_matches(word, [path.name for path in Path().glob("*.toml")], n=1, cutoff=0.75)
             raise UsageError(
                 f"{word!r} is neither a URL nor a file", hint=f"did you mean {' or '.join([*near, meant])}?"
@@ -217,6 +221,13 @@ def _size(value: object) -> int:
     return bytes_of(value)
 
 
+def _memory(value: object) -> int:
+    size = _size(value)
+    if size < _LEAST_MEMORY:
+        raise UsageError(f"no task can do with {size} bytes", hint=f'did you mean "{str(value).rstrip("bB ")}GB"?')
+    return size
+
+
 def _check_home_calling(url: Url, settings: Mapping[str, Any]) -> None:
     if settings.get("home_calling") and url.scheme != "ssh":
         raise UsageError(f"{url}: its tasks cannot call home", hint="home_calling is for ssh:// sites")
@@ -234,7 +245,7 @@ _SITE: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "python": ("python", _text),
     "scratch": ("scratch", _text),
     "ssh_config": ("ssh_config", _text),
-    "memory": ("memory_bytes", _size),
+    "memory": ("memory_bytes", _memory),
     "linger": ("linger_s", _duration),
     "home_calling": ("home_calling", _home_calling),
     "requirements": ("requirements", expression),
@@ -373,6 +384,8 @@ class _Reader:
         for key in table:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
+                if _MEANT.get(key) in known:
+                    near = [_MEANT[key]]
                 hint = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(known)}"
                 raise self._mistake((*at, key), "unknown key", hint)
 

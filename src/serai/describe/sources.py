@@ -260,7 +260,9 @@ def each(text: str, *, stdin: IO[bytes] | None = None) -> Source:
         return _numbers(text, int(match[1]), int(match[2]), int(match[3] or 1))
     path = Path(text)
     if not text or "\0" in text or not path.exists():
-        raise UsageError(f"there is no file {text!r}", hint=_FORMS)
+        few = re.fullmatch(r"(?:([0-9]+)[-:,])?([0-9]+)", text)  # what a range is written like elsewhere
+        hint = f"did you mean {few[1] or 1}..{few[2]}?" if few else _FORMS
+        raise UsageError(f"there is no file {text!r}", hint=hint)
     suffix, absolute = path.suffix.lower(), str(path.absolute())
     if suffix in _DELIMITERS:
         return _table(absolute, _DELIMITERS[suffix])

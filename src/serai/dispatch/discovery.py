@@ -70,7 +70,7 @@ class Discovery:
         self._publisher: Publisher | None = None
         if adverts != "":
             service = partial(open_adverts, adverts, os.environ)
-            self._publisher = Publisher(run, service, self.look, self._stores_told, self._say, declared=declared)
+            self._publisher = Publisher(run, service, self.look, self._stores_told, self.note, declared=declared)
 
     def start(self) -> None:
         """Begin."""
@@ -161,7 +161,8 @@ class Discovery:
     def warn(self, words: str) -> None:
         """Have the user hear of something: noted, and shown while the run is. Any thread."""
         self.warnings.append(words)
-        self._say(words)
+        self.note(words)
 
-    def _say(self, words: str) -> None:
+    def note(self, words: str) -> None:
+        """Have it in the journal. Any thread."""
         self._journal.write(Batch(notes=[(self._clock.wall(), "", 0, words)]))

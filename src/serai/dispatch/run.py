@@ -206,7 +206,7 @@ class Run:
         try:
             self._control = Channel(self.directory, orders.table())
         except OSError as error:  # a run does without
-            self.discovery.warn(f"serai release and serai cancel do not reach this run: {error}")
+            self.discovery.note(f"serai release and serai cancel do not reach this run: {error}")
 
     def _about(self) -> dict[str, Any]:
         """What the run says of itself to other processes."""

@@ -61,6 +61,9 @@ def why(found: Iterable[Refusal], awaited: str = "") -> str:
             words_ += f", and the ad of the node's store {awaited} is not there"
         elif one.undefined and lacking:
             words_ += f", and {'this node' if one.of == 'task' else 'the task'} says no {' and no '.join(lacking)}"
+            text = next((name for name in lacking if re.search(rf"[=!]=\s*(?:TARGET\.)?'?{name}\b", one.clause)), "")
+            if text:
+                words_ += f' (a text stands in double quotes: "{text}")'
         elif one.found:
             words_ += ", and " + ", ".join(f"{name} is {value or 'not there'}" for name, value in one.found)
         parts.append(words_)

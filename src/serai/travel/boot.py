@@ -184,8 +184,6 @@ _WORKER = (
     "gateway",
     "peers",
     *_of("executor", ("wire", "functions")),
-    *_OBJECTS,
-    "caching.pieces",
     *_of("mapreduce", _MAPREDUCE),
 )
-WORKER = Traveller(modules=_WORKER, first=_WORKER)
+WORKER = Traveller(modules=(*_WORKER, *_OBJECTS, "caching.pieces"), first=_WORKER)

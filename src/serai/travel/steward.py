@@ -34,9 +34,11 @@ DROP = 4  # {"id"}: end a worker that is of no more use
 ROOM = 11  # {"room", "socket", "host", "os", "arch", "cores", "python", "who"}
 ENDED = 12  # {"id", "code", "said"}
 TROUBLE = 13  # {"what"}: there is no room
+BEAT = 14  # {}: the host lives, and its workers may; every `BEAT_S` while there are some
 
 TAIL = 4000  # bytes of what a worker said that are passed on
 LOOK_S = 0.1  # between two looks at the workers
+BEAT_S = 1.0
 LONELY_S = 60.0  # without workers and without a word: nobody is coming back
 GRACE_S = 3.0
 
@@ -55,6 +57,7 @@ class Steward:
         self._heard = time.monotonic()
         self._over = False
         self._grace_s = GRACE_S
+        self._beat_at = 0.0
         adopt_orphans()
 
     def serve(self, fd_in: int) -> None:
@@ -71,6 +74,7 @@ class Steward:
                     for frame in frames:
                         self._take(frame)
                 self._look()
+                self._beat()
                 if not self._workers and time.monotonic() - self._heard > LONELY_S:
                     return
         finally:
@@ -165,6 +169,13 @@ class Steward:
                 end_descendants(os.getpid(), spare=[one.pid for one in self._workers.values()])
                 self._say(ENDED, {"id": name, "code": code, "said": self._said(name)})
                 shutil.rmtree(os.path.join(self._room, name), ignore_errors=True)
+
+    def _beat(self) -> None:
+        """A worker's own sign of life may be late while its function holds the interpreter; this one is not."""
+        now = time.monotonic()
+        if self._workers and now - self._beat_at >= BEAT_S:
+            self._beat_at = now
+            self._say(BEAT, {})
 
     def _said(self, name: str) -> str:
         try:

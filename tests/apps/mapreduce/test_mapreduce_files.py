@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,12 +34,27 @@ def send(outputs: Outputs, data: bytes, *, name: str = "part-00000", attempt: in
 
 def test_an_output_appears_when_it_is_accepted(outputs: Outputs, tmp_path: Path) -> None:
     send(outputs, b"well\t1\nroad\t2\n")
-    assert os.listdir(tmp_path / "out") == [".serai-run"]
+    assert os.listdir(tmp_path / "out") == [".serai-mr-run"]
     final = outputs.accept("part-00000", 1, 14)
     assert final == str(tmp_path / "out/wc-part-00000")
     outputs.close()
     assert os.listdir(tmp_path / "out") == ["wc-part-00000"]
     assert (tmp_path / "out/wc-part-00000").read_bytes() == b"well\t1\nroad\t2\n"
+
+
+def test_what_a_killed_front_end_left_is_removed_by_the_next_run(outputs: Outputs, tmp_path: Path) -> None:
+    for name, age_s in ((".serai-mr-dead", 100), (".serai-mr-just-begun", 1), (".serai-other", 100), ("mine", 100)):
+        left = tmp_path / "out" / name
+        left.mkdir()
+        (left / "part-00000.1").touch()
+        os.utime(left, (time.time() - age_s, time.time() - age_s))
+    os.utime(outputs.landing, (0, 0))
+    other = Outputs("other", str(tmp_path / "out"), "wc-", "", {})
+    other.open(2)
+    there = [".serai-mr-just-begun", ".serai-mr-other", ".serai-mr-run", ".serai-other", "mine"]
+    assert sorted(os.listdir(tmp_path / "out")) == there, "one that lives is as it was"
+    outputs.close()
+    other.close()
 
 
 def test_an_output_without_records_is_one(outputs: Outputs) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from serai.travel.boot import STEWARD
 from serai.travel.frames import pack, unpack
-from serai.travel.steward import END, ENDED, FURNISH, ROOM, START, TROUBLE
+from serai.travel.steward import BEAT, DROP, END, ENDED, FURNISH, ROOM, START, TROUBLE
 from serai.travel.stream import PipeLink
 
 if TYPE_CHECKING:
@@ -108,6 +108,29 @@ def test_at_the_end_nothing_is_left_not_even_of_what_is_stopped(
     until(lambda: steward.ended)
     until(lambda: not any(alive(pid) for pid in pids))
     assert os.listdir(tmp_path) == ["pids"]
+
+
+def test_while_it_has_workers_it_says_that_it_lives_and_ends_one_that_does_not(
+    steward: Behind, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    steward.furnish(tmp_path, {"parcel": b""})
+    room = until(lambda: steward.heard(ROOM))["room"]
+    assert steward.heard(BEAT) is None
+    note = tmp_path / "pid"
+    steward.start(
+        "import signal, subprocess\n"
+        "child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        f"open({str(note)!r}, 'w').write('%d.' % child.pid)\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "signal.pause()\n"
+    )
+    until(lambda: len([op for op, _ in steward.said if op == BEAT]) >= 2)
+    child = int(until(lambda: note.exists() and note.read_text().endswith(".") and note.read_text()).rstrip("."))
+    steward.tell(DROP, {"id": "nobody"})
+    steward.tell(DROP, {"id": "w1"})
+    assert until(lambda: steward.heard(ENDED)) == {"id": "w1", "code": -signal.SIGKILL, "said": ""}
+    until(lambda: not alive(child))
+    until(lambda: not os.path.exists(f"{room}/w1"))
 
 
 @pytest.mark.parametrize("how", ["stream", "signal"])

@@ -32,6 +32,7 @@ __all__ = [
     "WANTED",
     "XXH3",
     "bundle",
+    "bundle_head",
     "digest_fields",
     "new_check",
     "said_digests",
@@ -114,8 +115,13 @@ def wants_sha256(headers: Mapping[str, str]) -> bool:
 
 def bundle(index: Sequence[Any], contents: Iterable[bytes | memoryview]) -> bytes:
     """A message: an index, whose rows say each size, and contents."""
+    return b"".join((bundle_head(index), *contents))
+
+
+def bundle_head(index: Sequence[Any]) -> bytes:
+    """What goes before the contents."""
     head = json.dumps(index, separators=(",", ":")).encode("ascii")
-    return b"".join((_LENGTH.pack(len(head)), head, *contents))
+    return _LENGTH.pack(len(head)) + head
 
 
 def unbundle(message: bytes | bytearray | memoryview) -> tuple[list[dict[str, Any]], list[memoryview]]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from serai.apps.workers.stewards import Place
     from serai.clock import Clock
 
+LATE_S = 1.0  # between two ticks: then this process was held up itself
+
 
 @dataclass(frozen=True, slots=True)
 class Patiences:
@@ -65,7 +67,9 @@ class Crew:
         self._began: dict[str, float] = {}  # when they were
         self._starting: dict[str, float] = {}  # workers that have not registered, and until when they may
         self._silent: dict[str, float] = {}  # workers that give no sign of life, and since when
+        self._ticked = clock.now()
         self._forgiven = 0  # splits that were left out
+        self._reasons: dict[str, str] = {}  # why nothing more comes of a host or worker, by its name
 
     def begin(self, launch: Launch) -> None:
         """Have workers started everywhere."""
@@ -96,7 +100,7 @@ class Crew:
         """A worker that registered cannot be used."""
         self._starting.pop(worker, None)
         self._desk.banished.add(worker)
-        self._trouble(f"{self.label(worker)}: {why}")
+        self._trouble(f"{self.label(worker)}: {why}", self.label(worker))
 
     def registered(self, worker: str, ad: Mapping[str, object]) -> None:
         """A worker registered, perhaps once more, and is used from now on."""
@@ -136,7 +140,7 @@ class Crew:
                 home.did_well(now)
             home.lost(why, now, transient=transient)
             self._limit(home)
-            self._trouble(f"{why}; {home.outlook(now)}")
+            self._trouble(f"{why}; {home.outlook(now)}", host.name if home.left_out else None)
             self._tell_expecting()  # first: the master may be told that no worker is left
             for worker in its_own:
                 self._ended(worker, f"the way to {host.name} was lost", by_itself=False)
@@ -156,7 +160,8 @@ class Crew:
                 home.worker_lost(why, self._began[worker], now, excused=task is not None and bool(task.deaths))
                 self._limit(home)
                 during = f" during {task}" if task is not None else ""
-                self._trouble(f"{self.label(worker)}: {why}{during}; {home.outlook(now)}")
+                name = home.member.name if home.left_out else None
+                self._trouble(f"{self.label(worker)}: {why}{during}; {home.outlook(now)}", name)
             self._tell_expecting()  # first, as above
             self._ended(worker, why, by_itself=by_itself)
 
@@ -179,15 +184,17 @@ class Crew:
         if self.again >= self._patiences.again.in_all and not home.left_out:
             home.give_up(f"{home.member.why}; {self.again} workers were started again in this run")
 
-    def _trouble(self, words: str) -> None:
+    def _trouble(self, words: str, for_good: str | None = None) -> None:
         self.troubles.append(words)
         self._record.note("trouble", why=words)
+        if for_good is not None:
+            self._reasons[for_good] = words
 
     def _tell_expecting(self) -> None:
         count = len(self._starting) + sum(home.expecting for home in self._homes.values())
         starting = {self._places[worker].key for worker in self._starting}
         starting |= {place.key for place, home in self._homes.items() if home.expecting}
-        self._desk.tell(ev.Expecting(count, tuple(self.troubles), frozenset(starting)))
+        self._desk.tell(ev.Expecting(count, tuple(self._reasons.values()), frozenset(starting)))
 
     # ---- time, and signs of life
 
@@ -197,6 +204,10 @@ class Crew:
             if self._desk.over:
                 return
             now = self._clock.now()
+            on_time, self._ticked = now - self._ticked < LATE_S, now
+            if on_time and self._launch is not None:  # else signs of life may not have been heard yet, but here
+                for place in self._launch.silent():
+                    self._fell_silent(place, now)
             for worker in [one for one, until in self._starting.items() if now > until]:
                 self._end(worker, f"it did not register within {self._patiences.join_s:g} s")
             patience_s = self._patiences.silent_s
@@ -211,6 +222,14 @@ class Crew:
                 self._start_again(place, home, now)
             self._tell_expecting()
             self._desk.tell(ev.Tick())
+
+    def _fell_silent(self, place: Place, now: float) -> None:
+        """Nothing is heard of a host: what its workers had is done elsewhere, whether they come back or not."""
+        for worker, where in self._places.items():
+            known = self._desk.master.workers.get(worker)
+            if where is place and known is not None and known.alive:
+                self._silent.setdefault(worker, now)
+                self._desk.tell(ev.Gone(worker, "its host gave no sign of life"))
 
     def _start_again(self, place: Place, home: Home, now: float) -> None:
         if home.expecting and home.member.tries:

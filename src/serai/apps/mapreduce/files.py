@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import fcntl
 import hashlib
 import os
 import queue
@@ -28,6 +29,8 @@ MOST_READ = 4 << 20  # bytes of one answer
 MOST_OPEN = 64  # files that are kept open
 PEER_S = 30.0  # for a map output to come from its host
 LOOK_S = 0.25
+LANDING = ".serai-mr-"  # and the run's name: where attempts at outputs are written, beside the outputs
+STALE_S = 60.0
 
 
 class Relay:
@@ -169,7 +172,8 @@ class Outputs:
         if here is None:  # they are kept here until they travel
             here = os.path.join(meanwhile, "outputs")
         self.directory = os.path.abspath(os.path.expanduser(here))
-        self.landing = os.path.join(self.directory, f".serai-{run}")
+        self.landing = os.path.join(self.directory, f"{LANDING}{run}")
+        self._held = -1  # the landing's descriptor: its lock says to other runs that this one lives
         self._lock = threading.Lock()
         self._whole: dict[tuple[str, int], int] = {}  # the sizes of attempts that were committed
         self._locks: dict[tuple[str, int], threading.Lock] = {}
@@ -185,6 +189,10 @@ class Outputs:
         """
         try:
             os.makedirs(self.landing, mode=0o700)
+            self._held = os.open(self.landing, os.O_RDONLY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # a file system without locks is not swept
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._sweep()
             names = os.listdir(self.directory)
         except OSError as error:
             raise UsageError(f"outputs cannot be written to {self.directory}: {error.strerror}") from error
@@ -195,6 +203,21 @@ class Outputs:
                 f"{self.directory} has {len(former)} outputs of a run with more partitions, such as {former[0]}",
                 hint="remove them, or name another directory",
             )
+
+    def _sweep(self) -> None:
+        """Remove what runs left here whose front ends were killed; one that just began may not hold its lock yet."""
+        began = os.fstat(self._held).st_mtime
+        for entry in list(os.scandir(self.directory)):
+            if not entry.name.startswith(LANDING) or entry.path == self.landing:
+                continue
+            with contextlib.suppress(OSError):  # it lives, or is another user's
+                fd = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if began - os.fstat(fd).st_mtime > STALE_S:
+                        shutil.rmtree(entry.path)
+                finally:
+                    os.close(fd)
 
     def path_of(self, name: str, attempt: int) -> str:
         """Where an attempt's output is until it is accepted."""
@@ -276,6 +299,9 @@ class Outputs:
     def close(self) -> None:
         """Remove attempts that were not accepted."""
         shutil.rmtree(self.landing, ignore_errors=True)
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
         if self.elsewhere is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
         else:

@@ -48,7 +48,7 @@ MOST_SUSPECTS = 10  # tasks that are named when no worker is left
 MOST_LOST = 12  # times that one map's output could not be got
 SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
 MORE = "as many splits as skipping allows for have failed before; see the troubles for which"
-NO_WORKER = "the reasons are above; outputs that exist are whole, and the run has to be made again from its inputs"
+NO_WORKER = "see to these hosts, or name others, and run it again: it begins from its inputs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from serai.apps.mapreduce.inputs import host_key
@@ -70,6 +71,12 @@ class Launch:
         steward = self._stewards.get(place)
         if steward is not None:
             self._aside(place, lambda: steward.drop(worker))
+
+    def silent(self) -> list[Place]:
+        """Hosts with workers that have given no sign of life for longer than their way explains."""
+        now = time.monotonic()
+        with self._lock:
+            return [place for place, steward in self._stewards.items() if steward.pulse.stopped(now)]
 
     def abandon(self, place: Place) -> None:
         """Give up a host: what still runs there is ended, if the host hears that."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +16,7 @@ from serai.errors import AccessError, NodeLost, SeraiError
 from serai.travel.boot import MARK, STEWARD, WORKER
 from serai.travel.frames import pack, unpack
 from serai.travel.mapreduce.link import GAVE_UP
-from serai.travel.steward import DROP, END, ENDED, FURNISH, ROOM, START, TROUBLE
+from serai.travel.steward import BEAT, BEAT_S, DROP, END, ENDED, FURNISH, ROOM, START, TROUBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 START_S = 30.0  # for a room
 GRACE_S = 2.0  # for workers to end by themselves
 PARCEL, TOKEN = "worker.parcel", "token"  # names in a room
+LEAST_SILENT_S, MOST_SILENT_S = 5.0, 60.0  # how late a host's sign of life may be
+LENIENT = 4.0  # times as late as it has been
+FADES = 0.98  # from one sign to the next: how late they were is remembered for a minute or so
 
 
 class Crew(Protocol):
@@ -70,6 +74,32 @@ class Place:
     image: str = ""
 
 
+@dataclass(slots=True)
+class Pulse:
+    """The signs of life of a host, and how late they come: a full link delays them, and that is no death.
+
+    As in TCP's retransmission (RFC 6298) the measured lateness sets the limit.
+
+    Attributes:
+        at: when the last came; None before the first.
+        late_s: how late they have been.
+    """
+
+    at: float | None = None
+    late_s: float = 0.0
+
+    def beat(self, now: float) -> None:
+        """One came."""
+        if self.at is not None:
+            self.late_s = max(now - self.at - BEAT_S, self.late_s * FADES)
+        self.at = now
+
+    def stopped(self, now: float) -> bool:
+        """Whether the next one has been due for so long that there is none."""
+        limit_s = min(MOST_SILENT_S, max(LEAST_SILENT_S, BEAT_S + LENIENT * self.late_s))
+        return self.at is not None and now - self.at > limit_s
+
+
 class Steward:
     """The steward of one place.
 
@@ -82,6 +112,7 @@ class Steward:
 
     Attributes:
         kept: it has been taken on: when it is lost from now on, the crew is told.
+        pulse: its signs of life, by this process's monotonic clock.
     """
 
     def __init__(self, place: Place, crew: Crew) -> None:
@@ -92,6 +123,7 @@ class Steward:
         self._room: dict[str, Any] | None = None
         self._trouble: SeraiError | None = None
         self.kept = False
+        self.pulse = Pulse()
         self._workers: set[str] = set()
         self._closing = False
         self._forwarded: tuple[str, str] | None = None
@@ -152,6 +184,9 @@ class Steward:
             self._lost()
             return
         op, _, _, head, _ = unpack(frame)
+        if op == BEAT:
+            self.pulse.beat(time.monotonic())
+            return
         if op == ENDED:
             self._workers.discard(head["id"])
             if not self._closing:

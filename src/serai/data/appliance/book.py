@@ -230,7 +230,9 @@ class Book:
         """A file was put in its place."""
         row = (hold.user, hold.lot, found.st_size, *_told(found, digests))
         with self._lock:
-            self.forget(parts)
+            old = self.row(parts)
+            if old is not None:
+                self.ledger.charge(old.user, old.lot, -old.size)
             self.ledger.settle(hold, found.st_size)
             self._db.execute(
                 f"INSERT OR REPLACE INTO files (path, written, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names

@@ -5,6 +5,8 @@ Everything here may block, and is called in threads. Errors are the system's own
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import errno
 import hashlib
 import os
@@ -14,8 +16,10 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serai.access.stores.bodies import SHA256
-from serai.data.appliance.paths import RESERVED, Parts, Place, Root, text_of
+from serai.data.appliance.keys import drafts_directory
+from serai.data.appliance.paths import RESERVED, Kept, Parts, Place, Root, text_of
 from serai.data.appliance.rights import ADMIN, LIST, READ, WRITE, rights_at, rights_below
+from serai.data.bodies.drafts import Drafts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,7 +88,22 @@ class Files:
 
     def __init__(self, root: Root, book: Book, keys: Keys) -> None:
         self.root, self.book, self.keys = root, book, keys
+        self.drafts = Drafts(drafts_directory(root.directory))
         self.commits = threading.RLock()  # between looking at a version and putting another in its place
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self.drafts.close()
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[tuple[Files, Kept]]:
+        """The same files for many paths after one another, whose directories stay open; and these."""
+        near = copy.copy(self)
+        near.root = kept = Kept(self.root)
+        try:
+            yield near, kept
+        finally:
+            kept.close()
 
     # ---- rights
 

@@ -86,6 +86,7 @@ class Ledger:
         self.quotas = dict(quotas or {})
         self.other = other
         self._holds: dict[int, Hold] = {}
+        self._held: dict[tuple[str, str], int] = {}  # their sums by user and lot: there may be hundreds
         self._next = 1
 
     # ---- sums
@@ -105,18 +106,18 @@ class Ledger:
     def in_lot(self, name: str) -> int:
         """Bytes that are used of a lot, and held in it."""
         used = sum(size for (_, lot), size in self.used.items() if lot == name)
-        return used + sum(hold.size for hold in self._holds.values() if hold.lot == name)
+        return used + sum(size for (_, lot), size in self._held.items() if lot == name)
 
     def taken(self, now: float) -> int:
         """Bytes that are spoken for: lots that hold, files outside of these, and what is being written there."""
         outside = sum(size for (_, lot), size in self.used.items() if not self._live(lot, now))
-        held = sum(hold.size for hold in self._holds.values() if not self._live(hold.lot, now))
+        held = sum(size for (_, lot), size in self._held.items() if not self._live(lot, now))
         return self.other + self.reserved(now) + outside + held
 
     def of_user(self, user: str, now: float) -> int:
         """Bytes that count against a user's quota: files, what is being written, and what lots have left."""
         files = sum(size for (owner, lot), size in self.used.items() if owner == user and not self._live(lot, now))
-        held = sum(one.size for one in self._holds.values() if one.user == user and not self._live(one.lot, now))
+        held = sum(size for (owner, lot), size in self._held.items() if owner == user and not self._live(lot, now))
         return files + held + sum(lot.size for lot in self.lots.values() if lot.user == user and lot.live(now))
 
     def _live(self, name: str, now: float) -> bool:
@@ -214,6 +215,7 @@ class Ledger:
         hold = Hold(self._next, user, lot, size, evict)
         self._next += 1
         self._holds[hold.number] = hold
+        _add(self._held, (user, lot), size)
         return hold
 
     def grow(self, hold: Hold, more: int, capacity: int, now: float) -> Hold:
@@ -229,11 +231,14 @@ class Ledger:
         else:
             evict = self._fit(hold.user, more, capacity, now)
         grown = self._holds[hold.number] = replace(hold, size=hold.size + more, evict=evict)
+        _add(self._held, (hold.user, hold.lot), more)
         return grown
 
     def drop(self, hold: Hold) -> None:
         """Give up what was held; it may have been given up already."""
-        self._holds.pop(hold.number, None)
+        held = self._holds.pop(hold.number, None)
+        if held is not None:
+            _add(self._held, (held.user, held.lot), -held.size)
 
     def settle(self, hold: Hold, size: int) -> None:
         """What was held has become a file."""
@@ -242,11 +247,7 @@ class Ledger:
 
     def charge(self, user: str, lot: str, size: int) -> None:
         """A file has appeared, or (a negative size) gone."""
-        left = self.used.get((user, lot), 0) + size
-        if left > 0:
-            self.used[user, lot] = left
-        else:
-            self.used.pop((user, lot), None)
+        _add(self.used, (user, lot), size)
 
     def _fit(self, user: str, size: int, capacity: int, now: float, spare: str = NO_LOT) -> int:
         """How many best-effort bytes must go for so many more."""
@@ -259,3 +260,11 @@ class Ledger:
         if missing > self.best_effort(now) - (self.in_lot(spare) if spare else 0):
             raise NoRoom(f"{max(0, capacity - self.taken(now))} bytes are free, {size} are needed")
         return missing
+
+
+def _add(sums: dict[tuple[str, str], int], key: tuple[str, str], size: int) -> None:
+    left = sums.get(key, 0) + size
+    if left > 0:
+        sums[key] = left
+    else:
+        sums.pop(key, None)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -18,7 +19,7 @@ from serai.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["RESERVED", "BadTarget", "Parts", "Place", "Root", "parts_of", "quoted", "split_target", "text_of"]
+__all__ = ["RESERVED", "BadTarget", "Kept", "Parts", "Place", "Root", "parts_of", "quoted", "split_target", "text_of"]
 
 Parts = tuple[bytes, ...]
 
@@ -27,6 +28,7 @@ MOST_NAMES = 128
 LONGEST_NAME = 255  # bytes
 LONGEST_PATH = 4096  # bytes
 MOST_LINKS = 40  # as Linux
+MOST_KEPT = 64  # directories
 _BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*", re.ASCII)
 _PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -101,14 +103,16 @@ class Place:
         fd: of the directory.
         name: in it; ``.`` for the root itself.
         parts: the path without links.
+        found: what was there when it was looked whether it is a link; None for nothing, or where nobody looked.
     """
 
-    __slots__ = ("fd", "name", "parts")
+    __slots__ = ("fd", "found", "name", "parts")
 
-    def __init__(self, fd: int, name: bytes, parts: Parts) -> None:
+    def __init__(self, fd: int, name: bytes, parts: Parts, found: os.stat_result | None = None) -> None:
         self.fd = fd
         self.name = name
         self.parts = parts
+        self.found = found
 
     def stat(self) -> os.stat_result:
         """What is there: a link itself if it is one."""
@@ -116,10 +120,7 @@ class Place:
 
     def stat_or_none(self) -> os.stat_result | None:
         """The same, or None where there is nothing."""
-        try:
-            return self.stat()
-        except FileNotFoundError:
-            return None
+        return _look(self.name, self.fd)
 
     def open(self, flags: int = os.O_RDONLY) -> int:
         """Open what is there. A pipe or a device does not make us wait."""
@@ -162,16 +163,15 @@ class Root:
             FileNotFoundError, NotADirectoryError: there is no such directory.
             PermissionError: a link leads out.
         """
-        fds, names = [os.dup(self.fd)], list[bytes]()
+        fds, names = [self.fd], list[bytes]()  # the first is not ours to close
         try:
-            name = self._walk(fds, names, parts, follow=follow)
-            yield Place(fds[-1], name, (*names, name) if name != b"." else ())
+            yield self._walk(fds, names, parts, follow=follow)
         finally:
-            for fd in fds:
+            for fd in fds[1:]:
                 os.close(fd)
 
-    def _walk(self, fds: list[int], names: list[bytes], parts: Parts, *, follow: bool) -> bytes:
-        """Open the directories of a path; returns its last name."""
+    def _walk(self, fds: list[int], names: list[bytes], parts: Parts, *, follow: bool) -> Place:
+        """Open the directories of a path; there are as many descriptors as names, and the root's."""
         ahead = list(reversed(parts))
         links = 0
         while ahead:
@@ -184,31 +184,39 @@ class Root:
                 continue
             if not names and name.lower() == RESERVED:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), text_of(parts))
-            target = _link(name, fds[-1]) if ahead or follow else None
-            if target is not None:
-                links += 1
-                if links > MOST_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), text_of(parts))
-                if target.startswith(b"/"):
-                    target = self._inside(target, parts)
-                    while names:
-                        os.close(fds.pop())
-                        names.pop()
-                ahead += reversed([one for one in target.split(b"/") if one not in {b"", b"."}])
-                continue
-            if not ahead:
-                return name
-            _enter(name, fds, parts)
-            names.append(name)
+            if ahead:
+                target = _enter(name, fds, parts)
+                if target is None:
+                    names.append(name)
+                    continue
+            else:
+                found = _look(name, fds[-1]) if follow else None
+                if found is None or not stat.S_ISLNK(found.st_mode):
+                    return Place(fds[-1], name, (*names, name), found)
+                target = os.readlink(name, dir_fd=fds[-1])
+            links += 1
+            if links > MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), text_of(parts))
+            ahead += self._led(target, fds, names, parts)
         return self._up(fds, names)
 
+    def _led(self, target: bytes, fds: list[int], names: list[bytes], parts: Parts) -> list[bytes]:
+        """The names of a link, the last one first; those that were gone along are left if it begins at the root."""
+        if target.startswith(b"/"):
+            target = self._inside(target, parts)
+            while names:
+                os.close(fds.pop())
+                names.pop()
+        return [one for one in reversed(target.split(b"/")) if one not in {b"", b"."}]
+
     @staticmethod
-    def _up(fds: list[int], names: list[bytes]) -> bytes:
+    def _up(fds: list[int], names: list[bytes]) -> Place:
         """The directory that was reached, as a name in the one above."""
         if not names:
-            return b"."
+            return Place(fds[-1], b".", (), os.fstat(fds[-1]))
         os.close(fds.pop())
-        return names.pop()
+        name = names.pop()
+        return Place(fds[-1], name, (*names, name), _look(name, fds[-1]))
 
     def _inside(self, target: bytes, parts: Parts) -> bytes:
         """What follows our own directory in a link that begins at the host's root."""
@@ -218,21 +226,68 @@ class Root:
         return target[len(prefix) :]
 
 
-def _enter(name: bytes, fds: list[int], parts: Parts) -> None:
+class Kept(Root):
+    """The same, for some files after one another: the directories of their paths stay open from one to the next.
+
+    Args:
+        root: which; it outlives this.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.directory, self._raw, self.fd, self.device = root.directory, root._raw, root.fd, root.device  # noqa: SLF001 - its own kind
+        self._kept: dict[Parts, tuple[int, Parts]] = {}
+
+    def forget(self) -> None:
+        """Let go of the directories; they are looked for anew, as somebody may have moved them."""
+        for fd, _ in self._kept.values():
+            os.close(fd)
+        self._kept.clear()
+
+    close = forget
+
+    @contextlib.contextmanager
+    def at(self, parts: Parts, *, follow: bool = True) -> Iterator[Place]:
+        """See `Root.at`."""
+        place = self._known(parts) if follow and len(parts) > 1 else None
+        if place is not None:
+            yield place
+            return
+        with super().at(parts, follow=follow) as walked:
+            yield walked
+
+    def _known(self, parts: Parts) -> Place | None:
+        """Where a path leads whose directory is open, or can be; None for whatever is not as simple as that."""
+        kept = self._kept.get(parts[:-1])
+        if kept is None:
+            if len(self._kept) >= MOST_KEPT:
+                return None
+            with contextlib.suppress(OSError), super().at(parts[:-1]) as folder:
+                kept = self._kept[parts[:-1]] = os.open(folder.name, _PATH_ONLY, dir_fd=folder.fd), folder.parts
+        if kept is None or not kept[1]:  # or what a link to the root itself leads to
+            return None
+        found = _look(parts[-1], kept[0])
+        if found is not None and stat.S_ISLNK(found.st_mode):
+            return None
+        return Place(kept[0], parts[-1], (*kept[1], parts[-1]), found)
+
+
+def _enter(name: bytes, fds: list[int], parts: Parts) -> bytes | None:
+    """Open a directory; or where it leads, if it is a link."""
     try:
         fds.append(os.open(name, _PATH_ONLY, dir_fd=fds[-1]))
     except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            with contextlib.suppress(OSError):
+                return os.readlink(name, dir_fd=fds[-1])
         raise type(error)(error.errno, error.strerror, text_of(parts)) from None
+    return None
 
 
-def _link(name: bytes, fd: int) -> bytes | None:
-    """Where a link leads; None for what is none, or not there."""
+def _look(name: bytes, fd: int) -> os.stat_result | None:
     try:
-        return os.readlink(name, dir_fd=fd)
-    except OSError as error:
-        if error.errno in {errno.EINVAL, errno.ENOENT}:
-            return None
-        raise
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def _leads_out(parts: Parts) -> PermissionError:

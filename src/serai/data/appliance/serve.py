@@ -194,6 +194,7 @@ class Appliance:
     def close(self) -> None:
         """Let go of all of it."""
         self.book.close()
+        self.files.close()
         self.root.close()
         os.close(self._lock)
 

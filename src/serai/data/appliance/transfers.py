@@ -30,6 +30,7 @@ __all__ = ["Transfers"]
 SMALL = 256 << 10  # bytes that are read, or taken, in one
 PIECE = 1 << 20
 STRIDE = 16 << 20  # bytes that are sent under one deadline
+MOST_SPARE = 2  # buffers that are kept for the next bodies of many files: as many as one client sends at a time
 MOST_STRAIGHT = 8  # bodies that have a thread each while they come: half of those there are, so that others are served
 _T = TypeVar("_T")
 
@@ -65,6 +66,7 @@ class Transfers:
     at_once: int = 64
     _coming: asyncio.Semaphore = field(init=False)
     _straight: int = field(init=False, default=0)
+    _spare: list[bytearray] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self._coming = asyncio.Semaphore(self.at_once)
@@ -239,8 +241,11 @@ class Transfers:
                 await self.run(lambda: end(at))
         return at
 
-    async def whole(self, request: web.BaseRequest, most: int, act: Callable[[bytearray], _T]) -> _T:
+    async def whole(self, request: web.BaseRequest, most: int, act: Callable[[memoryview], _T]) -> _T:
         """Do something with all of a body, whose length is said; so few at a time that there is memory for them.
+
+        The bytes are gone when it is done: their memory is used again, since to ask the system for 8 MB anew each time
+        costs as much as to copy them.
 
         Raises:
             ValueError: it is longer than it may be.
@@ -249,27 +254,37 @@ class Transfers:
         if length is None or length > most:
             raise ValueError(f"{most} bytes at most, and Content-Length says how many")
         async with self._coming:
-            return await self.run(act, await self._body(request, length))
+            buffer = self._spare.pop() if self._spare else bytearray()
+            if len(buffer) < length:
+                buffer = bytearray(length)
+            body = memoryview(buffer)[:length]
+            await self._fill(request, body)
+            found = await self.run(act, body)
+            if len(self._spare) < MOST_SPARE:
+                self._spare.append(buffer)
+            return found
 
-    async def _body(self, request: web.BaseRequest, length: int) -> bytearray:
+    async def _fill(self, request: web.BaseRequest, body: memoryview) -> None:
         if self._can_be_straight(request):
-            body = bytearray(length)
             await self._take_straight(request, body)
-            return body
-        body = bytearray()
+            return
+        at = 0
         while True:
             async with asyncio.timeout(self.idle_s):
                 piece = await request.content.readany()
             if not piece:
-                return body
-            body += piece
+                break
+            body[at : at + len(piece)] = piece
+            at += len(piece)
+        if at != len(body):
+            raise ConnectionResetError(errno.ECONNRESET, "the peer has gone before all came")
 
     def _can_be_straight(self, request: web.BaseRequest) -> bool:
         """Whether a body may have a thread: a peer that sends slowly keeps it for as long as it likes."""
         return self._straight < MOST_STRAIGHT and can_be(request)
 
     async def _take_straight(
-        self, request: web.BaseRequest, into: Callable[[Sequence[bytes | memoryview]], object] | bytearray
+        self, request: web.BaseRequest, into: Callable[[Sequence[bytes | memoryview]], object] | memoryview
     ) -> None:
         self._straight += 1
         try:

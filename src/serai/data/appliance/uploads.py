@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -86,23 +85,28 @@ class Upload:
         self._files, self._check, self._exclusive = files, check, exclusive
         self._length, self._parts, self.size = length, parts, 0
         self._made: dict[str, Any] = {XXH3: new_check()}
-        self._drafts, self._fd, self._name = -1, -1, ""
-        if parents and len(parts) > 1:
+        self._fd, self._name = -1, ""
+        try:
+            self._begin(who)
+        except FileNotFoundError:
+            if not parents or len(parts) < 2:
+                raise
             files.mkdir(who, parts[:-1], parents=True, exist_ok=True)
-        with files.root.at(parts) as place:
-            files.at(who, place, parts, WRITE)
-            if os.fstat(place.fd).st_dev != files.root.device:
-                raise OSError(errno.EXDEV, "another file system is mounted there: it is to be served by itself")
-            self._look(place.stat_or_none())
+            self._begin(who)
         self._hold = files.book.hold(who.user, STEP if length is None else length, lot)
         try:
-            self._drafts = os.open(drafts_directory(files.root.directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._name = secrets.token_hex(12)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._fd = os.open(self._name, flags, 0o666, dir_fd=self._drafts)
+            self._name, self._fd = files.drafts.new()
         except BaseException:
             self.abandon()
             raise
+
+    def _begin(self, who: Identity) -> None:
+        files = self._files
+        with files.root.at(self._parts) as place:
+            files.at(who, place, self._parts, WRITE)
+            if os.fstat(place.fd).st_dev != files.root.device:
+                raise OSError(errno.EXDEV, "another file system is mounted there: it is to be served by itself")
+            self._look(place.found)
 
     def _look(self, found: os.stat_result | None) -> None:
         if found is not None and self._exclusive:
@@ -160,13 +164,16 @@ class Upload:
         if any(digests.get(kind) != digest for kind, digest in (said or {}).items()):
             raise OSError(errno.EBADMSG, "its digest is another than was said", text_of(self._parts))
         book = self._files.book
-        with self._files.root.at(self._parts) as place, self._files.commits:
-            there = place.stat_or_none()
+        drafts = self._files.drafts
+        with self._files.commits, self._files.root.at(self._parts) as place:
+            there = place.found
             self._look(there)
-            if there is not None or mode is not None:
+            if mode is None:
+                mode = drafts.mode if there is None else stat.S_IMODE(there.st_mode)
+            if mode != drafts.mode:
                 with contextlib.suppress(OSError):  # somebody else's file, in a directory that we may write
-                    os.fchmod(self._fd, stat.S_IMODE(there.st_mode) if mode is None and there else mode or 0)
-            os.replace(self._name, place.name, src_dir_fd=self._drafts, dst_dir_fd=place.fd)
+                    os.fchmod(self._fd, mode)
+            os.replace(self._name, place.name, src_dir_fd=drafts.fd, dst_dir_fd=place.fd)
             self._name = ""
             found = os.fstat(self._fd)
             book.settle(self._hold, place.parts, found, digests)
@@ -178,12 +185,11 @@ class Upload:
         self._files.book.drop(self._hold)
         if self._name:
             with contextlib.suppress(OSError):
-                os.unlink(self._name, dir_fd=self._drafts)
+                os.unlink(self._name, dir_fd=self._files.drafts.fd)
             self._name = ""
-        for fd in (self._fd, self._drafts):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._drafts = -1
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def __enter__(self) -> Self:
         return self

@@ -10,12 +10,15 @@ known, or ``errno`` and ``error``, or ``later``, its size: it did not fit in, an
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Any
 
-from serai.access.stores.bodies import MOST_BYTES, MOST_FILES, SHA256, XXH3, bundle, unbundle
+from aiohttp.payload import Payload
+
+from serai.access.stores.bodies import MOST_BYTES, MOST_FILES, SHA256, XXH3, bundle_head, unbundle
 from serai.data.appliance.files import Files, Unmet
 from serai.data.appliance.lots import NoRoom
 from serai.data.appliance.paths import parts_of_text
@@ -24,17 +27,22 @@ from serai.data.appliance.uploads import Upload, no_space
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from aiohttp.abc import AbstractStreamWriter
+
     from serai.access.stores.bodies import Digests
     from serai.data.appliance.rights import Identity
 
-__all__ = ["MOST_BODY", "get_many", "put_many"]
+__all__ = ["MOST_BODY", "Bundled", "get_many", "put_many"]
 
+IDLE_S = 60.0
 MOST_BODY = MOST_BYTES + (1 << 20)  # with its index
 KINDS = (("xxh3", XXH3), ("sha256", SHA256))
 _TROUBLE = (OSError, ValueError, NoRoom, Unmet)
 
 
-def put_many(files: Files, who: Identity, message: bytearray, lot: str | None) -> list[dict[str, Any]]:
+def put_many(
+    files: Files, who: Identity, message: bytes | bytearray | memoryview, lot: str | None
+) -> list[dict[str, Any]]:
     """Write many files, each whole or not at all; one that cannot be written keeps no other from it.
 
     Raises:
@@ -45,13 +53,14 @@ def put_many(files: Files, who: Identity, message: bytearray, lot: str | None) -
         raise ValueError(f"{MOST_FILES} files at most are put in one")
     answers: list[dict[str, Any]] = [{} for _ in rows]
     with contextlib.ExitStack() as stack:
+        near, folders = stack.enter_context(files.keeping())
         begun: list[tuple[int, Upload, Digests]] = []
         for number, (row, content) in enumerate(zip(rows, contents, strict=True)):
             try:
                 exclusive, parents = bool(row.get("exclusive")), bool(row.get("parents"))
                 path, said = parts_of_text(str(row["path"])), _said_of(row)
                 upload = stack.enter_context(
-                    Upload(files, who, path, len(content), lot, exclusive=exclusive, parents=parents)
+                    Upload(near, who, path, len(content), lot, exclusive=exclusive, parents=parents)
                 )
                 if SHA256 in said:
                     upload.take_sha256()
@@ -63,6 +72,7 @@ def put_many(files: Files, who: Identity, message: bytearray, lot: str | None) -
                 answers[number] = _said(error)
         # One write of the book for all of them. Whoever puts a file in its place takes these two in this order.
         with files.commits, files.book.together():
+            folders.forget()  # from here on nobody moves them
             for number, upload, said in begun:
                 try:
                     answers[number] = {"etag": upload.finish(said=said).etag}
@@ -71,7 +81,33 @@ def put_many(files: Files, who: Identity, message: bytearray, lot: str | None) -
     return answers
 
 
-def get_many(files: Files, who: Identity, said: Mapping[str, Any]) -> bytes:
+class Bundled(Payload):
+    """A bundle as the body of an answer, whose pieces are sent one after another, copied to nowhere before.
+
+    Args:
+        pieces: its bytes.
+        idle_s: how long the peer may take nothing.
+    """
+
+    _autoclose = True
+
+    def __init__(self, pieces: Sequence[bytes], idle_s: float = IDLE_S) -> None:
+        super().__init__(pieces)
+        self._pieces, self._size, self._idle_s = pieces, sum(map(len, pieces)), idle_s
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """See aiohttp."""
+        for piece in self._pieces:
+            if piece:
+                async with asyncio.timeout(self._idle_s):
+                    await writer.write(piece)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """See aiohttp; a bundle is no text."""
+        return b"".join(self._pieces).decode(encoding, errors)
+
+
+def get_many(files: Files, who: Identity, said: Mapping[str, Any]) -> Bundled:
     """The bundle of many files.
 
     Raises:
@@ -83,15 +119,16 @@ def get_many(files: Files, who: Identity, said: Mapping[str, Any]) -> bytes:
     rows: list[dict[str, Any]] = []
     contents: list[bytes] = []
     room = MOST_BYTES
-    for path in paths:
-        try:
-            row, content = _one(files, who, str(path), room)
-        except _TROUBLE as error:
-            row, content = _said(error), b""
-        rows.append(row)
-        contents.append(content)
-        room -= len(content)
-    return bundle(rows, contents)
+    with files.keeping() as (near, _):
+        for path in paths:
+            try:
+                row, content = _one(near, who, str(path), room)
+            except _TROUBLE as error:
+                row, content = _said(error), b""
+            rows.append(row)
+            contents.append(content)
+            room -= len(content)
+    return Bundled([bundle_head(rows), *contents])
 
 
 def _one(files: Files, who: Identity, path: str, room: int) -> tuple[dict[str, Any], bytes]:

@@ -36,7 +36,7 @@ def can_be(request: web.BaseRequest) -> bool:
 
 async def take_straight(
     request: web.BaseRequest,
-    into: Callable[[Sequence[bytes | memoryview]], object] | bytearray,
+    into: Callable[[Sequence[bytes | memoryview]], object] | memoryview,
     run: Callable[..., Any],
     idle_s: float,
 ) -> None:
@@ -64,7 +64,7 @@ async def take_straight(
     left = (request.content_length or 0) - sum(map(len, early))
     with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as own:
         own.settimeout(idle_s)
-        reading = asyncio.ensure_future(run(_fill if isinstance(into, bytearray) else _read, own, left, early, into))
+        reading = asyncio.ensure_future(run(_fill if isinstance(into, memoryview) else _read, own, left, early, into))
         try:
             await asyncio.shield(reading)
         except BaseException:
@@ -95,10 +95,9 @@ def _read(
         writing.result()
 
 
-def _fill(own: socket.socket, left: int, early: Sequence[bytes], buffer: bytearray) -> None:
-    view = memoryview(buffer)
-    view[: len(buffer) - left] = b"".join(early)
-    _filled(own, view[len(buffer) - left :])
+def _fill(own: socket.socket, left: int, early: Sequence[bytes], view: memoryview) -> None:
+    view[: len(view) - left] = b"".join(early)
+    _filled(own, view[len(view) - left :])
 
 
 def _filled(own: socket.socket, view: memoryview) -> None:

@@ -17,6 +17,7 @@ import socket
 import stat
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class Channel:
         self._places = threading.BoundedSemaphore(MOST)
         _check_private(directory)
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _listening.add(self)
         try:
             with reach(directory, f"{SOCKET}~") as path:
                 with contextlib.suppress(FileNotFoundError):
@@ -81,6 +83,10 @@ class Channel:
             os.unlink(self._directory / SOCKET)
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def let_go(self) -> None:
+        """Close it in this process only."""
         self._server.close()
 
     def _accept(self) -> None:
@@ -136,6 +142,19 @@ class Channel:
                 silent_s = 0.0
                 _send(caller, {"news": dict(news or {})})
         return True
+
+
+_listening: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+
+def _let_go_of_all() -> None:
+    for channel in _listening:
+        channel.let_go()
+    _listening.clear()
+
+
+# A child made by fork answers nobody; if it kept the sockets, a run whose process is gone would seem to hang.
+os.register_at_fork(after_in_child=_let_go_of_all)
 
 
 def _asked(line: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -234,13 +235,15 @@ class Catalogue:
         """A node says how a file came: see the frame CAME.
 
         Raises:
-            ValueError: the digest that it names is none.
+            ValueError: the digest that it names is none, or what it measured cannot be.
         """
         for origin in head.get("missed", ()):
             self.missed(node, number, origin)
         if "why" in head:
             return
-        digest = str(head["digest"])
+        digest, moved, took_s = str(head["digest"]), int(head.get("bytes", 0)), float(head.get("took", 0.0))
+        if moved < 0 or not 0.0 <= took_s < math.inf:
+            raise ValueError(f"{moved} bytes in {took_s} s")
         with self._lock:
             file = self._files[number]
             if self._who.say(node, file, digest):
@@ -252,7 +255,7 @@ class Catalogue:
                 self._tell(ev.Cached(node, others))
             if not cached:
                 source = str(head.get("from", ""))
-                self._tell(ev.Moved(node, number, source, int(head["bytes"]), float(head["took"])))
+                self._tell(ev.Moved(node, number, source, moved, took_s))
             if node not in file.holders and node not in file.lies:
                 self._tell(ev.Evicted(node, [number]))
             elif cached:

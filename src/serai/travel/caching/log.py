@@ -72,6 +72,7 @@ class Log:
         self._at = 0
         self._longest = LONGEST_LOG
         self._hangs = False  # whoever has the lock did not let go of it
+        self._astray = False  # somebody else wrote where this thought to be on its own
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._lock_fd = os.open(os.path.join(directory, "index.lock"), flags, 0o600)
         self._log = self._open()
@@ -131,6 +132,7 @@ class Log:
         while data:  # half of it, if the disk is full: then it is not so
             data = data[os.write(self._log, data) :]
         self._at += len(text)
+        self._astray = self._astray or os.fstat(self._log).st_size != self._at
         self._apply(text.splitlines())
         if self._at > self._longest:
             self._write_anew()
@@ -178,9 +180,9 @@ class Log:
     def _read_on(self) -> None:
         """Take in what others wrote."""
         info = os.fstat(self._log)
-        if not info.st_nlink or info.st_size < self._at:  # it was written anew
+        if self._astray or not info.st_nlink or info.st_size < self._at:  # or it was written anew
             os.close(self._log)
-            self._log, self._at = self._open(), 0
+            self._log, self._at, self._astray = self._open(), 0, False
             self._begin_again()
         elif info.st_size > self._at:
             self._take_in()

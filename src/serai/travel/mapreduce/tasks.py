@@ -115,18 +115,24 @@ class Tasks:
         peers: reads from other workers; None where there is no way.
         scratch: this worker's directory.
         worker: its id.
-        base: a directory beside which the node's cache lies; see `caching.objects.directory_beside`.
+        cache: opens the node's cache; None where nothing is kept.
     """
 
     def __init__(
-        self, job: Job, call: Callable[..., Any], peers: Peers | None, scratch: str, worker: str, base: str = ""
+        self,
+        job: Job,
+        call: Callable[..., Any],
+        peers: Peers | None,
+        scratch: str,
+        worker: str,
+        cache: Callable[[], Pieces] | None = None,
     ) -> None:
         self._job = job
         self._call = call
         self._peers = peers
         self._scratch = scratch
         self._worker = worker
-        self._base = base or scratch
+        self._cache = cache
         self._pieces: Pieces | None = None
         self._keeps = False  # what is mapped goes into the cache
         self.done_fraction = 0.0
@@ -188,12 +194,10 @@ class Tasks:
     def _blocks(self, split: Mapping[str, Any]) -> Iterator[bytes]:
         """The lines of a split: those that the node's cache has, if the front end said which they are."""
         self._keeps = bool(split.get("keep"))
-        if not self._keeps:
+        if self._keeps and self._pieces is None and self._cache is not None:
+            self._pieces = self._cache()
+        if not self._keeps or self._pieces is None:
             return blocks_of(split, self._reader(split))
-        if self._pieces is None:
-            from ..caching.pieces import Pieces  # noqa: PLC0415 - most runs keep nothing
-
-            self._pieces = Pieces(self._base, self._scratch)
         path = self._pieces.find(str(split["digest"])) if split.get("digest") else None
         if path is not None:
             self._keeps = False

@@ -20,6 +20,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 
 from ..gateway import GatewayError
@@ -39,8 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from ..caching.pieces import Pieces
+
 TTL_S = 15.0
 RENEW_S = 3.0
+CACHING = tuple("caching." + name for name in ("replacement", "coming", "log", "limits", "objects", "pieces"))
+LENIENT = 4.0  # an ad lives longer by so many times what renewals have been late
 BEAT_S = 1.0
 ASK_S = 60.0  # for an answer to work.next, which comes after 20 s even when there is none
 LONGEST_SAID = 4000  # characters of a failure
@@ -62,14 +67,18 @@ class Worker:
         environment: see the module.
         link: the way to the front end.
         scratch: a directory of its own, mode 0700.
+        sources: the text of modules that are loaded when they are needed, with "loader".
 
     Attributes:
         why: it gave up, if it did for a bad reason.
     """
 
-    def __init__(self, environment: Mapping[str, str], link: Link, scratch: str) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], link: Link, scratch: str, sources: Mapping[str, str] | None = None
+    ) -> None:
         self._name = environment["SERAI_WORKER"]
         self._base = environment.get("SERAI_ROOM", "")
+        self._sources = sources
         self._run = environment.get("SERAI_RUN", "")
         self._link = link
         self._scratch = scratch
@@ -152,7 +161,17 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever a module does when it is imported
             self._failed = "what is to be run cannot be loaded on this node: %s" % told(error)
         else:
-            self._tasks = Tasks(job, self._link.call, self._peers, self._scratch, self._name, self._base)
+            self._tasks = Tasks(job, self._link.call, self._peers, self._scratch, self._name, self._cache)
+
+    def _cache(self) -> Pieces:
+        """Open the node's cache; its modules are compiled only where something is kept."""
+        if self._sources is not None:
+            found: dict[str, Any] = {}
+            exec(self._sources["loader"], found)  # noqa: S102 - as all of this was
+            found["load"](self._sources, CACHING)
+        from ..caching.pieces import Pieces  # noqa: PLC0415 - most runs keep nothing
+
+        return Pieces(self._base or self._scratch, self._scratch)
 
     # ---- orders
 
@@ -228,9 +247,13 @@ class Worker:
             raise Cancelled
 
     def _renew(self) -> None:
+        """Renew the ad. On a slow link that is full of input an answer takes seconds: that must not look like death."""
+        late_s, at = 0.0, time.monotonic()
         while not self._over.wait(RENEW_S):
+            now = time.monotonic()
+            late_s, at = max(now - at - RENEW_S, 0.9 * late_s), now
             try:
-                self._link.call("advert.renew", {"path": self._advert, "ttl_s": TTL_S})
+                self._link.call("advert.renew", {"path": self._advert, "ttl_s": TTL_S + LENIENT * late_s})
             except GatewayError as error:
                 if error.kind == "not_found":  # it was away for so long that it was forgotten
                     with contextlib.suppress(GatewayError):
@@ -322,7 +345,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, (GatewayError, OSError, MemoryError)) and not isinstance(error, FileNotFoundError)
 
 
-def main(environment: Mapping[str, str]) -> int:
+def main(environment: Mapping[str, str], sources: Mapping[str, str] | None = None) -> int:
     """Work for a run; returns the exit status."""
     gc.set_threshold(100_000, 50, 1000)  # what is collected by key is many small lists without circles
     adopt_orphans()
@@ -334,7 +357,7 @@ def main(environment: Mapping[str, str]) -> int:
     try:
         scratch = tempfile.mkdtemp(prefix="serai-mr-%s-" % name)
         patience_s = float(environment.get("SERAI_GATEWAY_PATIENCE_S") or PATIENCE_S)
-        worker = Worker(environment, Link(environment, patience_s), scratch)
+        worker = Worker(environment, Link(environment, patience_s), scratch, sources)
         signal.signal(signal.SIGINT, worker.interrupted)
         worker.work()
     except Stopped:
@@ -358,16 +381,16 @@ def _stop(*_: object) -> None:
     raise Stopped
 
 
-def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
+def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:
     """Start as every program that travels: what is behind the pipes is not used, the gateway is.
 
     Args:
         fd_in: where the program came from.
         fd_out: where its sign of life went.
-        _sources: the text of its modules.
+        sources: the text of its modules.
     """
     os.close(fd_in)
     os.close(fd_out)
-    code = main(os.environ)
+    code = main(os.environ, sources)
     sys.stderr.flush()
     os._exit(code)
