@@ -39,6 +39,11 @@ def until(what: Callable[[], Any], why: str, within_s: float = 40.0) -> Any:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _no_tokens_among_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERAI_CONFIG", str(tmp_path / "config"))
+
+
 @pytest.fixture
 def some() -> None:
     with open_adverts() as adverts:
