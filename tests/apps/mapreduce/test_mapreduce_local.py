@@ -19,7 +19,7 @@ import serai
 from serai.adverts.service import open_adverts
 from serai.apps.frontends.mapreduce import Request, run_mapreduce, statistics_of
 from serai.apps.mapreduce.job import Job
-from serai.apps.mapreduce.master import Rules
+from serai.apps.mapreduce.tasks import Rules
 from serai.apps.mapreduce.timeline import timeline_of
 from serai.describe.mapreduce import Commands
 from serai.describe.poolfile import sites_from

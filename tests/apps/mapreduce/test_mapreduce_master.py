@@ -25,8 +25,9 @@ from serai.apps.mapreduce.events import (
     Skip,
     Tick,
 )
-from serai.apps.mapreduce.master import Master, Rules
+from serai.apps.mapreduce.master import Master
 from serai.apps.mapreduce.plan import Split
+from serai.apps.mapreduce.tasks import Rules
 from serai.testing.mapreduce import sanity_check
 
 # ---- one decision at a time

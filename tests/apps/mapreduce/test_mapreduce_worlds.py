@@ -27,8 +27,9 @@ from serai.apps.mapreduce.events import (
     Tick,
     Waited,
 )
-from serai.apps.mapreduce.master import Master, Rules
+from serai.apps.mapreduce.master import Master
 from serai.apps.mapreduce.plan import Split
+from serai.apps.mapreduce.tasks import Rules
 from serai.testing.mapreduce import sanity_check
 
 if TYPE_CHECKING:

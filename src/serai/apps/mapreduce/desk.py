@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce import events as ev
-from serai.apps.mapreduce.master import Master, Rules
+from serai.apps.mapreduce.master import Master
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from serai.apps.mapreduce.files import Outputs
     from serai.apps.mapreduce.plan import Input, Kept, Split
     from serai.apps.mapreduce.record import Record
+    from serai.apps.mapreduce.tasks import Rules
     from serai.apps.workers.locality import Locality
     from serai.apps.workers.stewards import Place
     from serai.clock import Clock

@@ -8,7 +8,6 @@ Ghemawat, *MapReduce*, OSDI 2004, sections 3.3 and 3.6, whose rules these are).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serai.apps.mapreduce.events import (
@@ -35,7 +34,7 @@ from serai.apps.mapreduce.events import (
     Tick,
     Waited,
 )
-from serai.apps.mapreduce.tasks import Attempt, Durations, Queue, Task, Worker
+from serai.apps.mapreduce.tasks import Attempt, Durations, Queue, Rules, Task, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,33 +48,6 @@ MOST_LOST = 12  # times that one map's output could not be got
 SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
 MORE = "as many splits as skipping allows for have failed before; see the troubles for which"
 NO_WORKER = "see to these hosts, or name others, and run it again: it begins from its inputs"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the master may be told.
-
-    Attributes:
-        retries: how often a task that failed is tried again.
-        faults: failures in a row after which a worker gets nothing more, if another one does well.
-        slow: a task is doubled when it takes so many times the median.
-        slow_least_s: but never before this.
-        alone_s: how long to wait for a silent worker when there is no other.
-        deaths: workers that end while they have one task, before it is held to be the reason.
-        deaths_amid: the same where other workers ended meanwhile, so that it may be chance.
-        delay_s: how long a worker at most waits for a split that is near, while others could take what is not.
-        skip: splits that may be left out when they fail for good, as in Hadoop's skipping of bad records.
-    """
-
-    retries: int = 3
-    faults: int = 6
-    slow: float = 2.0
-    slow_least_s: float = 2.0
-    alone_s: float = 30.0
-    deaths: int = 3
-    deaths_amid: int = 6
-    delay_s: float = 1.0
-    skip: int = 0
 
 
 class Master:

@@ -25,9 +25,9 @@ from serai.apps.mapreduce.desk import Desk, Work
 from serai.apps.mapreduce.files import Outputs, Relay
 from serai.apps.mapreduce.inputs import expand, host_key, hosts_of
 from serai.apps.mapreduce.job import Job, Shuffle
-from serai.apps.mapreduce.master import Rules
 from serai.apps.mapreduce.plan import partitions_for, splits_of
 from serai.apps.mapreduce.record import NAME, Record
+from serai.apps.mapreduce.tasks import Rules
 from serai.apps.workers.launch import Launch
 from serai.apps.workers.locality import Locality, served
 from serai.clock import SystemClock

@@ -1,4 +1,4 @@
-"""The records that the master keeps of tasks and workers, and the order in which splits are given. Pure."""
+"""The records that the master keeps of tasks and workers, its limits, and the order in which splits are given. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,33 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from serai.apps.mapreduce.events import Order
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the master may be told.
+
+    Attributes:
+        retries: how often a task that failed is tried again.
+        faults: failures in a row after which a worker gets nothing more, if another one does well.
+        slow: a task is doubled when it takes so many times the median.
+        slow_least_s: but never before this.
+        alone_s: how long to wait for a silent worker when there is no other.
+        deaths: workers that end while they have one task, before it is held to be the reason.
+        deaths_amid: the same where other workers ended meanwhile, so that it may be chance.
+        delay_s: how long a worker at most waits for a split that is near, while others could take what is not.
+        skip: splits that may be left out when they fail for good, as in Hadoop's skipping of bad records.
+    """
+
+    retries: int = 3
+    faults: int = 6
+    slow: float = 2.0
+    slow_least_s: float = 2.0
+    alone_s: float = 30.0
+    deaths: int = 3
+    deaths_amid: int = 6
+    delay_s: float = 1.0
+    skip: int = 0
 
 
 @dataclass(slots=True)
