@@ -239,15 +239,15 @@ def appliance(results: Mapping[str, Any]) -> list[str]:
     text: list[str] = []
     for part, every in _by_part(_served_lines(results["figures"])).items():
         files = max((line.medians.get("files", 0) for line in every), default=0)
-        head = ["", "seconds (median)", "least to most", "MB/s", "files/s", "x chirp", "x nginx", "notes"]
+        head = ["", "seconds (median)", "least to most", "MB/s", "files/s", "x chirp", "x nginx", "CPU s", "notes"]
         chirp, nginx, rows = _best(every, "peer", "chirp"), _best(every, "peer", "nginx"), []
         for line in every:
             if line.main is None:
                 rows.append([_name(line), NO_FIGURE, *[""] * (len(head) - 3), line.note])
                 continue
             cells = [_name(line), *_range(line.main, ".2f"), f"{line.medians['bytes'] / 1e6 / line.main[0]:,.0f}"]
-            cells += [f"{files / line.main[0]:,.0f}", _over(line, chirp), _over(line, nginx), line.note]
-            rows.append(cells)
+            cells += [f"{files / line.main[0]:,.0f}", _over(line, chirp), _over(line, nginx)]
+            rows.append([*cells, _number(line, "cpu_s", ".2f"), line.note])
         text += [f"**{part}**:", "", *_table(head, rows)]
     return text
 

@@ -4,8 +4,8 @@ All over plain TCP, from files in memory to files in memory, so that what is mea
 curl asks the appliance ("serai curl") and nginx ("nginx curl"), one request for each file on one connection; "serai"
 is Serai's own client (fsspec's ``put`` and ``get``), which sends many small files in a request, and "serai paths" the
 same as it is used on the appliance's own host, where it reads files by their paths; Chirp is asked by chirp_put and
-chirp_get. The appliance digests what it takes, and Serai's client what it sends and gets; the others do
-not. CPU seconds are those of server and client together. As a program:
+chirp_get. The appliance takes an XXH3 digest of what comes, and Serai's client of what it sends and gets, and they
+compare these; the others verify nothing. CPU seconds are those of server and client together. As a program:
 ``python benchmarks/studies/appliance.py [--rounds N] [--large-mb N]``.
 """
 

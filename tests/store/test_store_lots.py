@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -233,3 +235,32 @@ def test_what_was_not_finished_is_swept(shop: tuple[Files, SetClock]) -> None:
     upload.abandon()
     assert not os.listdir(drafts_directory(files.root.directory))
     assert files.book.sums()["free"] == 1000
+
+
+def test_a_book_of_an_earlier_version_is_read_on(shop: tuple[Files, SetClock], tmp_path: Path) -> None:
+    files, clock = shop
+    put(files, ANN, "old", 100)
+    found = os.stat(f"{files.root.directory}/old")
+    with contextlib.closing(sqlite3.connect(tmp_path / "book")) as old, old:
+        old.execute(
+            "CREATE TABLE files (path BLOB PRIMARY KEY, user TEXT NOT NULL, lot TEXT NOT NULL, size INTEGER NOT NULL,"
+            " mtime_ns INTEGER NOT NULL, ino INTEGER NOT NULL, sha256 BLOB, written REAL NOT NULL) WITHOUT ROWID"
+        )
+        row = (b"old", ANN, "", found.st_size, found.st_mtime_ns, found.st_ino, bytes(32), 1.0)
+        old.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    for _ in range(2):
+        book = Book(str(tmp_path / "book"), clock, 1000, lambda: 1 << 40, lambda *_: False)
+        known = book.row((b"old",))
+        assert known is not None
+        assert (known.user, known.of(found), dict(known.digests(found))) == (
+            ANN,
+            True,
+            {},
+        )  # its bytes may have changed
+        hold = book.hold(ANN, 100)
+        book.settle(hold, (b"new",), found, {"sha-256": bytes(32), "xxh3-128": bytes(16)})
+        known = book.row((b"new",))
+        assert known is not None
+        assert known.digests(found) == {"sha-256": bytes(32), "xxh3-128": bytes(16)}
+        assert book.usage() == {ANN: 200}
+        book.close()
