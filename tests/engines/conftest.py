@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +20,30 @@ if TYPE_CHECKING:
 __all__ = ["lab", "lab_factory"]
 
 WORKERS = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
+
+
+def lives(address: str) -> bool:
+    """Whether a worker listens: a scheduler may not have noticed yet that it was killed."""
+    host, _, port = address.partition("://")[2].rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=10):
+        return True
+    return False
+
+
+def await_workers(cluster: Any, count: int = 2, within_s: float = 150.0) -> None:
+    """Wait until workers that tests have ended are there again: by their nannies, or else as new ones.
+
+    On a busy machine a nanny may be as long as its cluster lives about it.
+    """
+    end = time.monotonic() + within_s
+    anew = time.monotonic() + 40.0
+    while len(cluster.scheduler.workers) < count or not all(map(lives, list(cluster.scheduler.workers))):
+        assert time.monotonic() < end, f"no {count} workers within {within_s:g} s"
+        if time.monotonic() > anew:
+            anew = end
+            cluster.scale(0)
+            cluster.scale(count)
+        time.sleep(0.05)
 
 
 @pytest.fixture

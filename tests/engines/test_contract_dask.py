@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.engines.conftest import await_workers
 
 from serai.describe.poolfile import SiteSpec, site_from_url
 from serai.testing.engines import EngineContract
@@ -28,18 +28,10 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
 
 
-def wait_for_workers(cluster: Any, count: int = 2, within_s: float = 120.0) -> None:
-    """After a test that killed one, its nanny starts another."""
-    end = time.monotonic() + within_s
-    while len(cluster.scheduler.workers) < count:
-        assert time.monotonic() < end, f"no {count} workers within {within_s} s"
-        time.sleep(0.05)
-
-
 class TestDask(EngineContract):
     @pytest.fixture
     def site(self, cluster: Any) -> SiteSpec:
-        wait_for_workers(cluster)
+        await_workers(cluster)
         return site_from_url(cluster.scheduler_address.replace("tcp://", "dask://"))
 
     @pytest.fixture
@@ -73,6 +65,6 @@ class TestDaskThroughItsScheduler(TestDask):
 class TestDaskOverTls(TestDask):
     @pytest.fixture
     def site(self, secure_cluster: Any, certificates: Path) -> SiteSpec:
-        wait_for_workers(secure_cluster)
+        await_workers(secure_cluster)
         files = f"?ca={certificates}/ca.pem&cert={certificates}/cert.pem&key={certificates}/key.pem"
         return site_from_url(secure_cluster.scheduler_address.replace("tls://", "dask+tls://") + files)

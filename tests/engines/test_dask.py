@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.engines.conftest import await_workers
 
 import serai
 from serai.describe.poolfile import site_from_url
@@ -75,7 +76,7 @@ def front(engine: DaskEngine, ready: Any) -> Iterator[FrontEnd]:
 @pytest.fixture
 def ready(cluster: Any) -> Any:
     """The cluster, with both of its workers."""
-    until(lambda: len(cluster.scheduler.workers) == 2, "two workers", 120.0)
+    await_workers(cluster)
     return cluster
 
 

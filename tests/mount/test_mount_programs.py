@@ -147,6 +147,7 @@ def test_many_readers_at_once(room: Room) -> None:
     assert room.record()["a"]["moved_bytes"] == len(DATA)
 
 
+@pytest.mark.usefixtures("room")  # where there can be none, it says so
 def test_a_child_that_goes_on_keeps_its_mount(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "m").mkdir()
