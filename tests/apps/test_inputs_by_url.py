@@ -18,6 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 import serai
 from serai.apps import fetching
 from serai.apps.inputs import expand, expanded, ssh_configs
+from serai.clock import SystemClock
 from serai.describe.poolfile import site_from_url
 from serai.describe.task import Cause
 from serai.dispatch.carrier import Timing
@@ -49,7 +50,8 @@ class Faulty(MemoryFileSystem):  # type: ignore[misc] # fsspec has no types
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         found: dict[str, Any] = super().info(path, **kwargs)
-        return {**found, "size": found["size"] + type(self).longer_by}
+        tag = {"ETag": hash(self.cat_file(path))} if found["type"] == "file" else {}
+        return {**found, **tag, "size": found["size"] + type(self).longer_by}
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
         type(self).opened += 1
@@ -230,6 +232,17 @@ def test_one_that_is_not_as_long_as_it_was_is_refused(pool: serai.Pool) -> None:
         Faulty.longer_by = by
         (outcome,) = pool.run("cat {in}", ["faulty:///big"])
         assert outcome.detail == "cannot read its input faulty:///big: it changed while it was read"
+
+
+def test_one_that_is_another_than_was_catalogued_is_refused() -> None:
+    files = Faulty()
+    files.pipe_file("/changes/x", BIG)
+    fetcher = fetching.Fetcher({}, SystemClock())
+    (found,) = fetcher.look(["faulty:///changes/x"])
+    assert b"".join(piece for piece in fetcher.whole(found.origin, found.stamp) if piece) == BIG
+    files.pipe_file("/changes/x", BIG[::-1])
+    with pytest.raises(TransferFailed, match="changed"):
+        list(fetcher.whole(found.origin, found.stamp))
 
 
 def test_one_that_is_not_there(pool: serai.Pool) -> None:

@@ -21,7 +21,7 @@ ABC = hashlib.blake2b(b"abc", digest_size=32).hexdigest()
 Heard = tuple[int, dict[str, Any], bytes]
 
 
-def refuse(_origin: str) -> Iterator[bytes]:
+def refuse(_origin: str, _stamp: tuple[str, ...]) -> Iterator[bytes]:
     raise TransferFailed("it is away")
 
 
@@ -50,7 +50,7 @@ def asked() -> Iterator[Callable[..., queue.Queue[Heard]]]:
 
 def test_a_node_hears_that_an_origin_is_still_being_tried(asked: Callable[..., queue.Queue[Heard]]) -> None:
     catalogue = Catalogue(lambda _event: None)
-    catalogue.reader = lambda _origin: iter([None, None, b"abc"])
+    catalogue.reader = lambda _origin, _stamp: iter([None, None, b"abc"])
     heard = asked(catalogue)
     assert [heard.get(timeout=40)[1:] for _ in range(4)] == [({}, b""), ({}, b""), ({}, b"abc"), ({"end": 1}, b"")]
 

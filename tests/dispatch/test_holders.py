@@ -117,7 +117,7 @@ def test_what_the_front_end_read_itself_counts_and_is_remembered() -> None:
     front.catalogue.add([Found("any://lab/x", 5, STAMP)])
     front.said("n1", FALSE)
     front.said("n2", FALSE)
-    front.catalogue.reader = lambda _origin: iter([b"hel", b"lo"])
+    front.catalogue.reader = lambda _origin, _stamp: iter([b"hel", b"lo"])
     true = hashlib.blake2b(b"hello", digest_size=32).hexdigest()
     assert front.fill() == {"end": 1}
     assert front.learnt == [("any://lab/x", STAMP, true)]

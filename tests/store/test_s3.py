@@ -88,6 +88,9 @@ def test_what_is_put_into_a_directory_makes_it(endpoint: str, bucket: str, tmp_p
     serai("cp", f"{tmp_path}/x", f"s3://{bucket}/newer/?endpoint={endpoint}")
     fs = S3FileSystem(endpoint)
     assert sorted(fs.find(bucket)) == [f"{bucket}/new/y", f"{bucket}/newer/x"]
+    assert serai("ls", f"s3://{bucket}/new*?endpoint={endpoint}", "-d")[0].split() == [
+        f"s3://{bucket}/{name}?endpoint={endpoint}" for name in ("new", "newer")
+    ]
     assert "No such file or directory" in serai("stat", f"s3://{bucket}/none?endpoint={endpoint}", code=1)[1]
 
 

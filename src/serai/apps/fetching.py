@@ -97,19 +97,21 @@ class Fetcher:
             return
         yield from self._bring(url, place, ahead.take(url))
 
-    def whole(self, url: str) -> Iterator[bytes | None]:
+    def whole(self, url: str, stamp: tuple[str, ...]) -> Iterator[bytes | None]:
         """The bytes of a file, in pieces of at most `CHUNK`; now and then None: nothing has come for a while.
 
         Raises:
-            TransferFailed: it cannot be read; it names the URL.
+            TransferFailed: it cannot be read, or is not what `look` has seen; it names the URL.
         """
-        for event in self._bring(url, None, None):
+        for event in self._bring(url, None, None, stamp):
             if event is None or isinstance(event, bytes):
                 yield event
 
-    def _bring(self, url: str, place: Place | None, begun: _Attempt | None) -> Iterator[Linked | Opened | bytes | None]:
+    def _bring(
+        self, url: str, place: Place | None, begun: _Attempt | None, stamp: tuple[str, ...] | None = None
+    ) -> Iterator[Linked | Opened | bytes | None]:
         host = _key(url)
-        so_far = _SoFar()
+        so_far = _SoFar(stamp)
         for pause_s in (*PAUSES_S, None):
             attempt = begun or _Attempt(self, url, place, so_far.at)
             begun = None
@@ -273,13 +275,17 @@ class _Changed(Exception):
 class _SoFar:
     """What has come of an input.
 
+    Args:
+        stamp: what it must be; None where nobody has looked at it before.
+
     Attributes:
         at: so many bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stamp: tuple[str, ...] | None = None) -> None:
         self.at = 0
-        self._stamp: tuple[str, ...] | None = None
+        self._stamp = stamp
+        self._opened = False
 
     def take(self, events: Iterator[Any]) -> Iterator[Linked | Opened | bytes | None]:
         """Pass on what an attempt yields; a later one goes on with the file as it was when the first opened it."""
@@ -289,11 +295,11 @@ class _SoFar:
                 yield event
             elif not isinstance(event, _Facts):
                 yield event
-            elif self._stamp is None:
-                self._stamp = event.stamp
-                yield Opened(event.mode, event.why)
-            elif self._stamp != event.stamp:
+            elif self._stamp is not None and _differ(self._stamp, event.stamp):
                 raise _Changed
+            elif not self._opened:
+                self._stamp, self._opened = event.stamp, True
+                yield Opened(event.mode, event.why)
 
 
 class _Attempt:
@@ -414,6 +420,11 @@ def _stamp(info: Mapping[str, Any]) -> tuple[str, ...]:
     """What differs when a file has changed."""
     values = [info.get(name) for name in _STAMPS]
     return tuple(f"{value:.3f}" if isinstance(value, float) else str(value) for value in values)
+
+
+def _differ(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two stamps are of two versions; a listing may tell less of a file than the file itself."""
+    return any(a != b and "None" not in {a, b} for a, b in zip(one, other, strict=True))
 
 
 def _pieces(filesystem: Any, path: str, at: int) -> Iterator[bytes]:

@@ -82,7 +82,7 @@ class StoreFileSystem(HostedFileSystem):
         """Write a whole file whose size is known, in one request; returns its SHA-256 in hexadecimal."""
         path = self._strip_protocol(path)
         with self._changing(path):
-            return self._store.send(path, pieces, size, "w", parents=self.auto_mkdir).hex()
+            return self._store.send(path, pieces, size, "w", parents=self.auto_mkdir, sha256=True).hex()
 
     def put_file(
         self, lpath: str, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **kwargs: Any

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from serai.access.connections import target_of
 from serai.access.filesystems.naming import path_of, place_of
 from serai.data.copying.ends import End, HostEnd, LocalEnd
+from serai.describe.places import split_options
 from serai.errors import NoPython, UsageError
 from serai.session.url import Url
 
@@ -51,13 +51,12 @@ class Place:
         if not glob.has_magic(self.path) or self.end.look([self.path])[0] is not None:
             return [self]
         found = self.end.glob(self.path)
-        head = self.shown.rstrip("/").removesuffix(self.path)
+        shown, options = split_options(self.shown)
+        head = shown.rstrip("/").removesuffix(self.path)
         # Where the path is not what the user wrote (~, a relative one), what was found is shown as it is.
-        named = head != self.shown.rstrip("/")
-        return [Place(head + path if named else path, self.end, path, self.slash) for path in found] or [self]
-
-
-_SLASH_BEFORE_OPTIONS = re.compile(r"/\?[a-z]+=[^?]*\Z", re.ASCII)
+        named = head != shown.rstrip("/")
+        names = (f"{head}{path}{options}" if named else path for path in found)
+        return [Place(name, self.end, path, self.slash) for name, path in zip(names, found, strict=True)] or [self]
 
 
 def open_place(url: str, ssh_config: str | None = None) -> Place:
@@ -84,7 +83,7 @@ def open_place(url: str, ssh_config: str | None = None) -> Place:
     whose, path = _end_of(filesystem, path)
     if isinstance(whose, LocalEnd):
         _refuse_scp_form(url)
-    return Place(url, whose, path, slash or _SLASH_BEFORE_OPTIONS.search(url) is not None)
+    return Place(url, whose, path, split_options(url)[0].endswith("/"))
 
 
 def _refuse_scp_form(url: str) -> None:

@@ -63,7 +63,7 @@ class Catalogue:
         self.grants: Granting | None = None  # what lets nodes read files at their origins; the run sets it
         self.origin_of: Callable[[str], str] = lambda _url: ""  # which origin that is
         self.on_replica: Callable[[str, str, int | None], object] = lambda _digest, _node, _size: None
-        self.reader: Callable[[str], Iterator[bytes | None]] | None = None
+        self.reader: Callable[[str, Stamp], Iterator[bytes | None]] | None = None
         self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
         self.read_from: Callable[[str, str, int, int], bytes] = lambda _node, _name, _at, _length: b""
 

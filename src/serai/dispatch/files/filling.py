@@ -154,7 +154,7 @@ class Filler:
                 if look(origin) != (file.size, file.stamp):
                     raise _Changed
             elif reader is not None:
-                yield from reader(origin)
+                yield from reader(origin, file.stamp)
             else:
                 raise _Unreadable(f"nobody here reads {origin}")
         except OSError as error:

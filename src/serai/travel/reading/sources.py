@@ -267,6 +267,7 @@ class FirstOf(Source):
 
     def __init__(self, places: list[tuple[Source, str]], digest: str = "") -> None:
         self._places, self._at = places, 0
+        self._gave, self._sure = False, bool(digest)
         self._stamps: dict[int, str] = {}  # of sources but the first
         self.name, self.missed = places[0][0].name, {}
         self.identity = "digest:" + digest if digest else ""
@@ -296,7 +297,11 @@ class FirstOf(Source):
                     raise
 
     def read(self, path: str, stamp: str, start: int, length: int) -> Iterator[bytes]:
-        """See `Source`; goes on at the next source where one breaks off."""
+        """See `Source`; goes on at the next source where one breaks off.
+
+        Where one says that the file has changed, what was read already may be of another version than what the next
+        one has, unless all go by its digest: then that is the end.
+        """
         while length > 0:
             at, source, there = self._now()
             try:
@@ -304,9 +309,11 @@ class FirstOf(Source):
                     self._stamps[at] = source.stat(there).stamp
                 for data in source.read(there, self._stamps.get(at, stamp), start, length):
                     start, length = start + len(data), length - len(data)
+                    self._gave = True
                     yield data
             except OSError as error:
-                if not self._failed(at, error):
+                mixed = self._gave and not self._sure and error.errno == errno.ESTALE
+                if mixed or not self._failed(at, error):
                     raise
             else:
                 return
