@@ -7,9 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # The same examples each time, so that a failure is of the change at hand. `--hypothesis-profile=explore` looks further.
 settings.register_profile("serai", derandomize=True, deadline=None)
@@ -18,6 +22,14 @@ settings.load_profile("serai")
 
 HERE = (sys.version_info.major, sys.version_info.minor)
 VERSIONS = sorted({(3, minor) for minor in range(8, 15)} | {HERE})
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _settings_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tokens of stores that tests start out of the user's settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SERAI_CONFIG", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
 @pytest.fixture(autouse=True)

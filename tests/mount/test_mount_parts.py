@@ -18,6 +18,7 @@ from serai.travel.reading.careful import Careful
 from serai.travel.reading.contents import Content, Fetcher, Spans, Use
 from serai.travel.reading.patience import Patience
 from serai.travel.reading.record import MOST_RANGES, Record, joined
+from serai.travel.reading.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +131,7 @@ def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path) -> None:
         Blocks(str(tmp_path / "l"), 1 << 30)
 
 
-class _Source:
+class _Source(Source):
     """A source that counts what it is asked for."""
 
     identity = "test"
@@ -138,7 +139,7 @@ class _Source:
     def __init__(self, data: bytes) -> None:
         self.data, self.asked = data, Spans()
 
-    def read(self, _path: str, _stamp: str, start: int, length: int) -> Iterator[bytes]:
+    def read(self, path: str, stamp: str, start: int, length: int) -> Iterator[bytes]:
         self.asked.add(start, start + length)
         yield self.data[start : start + length]
 
@@ -160,7 +161,7 @@ def test_a_block_that_comes_right_after_it_was_missed_is_not_asked_for(tmp_path:
     source = _Source(random.Random(9).randbytes(10 * BLOCK))  # noqa: S311 - the same each time
     blocks = Blocks(str(tmp_path / "b"), 1 << 30)
     fetcher = Fetcher(blocks, 20.0)
-    content = _Overtaken(fetcher, Careful(source), "/a", ("1", len(source.data)), Use())  # type: ignore[arg-type]
+    content = _Overtaken(fetcher, Careful(source), "/a", ("1", len(source.data)), Use())
     content.missed = set()
     assert content.read(0, len(source.data), Patience(20.0), None) == source.data
     assert source.asked.total() == 0

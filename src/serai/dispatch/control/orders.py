@@ -112,7 +112,9 @@ class Orders:
             yield None
 
     def _tasks(self, numbers: Any) -> list[int]:
-        tasks = [int(one) for one in _listed(numbers)[:MOST_TASKS]]
+        tasks = [int(one) for one in _listed(numbers)]
+        if len(tasks) > MOST_TASKS:
+            raise UsageError(f"{len(tasks)} tasks are more than are cancelled at once", hint=f"{MOST_TASKS} at a time")
         absent = sorted(set(tasks) - set(self._dispatcher.unended(tasks)))
         if absent:
             some = ", ".join(map(str, absent[:5])) + (" …" if len(absent) > 5 else "")
