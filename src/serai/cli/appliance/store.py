@@ -131,7 +131,7 @@ def tokens(directory: str) -> None:
 def revoke(directory: str, name: str) -> int:
     """End a token at once, or all tokens of a user."""
     count = _keys(directory).revoke(name)
-    click.echo(f"{count} tokens revoked")
+    click.echo(f"{count} token{'s' * (count != 1)} revoked")
     return 0 if count else 1
 
 
