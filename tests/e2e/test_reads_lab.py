@@ -187,4 +187,4 @@ def test_explain_tells_how_inputs_came_and_what_else_there_was(front: Front) -> 
     assert "its inputs were thought to cost until they could be read:" in told, told
     nodes = re.findall(r"^    (far[12])(?:, where it was sent)?: [\d.]+m?s \(", told, flags=re.MULTILINE)
     assert sorted(nodes) == ["far1", "far2"], told
-    assert len(re.findall(r"it is read from afar from the origin in \d+ms", told)) == 2, told
+    assert len(re.findall(r"it is read from afar from this machine in \d+ms", told)) == 2, told

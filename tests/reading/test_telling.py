@@ -11,7 +11,7 @@ def test_prices_are_told_by_node_and_way() -> None:
     found = {1: Price(Way.STAGE, "a", 0.1, 2.0, 1.0), 2: Price(Way.HERE), 3: Price(Way.STAGE, "a", 0.0, 1.0)}
     there = [Candidate("b", 2.0, found), Candidate("a", 9.0, {})]
     here, other = prices("a", [1, 2, 3], moves, there)
-    parts = "it is there; it is copied from b in 1.5s; it is read from afar from the origin in 200ms"
+    parts = "it is there; it is copied from b in 1.5s; it is read from afar from this machine in 200ms"
     assert here == f"a, where it was sent: 1.7s ({parts})"
     assert other == "b: 6.1s (a lane is free in 2s; it is there; 2 files are copied from a in 4.1s)"
 

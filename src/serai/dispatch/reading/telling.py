@@ -88,5 +88,5 @@ def _ways(wait_s: float, ways: Mapping[tuple[Way, str], Sequence[float]]) -> str
             parts.append(f"{what} there")
         else:
             how = "copied" if way == Way.STAGE else "read from afar"
-            parts.append(f"{what} {how} from {source or 'the origin'} in {format_seconds(sum(each_s))}")
+            parts.append(f"{what} {how} from {source or 'this machine'} in {format_seconds(sum(each_s))}")
     return f"{format_seconds(wait_s + sum(map(sum, ways.values())))} ({'; '.join(parts)})"
