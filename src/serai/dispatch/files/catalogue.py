@@ -246,10 +246,10 @@ class Catalogue:
             raise ValueError(f"{moved} bytes in {took_s} s")
         with self._lock:
             file = self._files[number]
-            if self._who.say(node, file, digest):
+            cached = head["way"] == "cached"
+            if self._who.say(node, file, digest, read=not cached):
                 self.learn(number, digest, read_here=False)
             well = file.digest in {"", digest}  # else it came by something else than the others
-            cached = head["way"] == "cached"
             others = self._who.keeps(node, file, digest) if well and (cached or head.get("kept")) else []
             if others:
                 self._tell(ev.Cached(node, others))

@@ -53,6 +53,7 @@ class File:
         digest: BLAKE2b-256 in hex; empty while it is not known (see `holders`).
         read_here: the front end has read it, now or in an earlier run.
         said: what nodes say that its digest is, while it is not known.
+        read_by: those of them that have read it to say so.
         host: the host that a URL names, if that may be a node; and its path there.
         holders: nodes that have it in their caches.
         lies: nodes on which it lies, and where.
@@ -71,6 +72,7 @@ class File:
     holders: set[str] = field(default_factory=set)
     lies: dict[str, str] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
+    read_by: set[str] = field(default_factory=set)
     read_here: bool = False
 
     @property
