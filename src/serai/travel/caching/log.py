@@ -4,8 +4,8 @@ A line is ``+ digest size came mtime_ns [used uses]``, ``u digest used`` or ``- 
 at a time read and write; a line that its writer was killed in the middle of counts for nothing.
 
 The log never says less than there is on the disk: an object is in it before it has its name, and leaves it after. Who
-was killed between the two leaves a line too many, which whoever looks for that object takes out. So does who cannot write
-that one has left because the disk is full, which is when objects must leave.
+was killed between the two leaves a line too many, which whoever looks for that object takes out. So does who cannot
+write down that one has left, because the disk is full: that is when objects must leave.
 """
 
 from __future__ import annotations
