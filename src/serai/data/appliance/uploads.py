@@ -82,17 +82,18 @@ class Upload:
         exclusive: bool = False,
         parents: bool = False,
     ) -> None:
-        self._files, self._check, self._exclusive = files, check, exclusive
+        self._files, self._check, self._exclusive, self._who = files, check, exclusive, who
+        self._real: Parts = ()
         self._length, self._parts, self.size = length, parts, 0
         self._made: dict[str, Any] = {XXH3: new_check()}
         self._fd, self._name = -1, ""
         try:
-            self._begin(who)
+            self._begin()
         except FileNotFoundError:
             if not parents or len(parts) < 2:
                 raise
             files.mkdir(who, parts[:-1], parents=True, exist_ok=True)
-            self._begin(who)
+            self._begin()
         self._hold = files.book.hold(who.user, STEP if length is None else length, lot)
         try:
             self._name, self._fd = files.drafts.new()
@@ -100,10 +101,11 @@ class Upload:
             self.abandon()
             raise
 
-    def _begin(self, who: Identity) -> None:
+    def _begin(self) -> None:
         files = self._files
         with files.root.at(self._parts) as place:
-            files.at(who, place, self._parts, WRITE)
+            files.at(self._who, place, self._parts, WRITE)
+            self._real = place.parts
             if os.fstat(place.fd).st_dev != files.root.device:
                 raise OSError(errno.EXDEV, "another file system is mounted there: it is to be served by itself")
             self._look(place.found)
@@ -166,6 +168,8 @@ class Upload:
         book = self._files.book
         drafts = self._files.drafts
         with self._files.commits, self._files.root.at(self._parts) as place:
+            if place.parts != self._real:  # somebody put a link in the way since it was begun
+                self._files.at(self._who, place, self._parts, WRITE)
             there = place.found
             self._look(there)
             if mode is None:
@@ -204,7 +208,8 @@ def copy_file(files: Files, who: Identity, source: Parts, target: Parts, *, pare
     try:
         with Upload(files, who, target, opened.found.st_size, parents=parents) as upload:
             upload.copy_from(opened.fd)
-            return upload.finish(copied=opened.digests, mode=opened.found.st_mode & 0o777)
+            digests = opened.digests if opened.is_same() else {}  # it may have been written into meanwhile
+            return upload.finish(copied=digests, mode=opened.found.st_mode & 0o777)
     finally:
         os.close(opened.fd)
 
@@ -241,12 +246,24 @@ def write_at(files: Files, who: Identity, parts: Parts, start: int, length: int)
     def end(size: int) -> None:
         try:
             os.ftruncate(fd, size)
-            files.book.settle(hold, real, os.fstat(fd), {})
+            found = os.fstat(fd)
+            with files.commits:  # the place may be somebody else's by now, or nobody's
+                if _is_there(files, real, found):
+                    files.book.settle(hold, real, found, {})
         finally:
             files.book.drop(hold)
             os.close(fd)
 
     return fd, end
+
+
+def _is_there(files: Files, real: Parts, found: os.stat_result) -> bool:
+    try:
+        with files.root.at(real, follow=False) as place:
+            there = place.stat()
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino)
 
 
 def no_space(error: BaseException) -> bool:
