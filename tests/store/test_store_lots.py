@@ -251,7 +251,7 @@ def test_what_is_written_into_a_file_while_it_is_copied_has_no_digest_of_before(
 
 def wait_a_tick(path: str) -> None:
     """Until the time of a file that is changed now is another."""
-    seen = set()
+    seen = set[int]()
     until = time.monotonic() + 5
     while len(seen) < 3:
         assert time.monotonic() < until
