@@ -280,7 +280,8 @@ class Catalogue:
         if grants is None or not file.place:
             return {}
         found = grants.grant(file.origin, file.version, anew=anew, wait_s=wait_s)
-        return {**found, "key": version_key(file)} if found else {}
+        key = version_key(file)
+        return {**found, "key": key} if found and key else found
 
     def needs(self, node: str, numbers: Collection[int], moves: Iterable[Move]) -> dict[str, Any]:
         """The head of the frame that tells a node what a bundle reads, and where it is to be had.

@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from serai.data.digests import tells
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -98,7 +100,9 @@ class Granting(Protocol):
 
 
 def version_key(file: File) -> str:
-    """What a version of a file is called before its digest is known."""
+    """What a version of a file is called before its digest is known; empty where its size is all that tells it."""
+    if not tells(file.stamp):
+        return ""
     text = "\0".join((file.origin, *file.stamp)).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=20).hexdigest()
 
