@@ -6,7 +6,9 @@ import contextlib
 import os
 import random
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -247,6 +249,34 @@ def test_what_is_written_into_a_file_while_it_is_copied_has_no_digest_of_before(
     opened = files.open(ann, (b"b",))
     os.close(opened.fd)
     assert opened.digests == {}
+
+
+def test_what_a_thread_is_finishing_is_given_up_by_nobody(
+    shop: tuple[Files, SetClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, _ = shop
+    upload = Upload(files, Identity(ANN), (b"a",), 1)
+    upload.write([b"x"])
+    looked, go_on = threading.Event(), threading.Event()
+
+    def look(_found: os.stat_result | None) -> None:
+        looked.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(upload, "_look", look)
+    with ThreadPoolExecutor(2) as threads:
+        finishing = threads.submit(upload.finish)
+        assert looked.wait(10)
+        given_up = threads.submit(upload.abandon)  # as at the server's end
+        with contextlib.suppress(TimeoutError):
+            given_up.result(0.2)
+        go_on.set()
+        finishing.result(10)
+        given_up.result(10)
+    opened = files.open(Identity(ANN), (b"a",))
+    os.close(opened.fd)
+    assert opened.known
+    assert files.book.usage() == {ANN: 1}
 
 
 def wait_a_tick(path: str) -> None:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,6 +85,7 @@ class Upload:
     ) -> None:
         self._files, self._check, self._exclusive, self._who = files, check, exclusive, who
         self._real: Parts = ()
+        self._using = threading.RLock()  # its descriptor: at the server's end it is given up while a thread works
         self._length, self._parts, self.size = length, parts, 0
         self._made: dict[str, Any] = {XXH3: new_check()}
         self._fd, self._name = -1, ""
@@ -126,6 +128,10 @@ class Upload:
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Write bytes."""
+        with self._using:
+            self._write(pieces)
+
+    def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
         more = sum(map(len, pieces))
         if self._length is not None and self.size + more > self._length:
             raise OSError(errno.EFBIG, "more came than was said", text_of(self._parts))
@@ -165,6 +171,13 @@ class Upload:
             raise OSError(errno.EIO, f"{self.size} of {self._length} bytes came", text_of(self._parts))
         if any(digests.get(kind) != digest for kind, digest in (said or {}).items()):
             raise OSError(errno.EBADMSG, "its digest is another than was said", text_of(self._parts))
+        with self._using:
+            found, replaced = self._place(mode, digests)
+            self.abandon()
+        return Receipt(etag_of(found), digests, replaced)
+
+    def _place(self, mode: int | None, digests: Digests) -> tuple[os.stat_result, bool]:
+        """Put it in its place; returns its facts, and whether something was there."""
         book = self._files.book
         drafts = self._files.drafts
         with self._files.commits, self._files.root.at(self._parts) as place:
@@ -181,19 +194,19 @@ class Upload:
             self._name = ""
             found = os.fstat(self._fd)
             book.settle(self._hold, place.parts, found, digests)
-        self.abandon()
-        return Receipt(etag_of(found), digests, there is not None)
+        return found, there is not None
 
     def abandon(self) -> None:
-        """Give it up; what was finished stays."""
-        self._files.book.drop(self._hold)
-        if self._name:
-            with contextlib.suppress(OSError):
-                os.unlink(self._name, dir_fd=self._files.drafts.fd)
-            self._name = ""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        """Give it up; what was finished stays, also what a thread is finishing."""
+        with self._using:
+            self._files.book.drop(self._hold)
+            if self._name:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._name, dir_fd=self._files.drafts.fd)
+                self._name = ""
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
 
     def __enter__(self) -> Self:
         return self
