@@ -125,7 +125,7 @@ class TestSftpFiles(TestLocalFiles):
                 with pytest.raises(OSError, match="full"):
                     fs.far.write_at(f"{tmp_path}/full", [data])
                 os.unlink(tmp_path / "full")
-            assert fs.find(tmp_path, withdirs=False, maxdepth=1) == [f"{tmp_path}/sftp", f"{tmp_path}/small"]
+            assert fs.find(str(tmp_path), maxdepth=1) == [f"{tmp_path}/sftp", f"{tmp_path}/small"]
         finally:
             lab.stop()
 
