@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.access.conftest import Sshd
 
 from serai.access import connections, porter
 from serai.access.filesystems.anywhere import AnyFileSystem
@@ -19,8 +20,6 @@ from serai.testing.files import FilesContract
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.access.conftest import Sshd
 
     from serai.testing.files import Lose
 
@@ -111,6 +110,32 @@ class TestSftpFiles(TestLocalFiles):
 
     def test_it_is_sftp_indeed(self, fs: SshFileSystem) -> None:
         assert isinstance(fs.far, sftp.SftpFiles)
+
+    def test_what_the_disk_does_not_take_is_said_and_put_in_no_place(self, tmp_path: Path) -> None:
+        server = tmp_path / "sftp"
+        server.write_text("#!/bin/bash\ntrap '' XFSZ\nulimit -f 1000\nexec /usr/lib/openssh/sftp-server\n")
+        server.chmod(0o755)
+        lab = Sshd(tmp_path / "lab", extra=f"Subsystem sftp {server}\nForceCommand {server}\n")
+        try:
+            fs = SshFileSystem("lab", ssh_config=str(lab.config))
+            fs.pipe_file(f"{tmp_path}/small", b"x" * 1_000_000)
+            for data in (b"x" * 1_030_000, b"x" * 1_060_000, b"x" * 3_000_000):
+                with pytest.raises(OSError, match="full"):
+                    fs.pipe_file(f"{tmp_path}/full", data)
+                with pytest.raises(OSError, match="full"):
+                    fs.far.write_at(f"{tmp_path}/full", [data])
+                os.unlink(tmp_path / "full")
+            assert fs.find(str(tmp_path), maxdepth=1) == [f"{tmp_path}/sftp", f"{tmp_path}/small"]
+        finally:
+            lab.stop()
+
+    def test_what_else_is_asked_between_two_pieces_loses_no_answer(self, fs: SshFileSystem, tmp_path: Path) -> None:
+        data = os.urandom(9_000_000)
+        with fs.far.writing(f"{tmp_path}/long", "w") as writing:
+            for at in range(0, len(data), 1_000_000):
+                writing.write(data[at : at + 1_000_000])
+                assert fs.exists(str(tmp_path))
+        assert (tmp_path / "long").read_bytes() == data
 
     def test_a_draft_whose_place_was_taken_meanwhile_is_removed(self, fs: SshFileSystem, room: str) -> None:
 

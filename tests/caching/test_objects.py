@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ from serai.travel.caching.objects import Altered, Cache, NoRoom, digest_of, dire
 from serai.travel.caching.replacement import FIFO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 KB = 1024
 
@@ -394,6 +396,74 @@ for line in sys.stdin:
     filling.write(bytes([cache._numbers]) * int(line))
     print(cache.keep(filling), flush=True)
 """
+
+
+@contextlib.contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """What a full disk does to files that grow: a line is cut, and the next bytes are refused."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_log_that_cannot_grow_keeps_nobody_from_what_is_there_nor_from_making_room(
+    make: Callable[..., Cache], tmp_path: Path
+) -> None:
+    cache, other = make(), make()
+    first, second = put(cache, b"1" * KB), put(cache, b"2" * KB)
+    size = (Path(cache.directory) / "log").stat().st_size
+    with no_file_beyond(size + 10):
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            put(cache, b"3" * KB)
+        assert cache.pin(first, str(tmp_path / "pin")) == (KB, (tmp_path / "pin").stat().st_mtime_ns)
+        assert cache.pin(second, str(tmp_path / "pin2")) is not None
+        os.unlink(tmp_path / "pin2")
+        assert other.has(first)
+        assert other.has(second)
+        cache.drop(second)
+        assert not cache.has(name_of(b"3" * KB))
+    assert not os.path.exists(cache.path(second))
+    third = put(cache, b"3" * KB)
+    assert other.pin(third, str(tmp_path / "pin3")) is not None
+    assert other.pin(second, str(tmp_path / "none")) is None
+    assert sorted(make().digests()) == sorted(other.digests()) == sorted(cache.digests()) == sorted([first, third])
+
+
+def test_a_log_that_cannot_be_written_anew_goes_on(
+    make: Callable[..., Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "LONGEST_LOG", 4 * KB)
+    cache = make()
+    digest = put(cache, b"1" * KB)
+    os.mkdir(Path(cache.directory) / "log.new")  # nothing can be written there
+    for _ in range(100):
+        cache.pin(digest, str(tmp_path / "pin"))
+        os.unlink(tmp_path / "pin")
+    assert make().digests() == cache.digests() == [digest]
+    assert (Path(cache.directory) / "log").stat().st_size > 4 * KB
+
+
+def test_lines_go_into_no_other_file_when_the_log_cannot_be_opened_again(make: Callable[..., Cache]) -> None:
+    cache = make()
+    first = put(cache, b"1" * KB)
+    path = Path(cache.directory) / "log"
+    lines = path.read_bytes()
+    path.unlink()
+    path.symlink_to("elsewhere")
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        cache.has(first)
+    other = os.open(path.parent / "other", os.O_RDWR | os.O_CREAT)  # gets the number of what was closed
+    try:
+        path.unlink()
+        path.write_bytes(lines)
+        second = put(cache, b"2" * KB)
+        assert os.fstat(other).st_size == 0
+        assert make().digests() == [first, second]
+    finally:
+        os.close(other)
 
 
 def test_while_a_run_with_a_larger_limit_is_there_a_smaller_one_throws_out_nothing_of_its(

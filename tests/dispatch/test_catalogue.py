@@ -234,7 +234,7 @@ def test_a_file_with_an_origin_is_read_there_when_that_is_advised_and_before_the
     told, granting = Told(), Granting()
     told.catalogue.grants = granting
     told.catalogue.origin_of = lambda url: "store far" if url.startswith("store:") else ""
-    told.catalogue.add([Found("store://far/x", 9, ("9",), version=('"v"', "")), Found("/y", 9, ("9",))])
+    told.catalogue.add([Found("store://far/x", 9, ("9", '"v"'), version=('"v"', "")), Found("/y", 9, ("9",))])
     assert told.take() == [ev.FilesAdded([1, 2], [9, 9], ["store far", ""])]
     assert granting.expected == ["store://far/x"]
     told.came("n1")
@@ -256,6 +256,14 @@ def test_a_file_with_an_origin_is_read_there_when_that_is_advised_and_before_the
     (found,) = told.catalogue.needs("n1", [2], [Move(2, Way.STAGE)])["files"]
     assert found[3:] == [1, []]
     assert told.catalogue.grant(2) == {}
+
+
+def test_a_version_that_only_its_size_tells_is_remembered_on_no_node() -> None:
+    told = Told()
+    told.catalogue.grants, told.catalogue.origin_of = Granting(), lambda _url: "web far"
+    told.catalogue.add([Found("https://far/x", 9, ("9", "None", "")), Found("https://far/y", 9, ("9", "12.5"))])
+    assert told.catalogue.grant(1) == {"name": "store far", "url": "https://far/x", "etag": ""}
+    assert told.catalogue.grant(2)["key"] == version_key(told.catalogue.file(2))
 
 
 def test_who_could_not_read_from_an_origin_is_told_of_for_its_own_files_only() -> None:

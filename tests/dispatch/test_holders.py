@@ -96,6 +96,23 @@ def test_what_two_nodes_say_is_known_to_this_run_and_no_other() -> None:
     assert front.learnt == []
 
 
+def test_what_a_node_found_in_a_cache_that_others_share_is_no_second_word() -> None:
+    front = Front()
+    front.catalogue.add([Found("any://lab/x", 5, STAMP)])
+    front.said("n1", FALSE)
+    front.said("n2", FALSE, way="cached")  # an executor beside that of n1, say: nobody has read it again
+    assert front.catalogue.file(1).digest == ""
+    assert front.need("n2") == (FALSE, [])
+    assert front.need("n3", "n1") == ("", [])
+    front.catalogue.lost("n1")
+    front.said("n2", FALSE)  # now it has
+    front.catalogue.came("n4", {}, [], lambda _files: None)
+    front.said("n4", FALSE, way="cached")  # n1 by another name
+    assert front.catalogue.file(1).digest == ""
+    front.said("n3", FALSE)
+    assert front.catalogue.file(1).digest == FALSE
+
+
 def test_a_node_that_says_something_else_than_others_has_not_what_they_have() -> None:
     front = Front()
     front.catalogue.add([Found("any://lab/x", 5, STAMP)])

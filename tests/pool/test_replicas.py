@@ -105,6 +105,19 @@ def test_what_was_said_is_taken_back_however_much_there_is_to_say(monkeypatch: p
     one.close()
 
 
+def test_an_empty_file_is_said_again_as_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "RENEW_S", -1.0)
+    service = Counted()
+    one = Replicas("r1", lambda: service, look_s=0.01)  # type: ignore[arg-type, return-value] # as far as is needed
+    one.tell("aa", "lab1", 0)
+    until(lambda: "/replicas/aa/lab1" in service.there)
+    service.there.clear()
+    until(lambda: "/replicas/aa/lab1" in service.there)
+    one.tell("bb", "lab1", 1)
+    until(lambda: "/replicas/bb/lab1" in service.there)
+    one.close()
+
+
 def test_what_the_service_did_not_hear_is_said_again() -> None:
     service = Counted()
     one = Replicas("r1", lambda: service, look_s=0.01)  # type: ignore[arg-type, return-value] # as far as is needed

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import resource
 import socket
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import xxhash
-from tests.store.conftest import until
+from tests.store.conftest import Store, until
 
 from serai.access.filesystems.store import StoreFileSystem
 from serai.access.stores.bodies import bundle, unbundle
@@ -29,8 +30,6 @@ from serai.errors import SeraiError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from tests.store.conftest import Store
 
 
 @pytest.fixture
@@ -84,6 +83,24 @@ def test_directories_go_there_and_come_back(fs: StoreFileSystem, store: Store, t
     # The book has them all, with their digests: they count as ours, and are told when they are fetched.
     status, headers, _ = store.curl(f"{store.url}/tree/d0/f0")
     assert (status, "xxh3-128" in headers["repr-digest"]) == (200, True)
+
+
+def test_a_bundle_has_more_files_than_a_process_may_commonly_open(tmp_path: Path) -> None:
+    _, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (220, hard))
+    try:
+        store = Store(tmp_path / "served", tmp_path / "config")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    try:
+        names = [f"/f{n}" for n in range(250)]
+        rows = [{"path": name, "size": 1, "xxh3": xxhash.xxh3_128_hexdigest(b"x")} for name in names]
+        body = bundle(rows, [b"x"] * 250)
+        status, _, answer = store.curl("-X", "POST", "--data-binary", "@-", f"{store.url}/.serai/put", data=body)
+        assert status == 200
+        assert [row for row in json.loads(answer) if "etag" not in row] == []
+    finally:
+        store.stop()
 
 
 def test_copies_of_directories_go_in_bundles(fs: StoreFileSystem, store: Store, tmp_path: Path) -> None:

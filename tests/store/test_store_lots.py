@@ -6,19 +6,23 @@ import contextlib
 import os
 import random
 import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serai.access.stores.bodies import SHA256, XXH3
 from serai.data.appliance.book import Book, Row
 from serai.data.appliance.files import Files
 from serai.data.appliance.keys import Keys, drafts_directory, state_of
 from serai.data.appliance.lots import Hold, Ledger, NoRoom
 from serai.data.appliance.paths import Parts, Root
 from serai.data.appliance.rights import Identity
-from serai.data.appliance.uploads import Upload, sweep
+from serai.data.appliance.uploads import Upload, copy_file, sweep, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,6 +208,118 @@ def test_the_book_follows_files_that_move_and_go(shop: tuple[Files, SetClock]) -
     assert files.book.usage() == {ANN: 170}
     files.remove(ann, (b"new",), recursive=True)
     assert files.book.usage() == {ANN: 70}
+
+
+def test_a_link_that_is_put_in_the_way_of_what_comes_leads_to_no_place_without_rights(
+    shop: tuple[Files, SetClock],
+) -> None:
+    files, _ = shop
+    files.mkdir(Identity(BOB), (b"bobs",))
+    files.mkdir(Identity(BOB), (b"anns",))
+    files.mkdir(Identity(BOB), (b"anns", b"dir"))
+    files.keys.allow(ANN, "/anns", "rlw")
+    ann = Identity(ANN)
+    with Upload(files, ann, (b"anns", b"dir", b"f"), 1) as upload:
+        upload.write([b"x"])
+        files.move(ann, (b"anns", b"dir"), (b"anns", b"aside"))
+        files.link(ann, "../bobs", (b"anns", b"dir"))
+        with pytest.raises(PermissionError):
+            upload.finish()
+    assert os.listdir(f"{files.root.directory}/bobs") == []
+    assert files.book.usage() == {}
+
+
+def test_what_is_written_into_a_file_while_it_is_copied_has_no_digest_of_before(
+    shop: tuple[Files, SetClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, _ = shop
+    ann = Identity(ANN)
+    put(files, ANN, "a", 100)
+    copied = Upload.copy_from
+
+    def slowly(upload: Upload, fd: int) -> None:
+        wait_a_tick(f"{files.root.directory}/tick")
+        write, end = write_at(files, ann, (b"a",), 0, 100)
+        os.write(write, b"y" * 100)
+        end(100)
+        copied(upload, fd)
+
+    monkeypatch.setattr(Upload, "copy_from", slowly)
+    assert copy_file(files, ann, (b"a",), (b"b",)).digests == {}
+    opened = files.open(ann, (b"b",))
+    os.close(opened.fd)
+    assert opened.digests == {}
+
+
+def test_what_a_thread_is_finishing_is_given_up_by_nobody(
+    shop: tuple[Files, SetClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, _ = shop
+    upload = Upload(files, Identity(ANN), (b"a",), 1)
+    upload.write([b"x"])
+    looked, go_on = threading.Event(), threading.Event()
+
+    def look(_found: os.stat_result | None) -> None:
+        looked.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(upload, "_look", look)
+    with ThreadPoolExecutor(2) as threads:
+        finishing = threads.submit(upload.finish)
+        assert looked.wait(10)
+        given_up = threads.submit(upload.abandon)  # as at the server's end
+        with contextlib.suppress(TimeoutError):
+            given_up.result(0.2)
+        go_on.set()
+        finishing.result(10)
+        given_up.result(10)
+    opened = files.open(Identity(ANN), (b"a",))
+    os.close(opened.fd)
+    assert opened.known
+    assert files.book.usage() == {ANN: 1}
+
+
+def wait_a_tick(path: str) -> None:
+    """Until the time of a file that is changed now is another."""
+    seen = set[int]()
+    until = time.monotonic() + 5
+    while len(seen) < 3:
+        assert time.monotonic() < until
+        with open(path, "w", encoding="ascii") as file:
+            seen.add(os.fstat(file.fileno()).st_ctime_ns)
+    os.unlink(path)
+
+
+def test_a_digest_that_was_taken_of_a_former_version_is_not_kept_for_the_next(shop: tuple[Files, SetClock]) -> None:
+    files, _ = shop
+    ann = Identity(ANN)
+    put(files, ANN, "a", 100)
+    opened = files.open(ann, (b"a",))
+    put(files, ANN, "a", 100)  # between its digest and the book
+    files.book.refresh(opened.parts, opened.found, {SHA256: b"0" * 32}, opened.found)
+    os.close(opened.fd)
+    now = files.open(ann, (b"a",))
+    os.close(now.fd)
+    assert now.known
+    assert list(now.digests) == [XXH3]
+
+
+def test_a_part_that_was_written_into_a_file_which_is_gone_or_another_now_is_charged_to_nobody(
+    shop: tuple[Files, SetClock],
+) -> None:
+    files, _ = shop
+    ann = Identity(ANN)
+    for replaced in (True, False):
+        put(files, ANN, "a", 100)
+        fd, end = write_at(files, ann, (b"a",), 100, 50)
+        os.write(fd, b"y" * 50)
+        files.remove(ann, (b"a",))
+        if replaced:
+            put(files, BOB, "a", 30)
+        end(150)
+        assert files.book.usage() == ({BOB: 30} if replaced else {})
+        assert (files.book.row((b"a",)) is not None) == replaced
+        assert files.book.sums()["free"] == 1000 - 30 * replaced
 
 
 def test_after_a_start_what_changed_meanwhile_is_noticed(shop: tuple[Files, SetClock]) -> None:

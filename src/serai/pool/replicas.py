@@ -103,7 +103,7 @@ class Replicas:
                     self._there[digest, node] = size, now
                 else:
                     self._there.pop((digest, node), None)
-                if self._changes.get((digest, node), 0) == size:
+                if self._changes.get((digest, node), -1) == size:
                     del self._changes[digest, node]
 
 

@@ -174,12 +174,11 @@ class SftpFiles(PlainFiles):
         with self.asking(path) as client:
             made = not self._is_there(client, raw)
             with client.open(raw, "wb" if made else "r+b") as file:
-                file.set_pipelined(True)
                 if made:
                     file.chmod(0o600)
                 file.seek(start)
                 for piece in pieces:
-                    file.write(bytes(piece))
+                    _send(file, bytes(piece))
                 end: int = file.tell()
                 file.truncate(end)
         return end
@@ -260,6 +259,19 @@ class SftpFiles(PlainFiles):
             client.symlink(encoded(destination), self.at(path))
 
 
+def _send(file: paramiko.SFTPFile, data: bytes) -> None:
+    """Write bytes, waiting for no answer before the last of them is sent, and then for all.
+
+    The client passes over an answer to a write that comes while it waits for another: with none outstanding when this
+    returns, no error is lost, and nobody waits for what was passed over.
+    """
+    last = max(0, len(data) - file.MAX_REQUEST_SIZE)
+    file.set_pipelined(True)
+    file.write(data[:last])
+    file.set_pipelined(False)
+    file.write(data[last:])
+
+
 class SftpWriting(Writing):
     """See `Writing`."""
 
@@ -272,7 +284,6 @@ class SftpWriting(Writing):
         with files.asking(path) as client:
             at = files.at(self._temporary or path)
             self._file = client.open(at, "ab" if how == "a" else "wx")
-            self._file.set_pipelined(True)
             if mode is not None and how != "a":
                 self._file.chmod(mode)
 
@@ -282,7 +293,7 @@ class SftpWriting(Writing):
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes."""
         with self._files.asking(self._path):
-            self._file.write(bytes(data))
+            _send(self._file, bytes(data))
 
     def finish(self) -> None:
         """Put it in its place, or keep it for `commit`."""

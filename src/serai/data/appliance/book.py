@@ -263,11 +263,18 @@ class Book:
             ).fetchone()
         return None if found is None else Row(*found)
 
-    def refresh(self, parts: Parts, found: os.stat_result, digests: Digests) -> None:
-        """A file that is known has another time, or a digest of it was taken."""
+    def refresh(self, parts: Parts, found: os.stat_result, digests: Digests, before: os.stat_result) -> None:
+        """A file that is known has another time, or a digest of it was taken.
+
+        Args:
+            parts: its path.
+            found: what it is now.
+            digests: those that are known.
+            before: what it was; if the book knows of another file there by now, it keeps to that.
+        """
         with self._lock:
             row = self.row(parts)
-            if row is not None and row.size == found.st_size:
+            if row is not None and row.of(before) and row.size == found.st_size:
                 self._db.execute(
                     "UPDATE files SET mtime_ns = ?, ino = ?, sha256 = ?, xxh3 = ?, ctime_ns = ? WHERE path = ?",
                     (*_told(found, digests), b"/".join(parts)),

@@ -76,6 +76,10 @@ class Opened(NamedTuple):
     digests: Digests
     known: bool
 
+    def is_same(self) -> bool:
+        """Whether nobody has written into it since it was opened."""
+        return _version(os.fstat(self.fd)) == _version(self.found)
+
 
 class Files:
     """The files below a root.
@@ -229,8 +233,8 @@ class Files:
         if SHA256 in opened.digests:
             return opened.digests[SHA256]
         made = _digest(opened.fd, hashlib.sha256(), 0, opened.found.st_size)
-        if opened.known and _version(os.fstat(opened.fd)) == _version(opened.found):
-            self.book.refresh(opened.parts, opened.found, {**opened.digests, SHA256: made})
+        if opened.known and opened.is_same():
+            self.book.refresh(opened.parts, opened.found, {**opened.digests, SHA256: made}, opened.found)
         return made
 
     # ---- changing
@@ -325,7 +329,7 @@ class Files:
                 self.book.rename(old.parts, new.parts)
                 row = self.book.row(new.parts)
                 if row is not None and row.of(was):  # to be renamed is a change of the inode
-                    self.book.refresh(new.parts, new.stat(), row.digests(was))
+                    self.book.refresh(new.parts, new.stat(), row.digests(was), was)
         return there is not None
 
     def touch(self, who: Identity, parts: Parts) -> None:
@@ -345,7 +349,7 @@ class Files:
                     now = {} if mtime_ns < 0 else {"ns": (mtime_ns, mtime_ns)}
                     os.utime(place.name, dir_fd=place.fd, follow_symlinks=False, **now)
                 if row is not None and row.of(before):
-                    self.book.refresh(place.parts, os.fstat(fd), row.digests(before))
+                    self.book.refresh(place.parts, os.fstat(fd), row.digests(before), before)
             finally:
                 os.close(fd)
 

@@ -9,6 +9,7 @@ import fcntl
 import getpass
 import os
 import platform
+import resource
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -283,6 +284,13 @@ def _answers(port: int) -> bool:
         return False
 
 
+def _may_open_all() -> None:
+    """Have as many files open as we may: a bundle alone has some hundred, and some bundles come at a time."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # of a system that has no such number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], environment: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT; then transfers that are under way may finish up to a deadline.
 
@@ -295,6 +303,7 @@ async def serve(settings: Settings, clock: Clock, say: Callable[[str], object], 
     Raises:
         UsageError: the directory cannot be served, or the address not be listened at.
     """
+    _may_open_all()
     appliance = Appliance(settings, clock)
     disk = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
     listener: asyncio.Server | None = None

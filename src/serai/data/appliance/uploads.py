@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,17 +83,19 @@ class Upload:
         exclusive: bool = False,
         parents: bool = False,
     ) -> None:
-        self._files, self._check, self._exclusive = files, check, exclusive
+        self._files, self._check, self._exclusive, self._who = files, check, exclusive, who
+        self._real: Parts = ()
+        self._using = threading.RLock()  # its descriptor: at the server's end it is given up while a thread works
         self._length, self._parts, self.size = length, parts, 0
         self._made: dict[str, Any] = {XXH3: new_check()}
         self._fd, self._name = -1, ""
         try:
-            self._begin(who)
+            self._begin()
         except FileNotFoundError:
             if not parents or len(parts) < 2:
                 raise
             files.mkdir(who, parts[:-1], parents=True, exist_ok=True)
-            self._begin(who)
+            self._begin()
         self._hold = files.book.hold(who.user, STEP if length is None else length, lot)
         try:
             self._name, self._fd = files.drafts.new()
@@ -100,10 +103,11 @@ class Upload:
             self.abandon()
             raise
 
-    def _begin(self, who: Identity) -> None:
+    def _begin(self) -> None:
         files = self._files
         with files.root.at(self._parts) as place:
-            files.at(who, place, self._parts, WRITE)
+            files.at(self._who, place, self._parts, WRITE)
+            self._real = place.parts
             if os.fstat(place.fd).st_dev != files.root.device:
                 raise OSError(errno.EXDEV, "another file system is mounted there: it is to be served by itself")
             self._look(place.found)
@@ -124,6 +128,10 @@ class Upload:
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Write bytes."""
+        with self._using:
+            self._write(pieces)
+
+    def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
         more = sum(map(len, pieces))
         if self._length is not None and self.size + more > self._length:
             raise OSError(errno.EFBIG, "more came than was said", text_of(self._parts))
@@ -163,9 +171,18 @@ class Upload:
             raise OSError(errno.EIO, f"{self.size} of {self._length} bytes came", text_of(self._parts))
         if any(digests.get(kind) != digest for kind, digest in (said or {}).items()):
             raise OSError(errno.EBADMSG, "its digest is another than was said", text_of(self._parts))
+        with self._using:
+            found, replaced = self._place(mode, digests)
+            self.abandon()
+        return Receipt(etag_of(found), digests, replaced)
+
+    def _place(self, mode: int | None, digests: Digests) -> tuple[os.stat_result, bool]:
+        """Put it in its place; returns its facts, and whether something was there."""
         book = self._files.book
         drafts = self._files.drafts
         with self._files.commits, self._files.root.at(self._parts) as place:
+            if place.parts != self._real:  # somebody put a link in the way since it was begun
+                self._files.at(self._who, place, self._parts, WRITE)
             there = place.found
             self._look(there)
             if mode is None:
@@ -177,19 +194,19 @@ class Upload:
             self._name = ""
             found = os.fstat(self._fd)
             book.settle(self._hold, place.parts, found, digests)
-        self.abandon()
-        return Receipt(etag_of(found), digests, there is not None)
+        return found, there is not None
 
     def abandon(self) -> None:
-        """Give it up; what was finished stays."""
-        self._files.book.drop(self._hold)
-        if self._name:
-            with contextlib.suppress(OSError):
-                os.unlink(self._name, dir_fd=self._files.drafts.fd)
-            self._name = ""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        """Give it up; what was finished stays, also what a thread is finishing."""
+        with self._using:
+            self._files.book.drop(self._hold)
+            if self._name:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._name, dir_fd=self._files.drafts.fd)
+                self._name = ""
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
 
     def __enter__(self) -> Self:
         return self
@@ -204,7 +221,8 @@ def copy_file(files: Files, who: Identity, source: Parts, target: Parts, *, pare
     try:
         with Upload(files, who, target, opened.found.st_size, parents=parents) as upload:
             upload.copy_from(opened.fd)
-            return upload.finish(copied=opened.digests, mode=opened.found.st_mode & 0o777)
+            digests = opened.digests if opened.is_same() else {}  # it may have been written into meanwhile
+            return upload.finish(copied=digests, mode=opened.found.st_mode & 0o777)
     finally:
         os.close(opened.fd)
 
@@ -241,12 +259,24 @@ def write_at(files: Files, who: Identity, parts: Parts, start: int, length: int)
     def end(size: int) -> None:
         try:
             os.ftruncate(fd, size)
-            files.book.settle(hold, real, os.fstat(fd), {})
+            found = os.fstat(fd)
+            with files.commits:  # the place may be somebody else's by now, or nobody's
+                if _is_there(files, real, found):
+                    files.book.settle(hold, real, found, {})
         finally:
             files.book.drop(hold)
             os.close(fd)
 
     return fd, end
+
+
+def _is_there(files: Files, real: Parts, found: os.stat_result) -> bool:
+    try:
+        with files.root.at(real, follow=False) as place:
+            there = place.stat()
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino)
 
 
 def no_space(error: BaseException) -> bool:

@@ -246,10 +246,10 @@ class Catalogue:
             raise ValueError(f"{moved} bytes in {took_s} s")
         with self._lock:
             file = self._files[number]
-            if self._who.say(node, file, digest):
+            cached = head["way"] == "cached"
+            if self._who.say(node, file, digest, read=not cached):
                 self.learn(number, digest, read_here=False)
             well = file.digest in {"", digest}  # else it came by something else than the others
-            cached = head["way"] == "cached"
             others = self._who.keeps(node, file, digest) if well and (cached or head.get("kept")) else []
             if others:
                 self._tell(ev.Cached(node, others))
@@ -280,7 +280,8 @@ class Catalogue:
         if grants is None or not file.place:
             return {}
         found = grants.grant(file.origin, file.version, anew=anew, wait_s=wait_s)
-        return {**found, "key": version_key(file)} if found else {}
+        key = version_key(file)
+        return {**found, "key": key} if found and key else found
 
     def needs(self, node: str, numbers: Collection[int], moves: Iterable[Move]) -> dict[str, Any]:
         """The head of the frame that tells a node what a bundle reads, and where it is to be had.

@@ -2,7 +2,7 @@
 
 A file's digest is **known** when the front end read the file, or when two nodes said the same of it that came by it
 without each other. Until then, what a node says that it read is its own affair: it has that file, and gives it to no
-other.
+other. What a node found in its cache counts for no second word: executors that share one find what another read.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ class Holders:
         for node, said in file.said.items():
             self.peers[node].said[raw(said)].pop(file.number, None)
         file.said.clear()
+        file.read_by.clear()
         file.digest = digest
         self._files.setdefault(key, {})[file.number] = file
         now = self._caches.get(key, set())
@@ -130,8 +131,14 @@ class Holders:
             self._hold(node, file)
         return sorted(now - before), sorted(node for node in before - now if node not in file.lies)
 
-    def say(self, node: str, file: File, digest: str) -> bool:
+    def say(self, node: str, file: File, digest: str, *, read: bool) -> bool:
         """A node says that this is the digest of a file; returns whether enough of them do, and it is not known yet.
+
+        Args:
+            node: which.
+            file: which.
+            digest: in hex.
+            read: it has read the file now; else this is what its cache has it for, whoever read that.
 
         Raises:
             ValueError: it is none.
@@ -143,9 +150,12 @@ class Holders:
         if before != digest:
             self.peers[node].said[raw(before)].pop(file.number, None)
             self._let_go(node, file)
+            file.read_by.discard(node)
         file.said[node] = digest
         self.peer(node).said.setdefault(key, {})[file.number] = file
-        return sum(said == digest for said in file.said.values()) >= AGREE
+        if read:
+            file.read_by.add(node)
+        return sum(file.said[one] == digest for one in file.read_by) >= AGREE
 
     # ---- nodes
 
@@ -198,6 +208,7 @@ class Holders:
         for files in peer.said.values():
             for file in files.values():
                 file.said.pop(node, None)
+                file.read_by.discard(node)
 
     def _drop(self, node: str, key: bytes) -> None:
         nodes = self._caches.get(key, set())
@@ -244,6 +255,7 @@ class Holders:
         said = peer.said.pop(key, {}).values()
         for file in said:
             del file.said[node]
+            file.read_by.discard(node)
         files = [file for file in (*self._files.get(key, {}).values(), *said) if node in file.holders]
         for file in files:
             self._let_go(node, file)

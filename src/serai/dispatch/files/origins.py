@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from serai.data.digests import tells
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -53,6 +55,7 @@ class File:
         digest: BLAKE2b-256 in hex; empty while it is not known (see `holders`).
         read_here: the front end has read it, now or in an earlier run.
         said: what nodes say that its digest is, while it is not known.
+        read_by: those of them that have read it to say so.
         host: the host that a URL names, if that may be a node; and its path there.
         holders: nodes that have it in their caches.
         lies: nodes on which it lies, and where.
@@ -71,6 +74,7 @@ class File:
     holders: set[str] = field(default_factory=set)
     lies: dict[str, str] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
+    read_by: set[str] = field(default_factory=set)
     read_here: bool = False
 
     @property
@@ -96,7 +100,9 @@ class Granting(Protocol):
 
 
 def version_key(file: File) -> str:
-    """What a version of a file is called before its digest is known."""
+    """What a version of a file is called before its digest is known; empty where its size is all that tells it."""
+    if not tells(file.stamp):
+        return ""
     text = "\0".join((file.origin, *file.stamp)).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=20).hexdigest()
 

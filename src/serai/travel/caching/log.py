@@ -4,7 +4,8 @@ A line is ``+ digest size came mtime_ns [used uses]``, ``u digest used`` or ``- 
 at a time read and write; a line that its writer was killed in the middle of counts for nothing.
 
 The log never says less than there is on the disk: an object is in it before it has its name, and leaves it after. Who
-was killed between the two leaves a line too many, which whoever looks for that object takes out.
+was killed between the two leaves a line too many, which whoever looks for that object takes out. So does who cannot
+write down that one has left, because the disk is full: that is when objects must leave.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class Log:
         self._longest = LONGEST_LOG
         self._hangs = False  # whoever has the lock did not let go of it
         self._astray = False  # somebody else wrote where this thought to be on its own
+        self._ragged = False  # the log ends in the middle of a line
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._lock_fd = os.open(os.path.join(directory, "index.lock"), flags, 0o600)
         self._log = self._open()
@@ -102,18 +104,22 @@ class Log:
     # ---- writing
 
     def came(self, digest: str, size: int, now: float, mtime_ns: int) -> None:
-        """An object is about to have its name."""
-        self._write("+ %s %d %.3f %d\n" % (digest, size, now, mtime_ns))
+        """An object is about to have its name.
+
+        Raises:
+            OSError: that cannot be written; it must not get it.
+        """
+        self._write("+ %s %d %.6f %d\n" % (digest, size, now, mtime_ns))
 
     def was_used(self, digest: str, now: float) -> None:
         """An object was asked for."""
-        self._write("u %s %.3f\n" % (digest, now))
+        self._note_down("u %s %.6f\n" % (digest, now))
 
     def went(self, digests: Iterable[str]) -> None:
         """Objects are there no more."""
         text = "".join("- %s\n" % digest for digest in digests)
         if text:
-            self._write(text)
+            self._note_down(text)
 
     def correct(self, there: Iterable[tuple[str, os.stat_result]]) -> None:
         """Make it say what is there."""
@@ -123,15 +129,28 @@ class Log:
         for digest, info in found.items():
             known = self.objects.get(digest)
             if known is None or known.size != info.st_size:
-                lines.append("+ %s %d %.3f %d\n" % (digest, info.st_size, info.st_mtime, info.st_mtime_ns))
+                lines.append("+ %s %d %.6f %d\n" % (digest, info.st_size, info.st_mtime, info.st_mtime_ns))
         if lines:
             self._write("".join(lines))
 
+    def _note_down(self, text: str) -> None:
+        """Write what is so in any case."""
+        try:
+            self._write(text)
+        except OSError:
+            self._apply(text.splitlines())
+
     def _write(self, text: str) -> None:
-        data = memoryview(text.encode("ascii"))
-        while data:  # half of it, if the disk is full: then it is not so
-            data = data[os.write(self._log, data) :]
-        self._at += len(text)
+        data = memoryview(("\n" + text if self._ragged else text).encode("ascii"))
+        self._ragged = True  # half of it is written, if the disk is full: then it is not so
+        self._at += len(data)
+        try:
+            while data:
+                data = data[os.write(self._log, data) :]
+        except OSError:
+            self._astray = True
+            raise
+        self._ragged = False
         self._astray = self._astray or os.fstat(self._log).st_size != self._at
         self._apply(text.splitlines())
         if self._at > self._longest:
@@ -139,7 +158,7 @@ class Log:
 
     def _write_anew(self) -> None:
         lines = [
-            "+ %s %d %.3f %d %.3f %d\n" % (digest, one.size, one.came, one.stamp_ns, one.used, one.uses)
+            "+ %s %d %.6f %d %.6f %d\n" % (digest, one.size, one.came, one.stamp_ns, one.used, one.uses)
             for digest, one in self.objects.items()
         ]
         data = "".join(lines).encode("ascii")
@@ -147,12 +166,18 @@ class Log:
         if len(data) * 2 > self._at:
             return
         path = os.path.join(self._directory, "log")
-        fresh = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with open(fresh, "wb") as file:
-            file.write(data)
-        os.rename(path + ".new", path)
-        os.close(self._log)
-        self._log, self._at = self._open(), len(data)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            with open(os.open(path + ".new", flags, 0o600), "wb") as file:
+                file.write(data)
+            os.rename(path + ".new", path)
+            self._reopen()
+        except OSError:  # no space, say: it may become longer, then
+            with contextlib.suppress(OSError):
+                os.unlink(path + ".new")
+            self._longest = self._at + LONGEST_LOG
+        else:
+            self._at = len(data)
 
     # ---- reading
 
@@ -177,12 +202,17 @@ class Log:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(os.path.join(self._directory, "log"), flags, 0o600)
 
+    def _reopen(self) -> None:
+        """Open the log by its name; what was open is closed only then, or lines would go to who gets its number."""
+        before, self._log = self._log, self._open()
+        os.close(before)
+
     def _read_on(self) -> None:
         """Take in what others wrote."""
         info = os.fstat(self._log)
         if self._astray or not info.st_nlink or info.st_size < self._at:  # or it was written anew
-            os.close(self._log)
-            self._log, self._at, self._astray = self._open(), 0, False
+            self._reopen()
+            self._at, self._astray = 0, False
             self._begin_again()
         elif info.st_size > self._at:
             self._take_in()
@@ -207,8 +237,11 @@ class Log:
                 break
             data += more
         self._at += len(data)
-        if data and not data.endswith(b"\n"):  # its writer was killed in the middle of it
-            self._at += os.write(self._log, b"\n")
+        self._ragged = bool(data) and not data.endswith(b"\n")  # its writer was killed in the middle of it
+        if self._ragged:
+            with contextlib.suppress(OSError):  # the disk is full: the next line begins with it
+                self._at += os.write(self._log, b"\n")
+                self._ragged = False
         self._apply(data.decode("ascii", "replace").splitlines())
 
     def _apply(self, lines: Iterable[str]) -> None:
