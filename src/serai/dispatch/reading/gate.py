@@ -11,7 +11,7 @@ import threading
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.files.origins import look
+from serai.dispatch.files.origins import look, version_key
 from serai.dispatch.ports import Leading
 from serai.errors import AccessError, UsageError
 from serai.travel import boot
@@ -145,7 +145,7 @@ class Gate:
             "url": str(file.number),
             "address": place.way_back,
             "token_file": TOKEN,
-            "identity": f"{platform.node()}:{os.getuid()}:{file.origin}",
+            "identity": f"{platform.node()}:{os.getuid()}:{version_key(file)}",  # a URL may hold what nodes are not told
         }
         others = self._peers(file, place.spec.name, move.source)
         if file.place and move.source:
