@@ -145,7 +145,8 @@ class Gate:
             "url": str(file.number),
             "address": place.way_back,
             "token_file": TOKEN,
-            "identity": f"{platform.node()}:{os.getuid()}:{version_key(file)}",  # a URL may hold what nodes are not told
+            # Not by its URL, which may hold what nodes are not told.
+            "identity": f"{platform.node()}:{os.getuid()}:{version_key(file)}",
         }
         others = self._peers(file, place.spec.name, move.source)
         if file.place and move.source:
