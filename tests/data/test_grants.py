@@ -228,3 +228,14 @@ def test_after_its_end_no_token_is_made_that_nobody_would_end(store: Store) -> N
     made._making[store_url(store)] = Future()  # a thread that began before, and comes to it only now
     made._make(origin_of(store_url(store)), store_url(store), anew=False)
     assert tokens(store) == []
+
+
+def test_after_its_end_nothing_is_said_any_more() -> None:
+    """The journal is closed then."""
+    said: list[str] = []
+    made = Grants(SystemClock(), said.append)
+    url = "store://nobody.invalid/x"
+    waits = made._making[url] = Future()
+    waits.add_done_callback(lambda _: made.close())
+    made._make(origin_of(url), url, anew=False)
+    assert said == []

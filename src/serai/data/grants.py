@@ -202,7 +202,9 @@ class Grants:
             self._said.add(origin) if news else None
         making.set_result(None)
         if news:
-            self._say(f"nodes cannot be let to read straight from {origin}: {why}")
+            with self._lock:  # who ends it all waits for this: there is nobody to tell afterwards
+                if not self._closed:
+                    self._say(f"nodes cannot be let to read straight from {origin}: {why}")
 
     def _store(self, origin: str, url: str) -> _Store:
         with self._lock:
