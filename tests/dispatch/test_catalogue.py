@@ -236,7 +236,7 @@ def test_a_file_with_an_origin_is_read_there_when_that_is_advised_and_before_the
     told, granting = Told(), Granting()
     told.catalogue.grants = granting
     told.catalogue.origin_of = lambda url: "store far" if url.startswith("store:") else ""
-    told.catalogue.add([Found("store://far/x", 9, ("9", "v"), version=('"v"', "")), Found("/y", 9, ("9",))])
+    told.catalogue.add([Found("store://far/x", 9, ("9",), version=('"v"', "")), Found("/y", 9, ("9",))])
     assert told.take() == [ev.FilesAdded([1, 2], [9, 9], ["store far", ""])]
     assert granting.expected == ["store://far/x"]
     told.came("n1")
@@ -302,12 +302,3 @@ def test_what_cannot_have_been_moved_is_told_nobody(moved: Any, took_s: Any) -> 
     with pytest.raises(ValueError, match="cannot have moved"):
         told.catalogue.moved("n1", 1, {"digest": A, "bytes": moved, "took": took_s, "way": "sent", "kept": True})
     assert told.take() == []
-
-
-def test_a_version_that_only_its_size_tells_has_no_name_that_nodes_could_keep() -> None:
-    told = Told()
-    told.catalogue.grants = Granting()
-    told.catalogue.origin_of = lambda _url: "https far"
-    told.catalogue.add([Found("https://far/x", 9, ("9", "None")), Found("https://far/y", 9, ("9", "v"))])
-    assert "key" not in told.catalogue.grant(1)
-    assert told.catalogue.grant(2)["key"] == version_key(told.catalogue.file(2))

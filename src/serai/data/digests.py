@@ -62,7 +62,7 @@ class Digests:
 
     def put(self, origin: str, stamp: Stamp, digest: str) -> None:
         """An origin was read; returns at once."""
-        if not tells(stamp):
+        if not _tells(stamp):
             return
         if os.path.isabs(origin):
             at_ns = int(stamp[-1])
@@ -117,9 +117,9 @@ def _key(origin: str) -> str | bytes:
     return origin if origin.isascii() else origin.encode("utf-8", "surrogateescape")
 
 
-def tells(stamp: Stamp) -> bool:
+def _tells(stamp: Stamp) -> bool:
     """Whether a stamp says more than a size, which a file may have again with other bytes in it."""
     return sum(one not in {"None", ""} for one in stamp) > 1
 
 
-__all__ = ["Digests", "tells"]
+__all__ = ["Digests"]

@@ -14,7 +14,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from serai.data.digests import tells
 from serai.dispatch.files.holders import Holders, is_digest
 from serai.dispatch.files.origins import File, Found, look, measured, version_key
 from serai.dispatch.schedule import events as ev
@@ -279,9 +278,7 @@ class Catalogue:
         if grants is None or not file.place:
             return {}
         found = grants.grant(file.origin, file.version, anew=anew, wait_s=wait_s)
-        if found and tells(file.stamp):  # else a later version may be called the same
-            found = {**found, "key": version_key(file)}
-        return found
+        return {**found, "key": version_key(file)} if found else {}
 
     def needs(self, node: str, numbers: Collection[int], moves: Iterable[Move]) -> dict[str, Any]:
         """The head of the frame that tells a node what a bundle reads, and where it is to be had.
