@@ -19,7 +19,7 @@ URL = "https://me:sesame@data.example.org/x?key=sesame"
 
 def test_a_url_that_holds_a_password_is_told_to_no_node(tmp_path: Path) -> None:
     catalogue = Catalogue(lambda _event: None)
-    numbers = catalogue.add([Found(URL, 9, ("9", "a")), Found(URL, 9, ("9", "b")), Found(f"{URL}2", 9, ("9", "b"))])
+    numbers = catalogue.add([Found(f"{URL}{n}", 9, ("9", "None")) for n in range(3)])
     gate = Gate(catalogue, tmp_path, None)
     place = Place(NodeSpec("n1", "n1", "ssh://n1"), {}, set(), way_back="gateway")
     told = gate.sources(numbers, {number: Move(number, Way.READ) for number in numbers}, place)

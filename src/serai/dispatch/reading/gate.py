@@ -11,7 +11,7 @@ import threading
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from serai.dispatch.files.origins import look, version_key
+from serai.dispatch.files.origins import look
 from serai.dispatch.ports import Leading
 from serai.errors import AccessError, UsageError
 from serai.travel import boot
@@ -140,13 +140,14 @@ class Gate:
         return {number: self._source(self._catalogue.file(number), moves[number], place) for number in numbers}
 
     def _source(self, file: File, move: Move, place: Place) -> dict[str, Any]:
+        named = hashlib.sha256(file.origin.encode("utf-8", "surrogateescape")).hexdigest()
         gateway = {
             "kind": "gateway",
             "url": str(file.number),
             "address": place.way_back,
             "token_file": TOKEN,
             # Not by its URL, which may hold what nodes are not told.
-            "identity": f"{platform.node()}:{os.getuid()}:{version_key(file)}",
+            "identity": f"{platform.node()}:{os.getuid()}:{named}",
         }
         others = self._peers(file, place.spec.name, move.source)
         if file.place and move.source:
