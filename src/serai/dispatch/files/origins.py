@@ -105,7 +105,7 @@ def measured(moved: Any, took_s: Any = 0.0) -> tuple[int, float]:
     """
     size, seconds = int(moved), float(took_s)
     if not 0 <= size <= MOST_MOVED or not 0.0 <= seconds < math.inf:
-        raise ValueError("it cannot have moved so much in that time")
+        raise ValueError("so many bytes in that time cannot be")
     return size, seconds
 
 
