@@ -98,6 +98,15 @@ def test_it_goes_on_where_it_broke_off(node: Node, server: OriginServer) -> None
     assert not list((node.place / "unreached").glob("*"))
 
 
+def test_where_no_version_is_told_it_begins_again_and_mixes_none(node: Node, server: OriginServer) -> None:
+    server.answers = ["cut"]
+    one = origin(server, etag="")
+    node.fetches.want(Wanted(7, len(DATA), "", [one]))
+    found = node.end()
+    assert (found.way, node.held(7)) == (FROM, DATA)
+    assert ["Range" in headers for _, headers in server.requests] == [False, False]
+
+
 def test_a_token_that_has_expired_is_renewed_by_the_front_end_in_the_middle(node: Node, server: OriginServer) -> None:
     server.token = "new"  # noqa: S105 - of nobody
     server.answers = ["cut"]

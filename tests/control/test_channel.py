@@ -201,6 +201,47 @@ def test_a_child_of_a_dead_run_does_not_keep_it_alive(tmp_path: Path) -> None:
             os.kill(child, 9)
 
 
+def test_a_run_that_is_taken_up_while_it_is_held_to_be_dead_keeps_its_channel(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = run.parent / "0101-again"
+    again.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(str(again / SOCKET))
+    channels: list[Channel] = []
+
+    def refused(directory: Path, *words: Any, **more: Any) -> Any:
+        if directory == again:
+            channels.append(Channel(again, ORDERS))  # between the question and what follows from there being no answer
+            raise ConnectionRefusedError
+        return ask(directory, *words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("serai.dispatch.control.asking.ask", refused)
+        living([run.parent])
+    try:
+        assert "0101-again" in {one.name for one in living([run.parent])}
+    finally:
+        channels[0].close()
+
+
+def test_where_there_can_be_no_more_threads_who_asks_is_sent_away_and_others_are_answered_later(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, threading.Event()
+
+    def starts(thread: threading.Thread) -> None:
+        if thread.name == "control-order" and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts)
+    assert list(ask(run, "about")) == [{"over": True}]
+    assert refused.is_set()
+    assert list(ask(run, "about")) == [{"command": "wc"}]
+
+
 def test_one_that_hangs_is_named_and_not_waited_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = run.parent / "0101-hangs"
     hangs.mkdir(mode=0o700)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -189,3 +190,52 @@ def test_a_run_that_is_killed_leaves_a_token_that_expires(store: Store) -> None:
 
 def store_url(store: Store) -> str:
     return f"store://127.0.0.1:{store.port}/x"
+
+
+def test_a_store_that_is_started_anew_gives_one_token_for_all_again(store: Store) -> None:
+    """It makes its owner's token anew, and with the old one those end that came of it."""
+    for n in range(20):
+        (store.room / f"f{n}").write_bytes(b"x")
+    urls = [f"store://127.0.0.1:{store.port}/f{n}" for n in range(20)]
+    made = Grants(SystemClock(), life_s=600.0)
+    made.expect(urls[:15])
+    before = {made.grant(url, wait_s=20.0)["token"] for url in urls[:15]}
+    kept = json.loads((store.room / ".serai/access.json").read_text())
+    kept["tokens"] = [token for token in kept["tokens"] if not token["parent"]]
+    draft = store.room / ".serai/other"
+    draft.write_text(json.dumps(kept))
+    draft.replace(store.room / ".serai/access.json")
+    threading.Event().wait(grants.AGAIN_S + 0.1)  # a refused one is not made anew more often
+    after = {made.grant(url, anew=True, wait_s=20.0)["token"] for url in (*urls[:15], *urls[15:])}
+    assert (len(before), len(after), len(tokens(store))) == (1, 1, 1)
+    assert not before & after
+    made.close()
+    assert tokens(store) == []
+
+
+def test_a_name_that_cannot_be_one_spoils_no_other_file(store: Store) -> None:
+    (store.room / "x").write_bytes(b"x")
+    made = Grants(SystemClock())
+    made.expect([store_url(store), f"store://127.0.0.1:{store.port}/d/../x"])
+    assert made.grant(store_url(store), wait_s=20.0)["token"]
+    made.close()
+
+
+def test_after_its_end_no_token_is_made_that_nobody_would_end(store: Store) -> None:
+    (store.room / "x").write_bytes(b"x")
+    made = Grants(SystemClock())
+    made.close()
+    made._making[store_url(store)] = Future()  # a thread that began before, and comes to it only now
+    made._make(origin_of(store_url(store)), store_url(store), anew=False)
+    assert tokens(store) == []
+
+
+def test_after_its_end_nothing_is_said_any_more() -> None:
+    """The journal is closed then."""
+    said: list[str] = []
+    made = Grants(SystemClock(), said.append)
+    url = "store://nobody.invalid/x"
+    waits = made._making[url] = Future()
+    waits.add_done_callback(lambda _: made.close())
+    made._make(origin_of(url), url, anew=False)
+    assert said == []

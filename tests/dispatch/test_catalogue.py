@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from serai.data.digests import Digests
+from serai.dispatch.files import catalogue
 from serai.dispatch.files.catalogue import Catalogue
 from serai.dispatch.files.origins import SMALLEST, Found, look, version_key
 from serai.dispatch.schedule import events as ev
@@ -274,3 +276,37 @@ def test_who_could_not_read_from_an_origin_is_told_of_for_its_own_files_only() -
     told.take()
     told.catalogue.moved("n1", 1, {"why": "all failed", "missed": {"store far": "refused", "store other": "too"}})
     assert told.take() == [ev.Unreached("n1", "store far")]
+
+
+def test_many_slow_origins_together_hold_up_a_node_no_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks sends nothing else to the node meanwhile, which gives up a front end that is silent."""
+    waited: list[float] = []
+
+    class Slow(Granting):
+        def grant(
+            self, url: str, version: tuple[str, str], *, anew: bool = False, wait_s: float = 0.0
+        ) -> dict[str, Any]:
+            waited.append(wait_s)
+            threading.Event().wait(wait_s)
+            return {}
+
+    monkeypatch.setattr(catalogue, "GRANT_S", 0.2)
+    told = Told()
+    told.catalogue.grants = Slow()
+    told.catalogue.origin_of = lambda url: url.rpartition("/")[0]
+    told.catalogue.add([Found(f"s3://bucket{n}/x", 9, ("9",)) for n in range(20)])
+    told.came("n1")
+    told.catalogue.needs("n1", range(1, 21), [Move(n, Way.STAGE, f"s3://bucket{n - 1}") for n in range(1, 21)])
+    assert len(waited) == 20
+    assert sum(waited) < 0.4
+
+
+@pytest.mark.parametrize(("moved", "took_s"), [(-1, 1.0), (1 << 63, 1.0), (5, float("nan")), (5, "inf"), (5, -1.0)])
+def test_what_cannot_have_been_moved_is_told_nobody(moved: Any, took_s: Any) -> None:
+    told = Told()
+    told.catalogue.add([Found("/a", 5, ("5",))])
+    told.came("n1")
+    told.take()
+    with pytest.raises(ValueError, match="bytes in that time cannot be"):
+        told.catalogue.moved("n1", 1, {"digest": A, "bytes": moved, "took": took_s, "way": "sent", "kept": True})
+    assert told.take() == []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import queue
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serai.dispatch.files import filling
 from serai.dispatch.files.catalogue import Catalogue
 from serai.dispatch.files.filling import AT_ONCE, Filler
 from serai.dispatch.files.origins import Found
@@ -79,3 +81,34 @@ def test_what_fails_in_an_unforeseen_way_is_told_and_further_files_come(
     told = [one for one in (heard.get(timeout=40) for _ in range(2 * times)) if one[1]]
     assert sorted(attempt for attempt, _, _ in told) == list(range(times))
     assert all("bad" in head for _, head, _ in told)
+
+
+def test_it_ends_at_once_though_a_node_has_asked_for_as_much_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "MOST_ASKED", 8)
+    catalogue = Catalogue(lambda _event: None)
+    catalogue.add([Found("memory://x", 3, ("3",))])
+    sending, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(_origin: str, _stamp: tuple[str, ...]) -> Iterator[bytes]:
+        sending.release()
+        go_on.wait(20)
+        yield b"abc"
+
+    catalogue.reader = slow
+    one = Filler("n", catalogue, lambda _frame: None)
+    for attempt in range(AT_ONCE):
+        one.ask(1, attempt)
+        assert sending.acquire(timeout=20)
+    for attempt in range(8):
+        one.ask(1, attempt)
+    with pytest.raises(ValueError, match="cannot be asked for"):
+        one.ask(1, 8)
+    closing = threading.Thread(target=one.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    stuck = closing.is_alive()
+    go_on.set()
+    for thread in one._threads:
+        thread.join(20)
+    assert not stuck
+    assert not any(thread.is_alive() for thread in one._threads)

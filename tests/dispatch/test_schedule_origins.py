@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from serai.dispatch.schedule.files.holdings import CUT_S, Holdings
 from serai.match.movement import Access, Way
 
@@ -71,3 +73,14 @@ def test_a_node_that_has_the_file_is_asked_where_it_is_nearer() -> None:
     one.cached("n1", [1])
     assert source(one, "n2", 1) == "n1"
     assert one.far_rate_bytes_s("n2", NEAR) < 11 * MB
+
+
+def test_that_many_nodes_cannot_reach_many_origins_costs_nothing_at_each_turn() -> None:
+    one = made()
+    for node in range(200):
+        for origin in range(100):
+            one.cut(f"s3 {origin}", f"n{node}", now=100.0)
+    began = time.process_time()
+    for turn in range(500):
+        one.mend(100.0 + turn * 0.001)
+    assert time.process_time() - began < 0.2

@@ -52,3 +52,13 @@ def test_a_little_of_a_large_file_is_read_from_afar() -> None:
     assert little.latency_s == pytest.approx(0.4)
     assert cheapest([stage, little]) is little
     assert cheapest([stage, read_price(links, "a", 300_000_000, "", 1.0)]) is stage
+
+
+@pytest.mark.parametrize("took_s", [5e-324, 1e-320, float("nan"), float("inf")])
+def test_a_time_that_cannot_be_spoils_no_rate(took_s: float) -> None:
+    links = Links(rate_bytes_s=1e6)
+    for moved in (1 << 62, 1, 10**6, 1 << 62):
+        links.learn("", "a", moved, took_s)
+    for node in ("a", "b"):
+        assert 0 < links.rate_bytes_s("", node) < float("inf")
+        assert 0 <= stage_price(links, node, 10**9, "").total_s < float("inf")

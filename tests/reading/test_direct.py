@@ -8,10 +8,12 @@ import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.reading.origin_server import OriginServer
 
+from serai.travel.reading import direct as of_direct
 from serai.travel.reading import web
 from serai.travel.reading.direct import UNREACHED_S, Direct, Unreached
 
@@ -206,7 +208,7 @@ def test_a_connection_is_kept_and_one_that_was_closed_meanwhile_is_made_anew(sec
 def test_the_usual_port_is_not_named_since_signatures_are_over_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
 
-    def connected(_host: str, _port: int) -> socket.socket:
+    def connected(_host: str, _port: int, _abroad: object) -> socket.socket:
         ours, theirs = socket.socketpair()
 
         def answer() -> None:
@@ -223,3 +225,26 @@ def test_the_usual_port_is_not_named_since_signatures_are_over_the_name(monkeypa
         with pytest.raises(FileNotFoundError):
             read(Direct("https far", SIZE, lambda _anew: {}, {"url": url}))
         assert b"\r\nHost: " + host + b"\r\n" in asked.pop()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "127.1", "2130706433", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]"],  # noqa: S104 - asked
+)
+def test_nobody_is_led_to_this_very_host_whatever_it_is_called(plain: OriginServer, host: str) -> None:
+    plain.answers = [(302, {"Location": f"http://{host}:{plain.port}/inside"})]
+    one, _ = direct(plain)
+    with pytest.raises(PermissionError, match="leads to where nobody is followed"):
+        read(one)
+    assert [path.partition("?")[0] for path, _ in plain.requests] == ["/x"]
+
+
+def test_connections_are_kept_to_so_many_servers_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_direct, "MOST_SERVERS", 3)
+    monkeypatch.setattr(of_direct, "_servers", {})
+    parts = [urlsplit(f"https://r{n}.example.org/x") for n in range(10)]
+    first = of_direct._server(parts[0], "", 1.0, abroad=False)
+    for one in parts:
+        of_direct._server(one, "", 1.0, abroad=False)
+        assert of_direct._server(parts[0], "", 1.0, abroad=False) is first  # it is in use all the time
+    assert len(of_direct._servers) == 3

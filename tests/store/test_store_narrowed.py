@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serai.data.appliance import keys as of_keys
 from serai.data.appliance.keys import MOST_NARROW_S, MOST_PATHS, Keys
 from serai.data.appliance.rights import ANYBODY, READ, Grant, Identity, parse_rights, rights_at
 from serai.errors import UsageError
@@ -92,6 +93,10 @@ def test_over_the_wire_it_reads_and_is_refused_everything_else(store: Store) -> 
     assert curl(f"{store.url}/d/link")[::2] == (200, b"z" * 100_000)
     for words in (
         [f"{store.url}/d/y"],
+        [f"{store.url}/none"],
+        [f"{store.url}/none/y"],  # nor is it seen which directories there are
+        ["-I", f"{store.url}/none/y"],
+        ["-X", "PROPFIND", "-H", "Depth: 0", f"{store.url}/none/y"],
         [f"{store.url}/d/"],
         ["-X", "PROPFIND", "-H", "Depth: 1", f"{store.url}/d/"],
         ["-T", "-", f"{store.url}/d/x"],
@@ -120,3 +125,16 @@ def test_for_what_is_not_there_or_no_file_none_is_made(store: Store) -> None:
     wrong: list[Any] = [{"paths": "/d", "life_s": 60}, {"paths": [], "life_s": 0}, {"paths": []}]
     for said in wrong:
         assert ask(store, "POST", "tokens", said)[0] == 400
+
+
+def test_one_user_cannot_take_all_the_tokens_there_are(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_keys, "MOST_NARROWED", 3)
+    text, _ = keys.make_token("ann", "/", "r", 5000, 1000)
+    made = [keys.narrow(known(keys, text), [X], 2000, 1000)[1] for _ in range(3)]
+    with pytest.raises(UsageError, match="3 times"):
+        keys.narrow(known(keys, text), [X], 2000, 1000)
+    keys.revoke(made[0].name)
+    keys.narrow(known(keys, text), [X], 3000, 1000)
+    other, _ = keys.make_token("bob", "/", "r", 5000, 1000)
+    keys.narrow(known(keys, other), [X], 2000, 1000)
+    keys.narrow(known(keys, text), [X], 3000, 2500)  # those that have expired count no longer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import ipaddress
+import itertools
 import re
 import threading
 import urllib.parse
@@ -17,7 +18,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from serai.errors import SeraiError, UsageError
+from serai.errors import AccessError, SeraiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +31,7 @@ LIFE_S = 1800.0  # of a grant; one that is half as old is made anew before it is
 WAIT_S = 5.0  # for one: then the front end sends the file, and the next ones for so long:
 LATE_S = 30.0
 AGAIN_S = 2.0  # a grant that was refused is not made anew more often
+ASKED_S = 20.0  # a store that says nothing for so long is given up
 END_S = 5.0
 MOST_MAKING = 64
 MOST_ASKED = 500  # files in one request to a store
@@ -123,8 +125,9 @@ class Grants:
     def expect(self, urls: Iterable[str]) -> None:
         """Files will be wanted: what is made for the first of them may be made for the others, too."""
         for url in urls:
-            if url.startswith("store://") and (origin := origin_of(url)):
-                self._store(origin, url).expect(url)
+            if url.startswith("store://") and not self._closed and (origin := origin_of(url)):
+                with contextlib.suppress(OSError, SeraiError):  # said when one is wanted
+                    self._store(origin, url).expect(url)
 
     def grant(
         self, url: str, version: tuple[str, str] = ("", ""), *, anew: bool = False, wait_s: float = WAIT_S
@@ -199,10 +202,14 @@ class Grants:
             self._said.add(origin) if news else None
         making.set_result(None)
         if news:
-            self._say(f"nodes cannot be let to read straight from {origin}: {why}")
+            with self._lock:  # who ends it all waits for this: there is nobody to tell afterwards
+                if not self._closed:
+                    self._say(f"nodes cannot be let to read straight from {origin}: {why}")
 
     def _store(self, origin: str, url: str) -> _Store:
         with self._lock:
+            if self._closed:  # nobody would end its tokens
+                raise AccessError("the run has ended", host=origin)
             if origin not in self._stores:
                 self._stores[origin] = _Store(url, self._clock.now, self._life_s)
             return self._stores[origin]
@@ -242,7 +249,8 @@ class _Store:
         from serai.access.stores.wire import wire_of  # noqa: PLC0415 - urllib3 is slow to import
 
         self._wire, self._now, self._life_s = wire_of(url), now, life_s
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # is held while the store is asked
+        self._telling = threading.Lock()  # for a moment only
         self._expected: dict[str, None] = {}
         self._tokens: dict[str, str] = {}  # by name
         self._files: dict[str, dict[str, None]] = {}  # by the name of the token that is for them
@@ -250,9 +258,13 @@ class _Store:
         self._ended = False
 
     def expect(self, url: str) -> None:
-        path = _path(url)
-        if len(self._expected) < MOST_EXPECTED:
-            self._expected[path] = None
+        self._expect([_path(url)])
+
+    def _expect(self, paths: Iterable[str]) -> None:
+        with self._telling:
+            for path in paths:
+                if len(self._expected) < MOST_EXPECTED:
+                    self._expected[path] = None
 
     def grant(self, url: str, *, anew: bool) -> Mapping[str, Any]:
         path = _path(url)
@@ -278,35 +290,58 @@ class _Store:
         Raises:
             OSError, SeraiError: it gives none.
         """
-        last = next(reversed(self._files), "")
-        if not name and last and len(self._files[last]) <= MOST_FILES // 2 - MOST_ASKED:  # links count twice
-            name = last
-        others = [] if name and path in self._files[name] else self._next(path)
-        tries = [(name, [path, *others]), (name, [path]), ("", [path])]
-        for at, (one, paths) in enumerate(tries):
-            began = self._now()
+        if name:
             try:
-                said = {"paths": paths, "life_s": self._life_s}
-                found = self._wire.json("POST", "/.serai/tokens" + (f"/{one}" if one else ""), said)
-            except OSError:  # of one of the files, perhaps; or the token has ended
-                if at == len(tries) - 1:
-                    raise
-                continue
-            made = str(found["name"])
-            if "token" in found:
-                self._tokens[made] = str(found["token"])
-            self._files.setdefault(made, {}).update(dict.fromkeys(paths))
-            self._renewed[made] = began
-            return made
-        raise UsageError("no token was made")  # it is made, or that was raised
+                return self._request(name, [path])
+            except OSError:
+                if self._lives(name):
+                    raise  # it is the file's fault
+            self._give_back(name)
+        last, others = next(reversed(self._files), ""), self._next(path)
+        into = last if last and len(self._files[last]) <= MOST_FILES // 2 - MOST_ASKED else ""  # links count twice
+        try:
+            return self._request(into, [path, *others])
+        except (OSError, AccessError) as error:
+            if isinstance(error, AccessError) and type(error) is not AccessError:
+                raise  # nobody answers, or not to us
+            if into and not self._lives(into):
+                self._expect([path, *others])
+                self._give_back(into)
+                return self._ask("", path)
+        return self._request(into, [path])  # without others, of which one may be what it refuses
+
+    def _request(self, name: str, paths: list[str]) -> str:
+        """Ask for a token for files; into the one of a name, or a new one."""
+        began = self._now()
+        said = {"paths": paths, "life_s": self._life_s}
+        found = self._wire.json("POST", "/.serai/tokens" + (f"/{name}" if name else ""), said, read_s=ASKED_S)
+        made = str(found["name"])
+        if "token" in found:
+            self._tokens[made] = str(found["token"])
+        self._files.setdefault(made, {}).update(dict.fromkeys(paths))
+        self._renewed[made] = began
+        return made
+
+    def _lives(self, name: str) -> bool:
+        """Whether there is still such a token: it ends with the user's own, which a store that starts makes anew."""
+        try:
+            self._request(name, [])
+        except OSError:
+            return False
+        return True
+
+    def _give_back(self, name: str) -> None:
+        """A token has ended: its files are for others."""
+        self._expect(self._files.pop(name))
+        del self._tokens[name], self._renewed[name]
 
     def _next(self, path: str) -> list[str]:
         """Further files that are expected; each is told once."""
-        self._expected.pop(path, None)
-        found: list[str] = []
-        while self._expected and len(found) < MOST_ASKED - 1:
-            found.append(next(iter(self._expected)))
-            del self._expected[found[-1]]
+        with self._telling:
+            self._expected.pop(path, None)
+            found = list(itertools.islice(self._expected, MOST_ASKED - 1))
+            for one in found:
+                del self._expected[one]
         return found
 
     def end(self) -> None:
@@ -316,7 +351,7 @@ class _Store:
             names, self._tokens = list(self._tokens), {}
         for name in names:
             with contextlib.suppress(OSError, SeraiError):  # it expires
-                self._wire.json("DELETE", f"/.serai/tokens/{name}")
+                self._wire.json("DELETE", f"/.serai/tokens/{name}", read_s=END_S)
 
 
 def _path(url: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from serai.describe.task import Cause
 from serai.dispatch.files.filling import GRANT, Filler
+from serai.dispatch.files.origins import measured
 from serai.dispatch.ports import WAY, CargoPostponed, CargoRefused, Place
 from serai.dispatch.reading.telling import joined, read_words
 from serai.dispatch.schedule import events as ev
@@ -339,7 +340,7 @@ class Carrier:
         try:
             op, lane, ident, head, body = wire.unpack(frame)
             self._frame(op, lane, ident, head, body)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             self._gone(NodeLost(f"its executor sent something that cannot be read: {error!r}", host=self.spec.name))
 
     def _frame(self, op: int, lane: int, ident: int, head: dict[str, Any], body: bytes) -> None:
@@ -394,16 +395,18 @@ class Carrier:
         """A task has read from afar."""
         looks = self._place.looks.pop(task, {}) if self._place is not None else {}
         ways = []
-        for number, read, moved, took_s, source, missed in head["files"]:
+        for row in head["files"]:
+            number, missed = row[0], row[5]
             if number not in looks:
                 continue
+            (read, _), (moved, took_s), source = measured(row[1]), measured(row[2], row[3]), str(row[4])
             shown = looks[number]
             ways.append(f"{shown} {read_words(read, self._catalogue.file(number).size, took_s, source)}")
             for origin in missed:
                 self._catalogue.missed(self.spec.name, number, origin)
             self._missed(missed)
             if head["ok"]:
-                self._tell(self, ev.Moved(self.spec.name, number, source, moved, took_s, read, head["w"]))
+                self._tell(self, ev.Moved(self.spec.name, number, source, moved, took_s, read, int(head["w"])))
         if ways:
             self._tell(self, ev.Note(WAY + joined(ways), self.spec.name, task))
 

@@ -10,6 +10,7 @@ A price is seconds until the file can be read, and shows its parts, so that a ch
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ READ_AHEAD_BYTES = 4_000_000  # what a mount asks for at a time once it reads ah
 WEIGHT = 0.3  # of the latest measurement
 RATE_BYTES_S = 100e6  # of a pair when nothing was measured at all
 LATENCY_S = 0.01
+SHORTEST_S = 1e-6  # that a transfer takes, whatever a node says: rates are finite
 
 
 class Policy(enum.StrEnum):
@@ -133,8 +135,9 @@ class Links:
 
     def learn(self, source: str, node: str, moved_bytes: int, took_s: float) -> None:
         """Take in a transfer that has ended."""
-        if took_s <= 0 or moved_bytes < 0:
+        if not 0 < took_s < math.inf or moved_bytes < 0:
             return
+        took_s = max(took_s, SHORTEST_S)
         pair = (source, node)
         if moved_bytes < SMALL_BYTES:
             self._latencies[pair] = _blend(self._latencies.get(pair), took_s)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Keys", "Token", "drafts_directory", "keys_of", "state_of", "write_secret"]
 
 MOST = 10_000  # tokens, and grants
+MOST_NARROWED = 1000  # tokens from one
 MOST_PATHS = 2000  # of one token that was narrowed
 MOST_NARROW_S = 86400.0  # its life, unless it is renewed
 DRAFTS = "drafts"
@@ -165,7 +166,7 @@ class Keys:
 
         Raises:
             PermissionError: they showed no such token.
-            UsageError: these are too many.
+            UsageError: these are too many, or there are too many such tokens.
         """
         secret = self._secret()
         with self._changing():
@@ -173,6 +174,8 @@ class Keys:
             self._drop_expired(now)
             if len(self.tokens) >= MOST:
                 raise UsageError(f"there are {MOST} tokens already", hint="revoke some: serai store revoke")
+            if sum(one.parent == parent.name for one in self.tokens.values()) >= MOST_NARROWED:
+                raise UsageError(f"a token is narrowed {MOST_NARROWED} times at most", hint="they end within a day")
             ends = min(expires, parent.expires, now + MOST_NARROW_S)
             texts = _texts(paths)
             made = Token(secrets.token_hex(6), parent.user, parent.path, "r", ends, _digest(secret), parent.name, texts)

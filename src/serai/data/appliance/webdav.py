@@ -99,6 +99,8 @@ class Answers:
         if path.startswith(f"/{os.fsdecode(paths.RESERVED)}/"):
             return await self._control.answer(request, who, path)
         parts = paths.parts_of(path)
+        if who.paths is not None and parts not in who.paths:  # or it would be seen which directories there are
+            raise PermissionError(errno.EACCES, "this token lets some files be read, and no more")
         act = {
             "GET": self._get,
             "HEAD": self._get,

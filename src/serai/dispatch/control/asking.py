@@ -100,12 +100,15 @@ def living(rooms: Sequence[Path]) -> list[Living]:
         for path in sorted(room.glob(f"*/{SOCKET}")):
             directory = path.parent
             try:
-                if path.lstat().st_uid != os.geteuid():
+                seen = path.lstat()
+                if seen.st_uid != os.geteuid():
                     continue
                 about: Mapping[str, Any] = next(ask(directory, "about", silent_s=LOOK_S), {"over": True})
             except ConnectionRefusedError:  # its process is gone, and had no time to take it away
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    now = path.lstat()
+                    if (now.st_ino, now.st_ctime_ns) == (seen.st_ino, seen.st_ctime_ns):  # else it is resumed just now
+                        path.unlink()
                 continue
             except DeadlineExceeded:
                 about = {"silent": True}

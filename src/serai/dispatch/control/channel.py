@@ -99,7 +99,12 @@ class Channel:
             if not self._places.acquire(blocking=False):
                 caller.close()
                 continue
-            threading.Thread(target=self._serve, args=(caller,), name="control-order", daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(caller,), name="control-order", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there can be no more just now; others may ask later
+                self._places.release()
+                caller.close()
 
     def _serve(self, caller: socket.socket) -> None:
         try:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from serai.dispatch.files.holders import Holders, is_digest
-from serai.dispatch.files.origins import File, Found, look, version_key
+from serai.dispatch.files.origins import File, Found, look, measured, version_key
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Way
 from serai.travel.executor import wire
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MOST_SOURCES = 4  # peers that a node is told of for one file
 MOST_TRIED = 4 * MOST_SOURCES  # that are looked at for this
 MOST_SHARED = 1000  # files in one frame
-GRANT_S = 5.0  # for what lets a node read a file at its origin
+GRANT_S = 5.0  # for what lets a node read files at their origins
 
 
 class Catalogue:
@@ -241,9 +241,7 @@ class Catalogue:
             self.missed(node, number, origin)
         if "why" in head:
             return
-        digest, moved, took_s = str(head["digest"]), int(head.get("bytes", 0)), float(head.get("took", 0.0))
-        if moved < 0 or not 0.0 <= took_s < math.inf:
-            raise ValueError(f"{moved} bytes in {took_s} s")
+        digest, (moved, took_s) = str(head["digest"]), measured(head.get("bytes", 0), head.get("took", 0.0))
         with self._lock:
             file = self._files[number]
             cached = head["way"] == "cached"
@@ -289,16 +287,18 @@ class Catalogue:
         It takes a moment where files are to be read at their origins.
         """
         advice = {move.file: move for move in moves}
-        grants = {one: self._granted(one, advice.get(one)) for one in numbers}
+        until = time.monotonic() + GRANT_S  # for all of them: whoever sends this says nothing else to the node
+        grants = {one: self._granted(one, advice.get(one), until) for one in numbers}
         with self._lock:
             return {"files": [self._need(node, self._files[one], advice.get(one), grants[one]) for one in numbers]}
 
-    def _granted(self, number: int, move: Move | None) -> dict[str, Any]:
+    def _granted(self, number: int, move: Move | None, until: float) -> dict[str, Any]:
         """What lets a node read a file at its origin, if that is to be tried before the front end is asked."""
         first = move.source if move is not None and move.way != Way.HERE else None
         if first == "":
             return {}
-        return self.grant(number, wait_s=GRANT_S if first == self._files[number].place else 0.0)
+        wanted = first == self._files[number].place
+        return self.grant(number, wait_s=max(0.0, until - time.monotonic()) if wanted else 0.0)
 
     def afar(self, node: str, number: int) -> dict[str, Any]:
         """A file that a node reads from afar: what a mount there must know of it.

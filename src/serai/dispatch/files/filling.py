@@ -66,7 +66,8 @@ class Filler:
         """Send nothing more."""
         self._ended = True
         for _ in self._threads:
-            self._asked.put(None)
+            with contextlib.suppress(queue.Full):  # then there is enough for each of them to be woken by
+                self._asked.put_nowait(None)
 
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None and not self._ended:

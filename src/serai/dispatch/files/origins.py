@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from serai.data.digests import tells
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+MOST_MOVED = 1 << 62  # bytes that a node can have moved
 SMALLEST = 256 * 1024  # bytes; smaller files travel with the bundles that read them
 Stamp = tuple[str, ...]
 
@@ -97,6 +99,18 @@ class Granting(Protocol):
     def grant(self, url: str, version: tuple[str, str], *, anew: bool = ..., wait_s: float = ...) -> dict[str, Any]:
         """What lets a node read one; empty where nothing does."""
         ...
+
+
+def measured(moved: Any, took_s: Any = 0.0) -> tuple[int, float]:
+    """What a node says that it has moved, in bytes, and how long that took, in seconds.
+
+    Raises:
+        ValueError, TypeError: it cannot be.
+    """
+    size, seconds = int(moved), float(took_s)
+    if not 0 <= size <= MOST_MOVED or not 0.0 <= seconds < math.inf:
+        raise ValueError("so many bytes in that time cannot be")
+    return size, seconds
 
 
 def version_key(file: File) -> str:

@@ -56,6 +56,7 @@ class Origin:
         self.node = str(grant["name"])
         self.key = str(grant.get("key", ""))  # what the front end calls this version of the file
         self.grant = grant
+        self.tells = bool(grant.get("etag") or grant.get("modified"))  # whether other versions are told from this one
 
 
 class Wanted:
@@ -348,7 +349,9 @@ class Fetches:
                     filling.write(data)
             except OSError as error:
                 if filling.at > began and not last and error.errno not in OF_THE_FILE:
-                    continue  # it goes on where that broke off
+                    if not source.tells:
+                        filling.seek(0)
+                    continue  # it goes on where that broke off, if what follows is of the same version
                 if error.errno not in OF_THE_FILE:
                     found.missed[source.node] = str(error.strerror)
                 raise Unreachable(str(error.strerror)) from error

@@ -29,10 +29,10 @@ SILENT_S = 30.0
 SPARE_S = 20.0  # a grant that expires so soon is renewed first
 UNREACHED_S = 300.0  # an origin that could not be reached is not tried for so long
 MOST_REDIRECTS = 5
+MOST_SERVERS = 64  # to which connections are kept: an origin may lead to another one each time
 MOST_WORDS = 300
 REFUSED = frozenset({400, 401, 403})  # S3 answers 400 where a token of it has expired, and 403 for a URL
 _MOVED = frozenset({301, 302, 303, 307, 308})
-_LOOPBACK = ("localhost", "127.", "::1")
 _servers: dict[tuple[Any, ...], web.Server] = {}
 _lock = threading.Lock()
 
@@ -166,10 +166,10 @@ class Direct(Source):
             raise OSError(errno.EACCES, "a token is shown with TLS only")
         if token:
             headers["Authorization"] = "Bearer " + token
-        for _ in range(MOST_REDIRECTS):
+        for turn in range(MOST_REDIRECTS):
             parts = urllib.parse.urlsplit(url)
             target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-            server = _server(parts, str(grant.get("fingerprint") or ""), self._silent_s)
+            server = _server(parts, str(grant.get("fingerprint") or ""), self._silent_s, abroad=turn > 0)
             answer = server.ask("GET", target, headers, fine=True)
             if answer.response.status not in _MOVED or token:
                 return answer
@@ -239,26 +239,31 @@ def _followed(url: str, location: str) -> str:
     """Where a redirection leads.
 
     Raises:
-        OSError: to where nobody is followed: out of TLS, or to this very host.
+        OSError: to where nobody is followed, as it is out of TLS. That it is to this very host is seen later.
     """
     found = urllib.parse.urljoin(url, location)
     parts = urllib.parse.urlsplit(found)
     host = parts.hostname or ""
     downgraded = url.startswith("https:") and parts.scheme != "https"
-    if not location or downgraded or parts.scheme not in ("http", "https") or not host or host.startswith(_LOOPBACK):
+    if not location or downgraded or parts.scheme not in ("http", "https") or not host:
         raise OSError(errno.EACCES, "it leads to where nobody is followed")
     return found
 
 
-def _server(parts: urllib.parse.SplitResult, fingerprint: str, silent_s: float) -> web.Server:
+def _server(parts: urllib.parse.SplitResult, fingerprint: str, silent_s: float, *, abroad: bool) -> web.Server:
     """The connections to a server, which all sources of this process share."""
     host, plain = parts.hostname or "", parts.scheme == "http"
     try:
         port = parts.port or (80 if plain else 443)
     except ValueError as error:
         raise OSError(errno.EINVAL, "it has no such port") from error
-    key = (host, port, plain, fingerprint, silent_s)
+    key = (host, port, plain, fingerprint, silent_s, abroad)
     with _lock:
-        if key not in _servers:
-            _servers[key] = web.Server(host, port, fingerprint=fingerprint or None, silent_s=silent_s, plain=plain)
-        return _servers[key]
+        found = _servers.pop(key, None)
+        if found is None:
+            pin = fingerprint or None
+            found = web.Server(host, port, fingerprint=pin, silent_s=silent_s, plain=plain, abroad=abroad)
+        _servers[key] = found
+        if len(_servers) > MOST_SERVERS:
+            _servers.pop(next(iter(_servers))).close()  # which was asked least lately
+        return found

@@ -89,6 +89,7 @@ class Server:
         token_file: where the token is; None for none.
         silent_s: how long it may be silent.
         plain: whether it is spoken to without TLS; None: only if it is this host.
+        abroad: whether it must not be this host, nor on its link, whatever its name says.
     """
 
     def __init__(
@@ -100,8 +101,9 @@ class Server:
         token_file: str | None = None,
         silent_s: float = SILENT_S,
         plain: bool | None = None,
+        abroad: bool = False,
     ) -> None:
-        self.host, self.port, self.silent_s = host, port, silent_s
+        self.host, self.port, self.silent_s, self._abroad = host, port, silent_s, abroad
         here = self.host in ("localhost", "::1") or self.host.startswith("127.")
         self._plain = here if plain is None else plain
         self._context: ssl.SSLContext | None = None
@@ -123,7 +125,7 @@ class Server:
         else:
             made = http.client.HTTPConnection(self.host, self.port)
         made.auto_open = 0  # it would connect again in a way of its own
-        made.sock = plain = _connected(self.host, self.port)
+        made.sock = plain = _connected(self.host, self.port, self._abroad)
         if secure:
             try:
                 made.sock = self._wrapped(plain)
@@ -285,7 +287,7 @@ def _pinned() -> ssl.SSLContext:
     return context
 
 
-def _connected(host: str, port: int) -> socket.socket:
+def _connected(host: str, port: int, abroad: bool = False) -> socket.socket:
     """A connection, within `CONNECT_S` for the name and all addresses together.
 
     Raises:
@@ -293,6 +295,8 @@ def _connected(host: str, port: int) -> socket.socket:
     """
     until = time.monotonic() + CONNECT_S
     found = _addresses(host, port)[:MOST_ADDRESSES]
+    if abroad and any(_is_own(str(one[4][0])) for one in found):
+        raise PermissionError(errno.EACCES, "it leads to where nobody is followed")
     error = OSError(errno.EHOSTUNREACH, "its name leads nowhere")
     for number, (family, kind, protocol, _, address) in enumerate(found):
         made = socket.socket(family, kind, protocol)
@@ -309,6 +313,15 @@ def _connected(host: str, port: int) -> socket.socket:
     raise error
 
 
+def _is_own(address: str) -> bool:
+    """Whether an address means another host on each host."""
+    import ipaddress  # noqa: PLC0415 - few are led elsewhere
+
+    found = ipaddress.ip_address(address.partition("%")[0])
+    found = getattr(found, "ipv4_mapped", None) or found
+    return found.is_loopback or found.is_link_local or found.is_unspecified
+
+
 def _addresses(host: str, port: int) -> list[Any]:
     """What a name leads to: the system's own resolver may take for ever."""
     found: list[Any] = []
@@ -321,7 +334,7 @@ def _addresses(host: str, port: int) -> list[Any]:
         except UnicodeError:
             found.append(OSError(errno.EINVAL, "it is no name of a host"))
 
-    if host[:1].isdigit() or ":" in host:
+    if ":" in host or not host.strip("0123456789."):
         look()
     else:
         thread = threading.Thread(target=look, name="name", daemon=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SOURCES_LOOKED_AT = 8  # holders of a file that are compared for one transfer
 ORIGIN = ""  # of all that the front end has, or reads for nodes
 LEGS = 2.0  # ways that go through the front end
+MEND_S = 1.0
 CUT_S = 300.0  # an origin that a node could not read from is not advised to it for so long
 
 
@@ -64,6 +65,7 @@ class Holdings:
         self._origins: dict[int, str] = {}  # that nodes may read from; of files that have one
         self._named: set[str] = set()
         self._cut: dict[tuple[str, str], float] = {}  # (origin, node): until when there is no way
+        self._mend_at = float("-inf")
         self._holders: dict[int, dict[str, None]] = {}  # nodes that have a file, or soon will
         self._held: dict[str, dict[int, Coming | None]] = {}  # None: it is there
         self._flows: dict[str, dict[str, int]] = {}  # source: files on their way, by node
@@ -85,7 +87,8 @@ class Holdings:
 
     def mend(self, now: float) -> None:
         """Time has passed: what could not be reached may be by now."""
-        if self._cut:
+        if self._cut and now >= self._mend_at:  # there may be many, and this is asked at each turn
+            self._mend_at = now + MEND_S
             self._cut = {pair: until for pair, until in self._cut.items() if now < until}
 
     def cached(self, node: str, files: Iterable[int]) -> None:
