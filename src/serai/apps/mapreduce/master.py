@@ -46,6 +46,7 @@ LEAST_DELAY_S = 0.2  # between two ticks of the clock
 MOST_SUSPECTS = 10  # tasks that are named when no worker is left
 MOST_LOST = 12  # times that one map's output could not be got
 SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
+USED = "outputs that are there, or on their way, have what it gave before: the others would lack it"
 MORE = "as many splits as skipping allows for have failed before; see the troubles for which"
 NO_WORKER = "see to these hosts, or name others, and run it again: it begins from its inputs"
 
@@ -306,8 +307,10 @@ class Master:
         """A task failed for good: the run does, unless it may do without."""
         if self.ended:
             return
-        if task.kind != MAP or len(self.skipped) >= self.rules.skip:
+        used = bool(task.accepted) and any(one.attempts for one in self.reduces)
+        if task.kind != MAP or used or len(self.skipped) >= self.rules.skip:
             hint = None if task.kind != MAP else f"{SKIPPING} splits that fail" if not self.rules.skip else MORE
+            hint = USED if used and self.rules.skip else hint
             self._fail(f"{task} {what}", tried, of_task=True, hint=hint)
             return
         task.skipped, task.done_step = True, self._step
