@@ -41,6 +41,7 @@ class Work:
         splits: of them, one for each map.
         partitions: how many reduces.
         kept: what nodes have of splits; None where they keep nothing.
+        seen: when the inputs were looked at, in seconds since 1970.
     """
 
     inputs: Sequence[Input]
@@ -48,6 +49,7 @@ class Work:
     splits: Sequence[Split]
     partitions: int
     kept: Kept | None = None
+    seen: float = 0.0
 
 
 @dataclass(slots=True)
@@ -265,7 +267,7 @@ class Desk:
             kept = str(head.get("kept") or "")
             if self.work.kept is not None and order.kind == ev.MAP and worker.place is not None and DIGEST(kept):
                 split = self.work.splits[order.number]
-                self.work.kept.note(self.work.inputs[split.input], split, kept, worker.place.key)
+                self.work.kept.note(self.work.inputs[split.input], split, kept, worker.place.key, self.work.seen)
         return {}, b""
 
     def on_failed(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:

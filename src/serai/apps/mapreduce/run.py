@@ -117,12 +117,14 @@ class Running:
         self._job = job or Job(session.program)
         self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
         self._directory = directory
+        seen = self._clock.wall()
         inputs, hosts = self._inputs()
         workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
         splits = splits_of(inputs, workers, self._options.split_bytes)
         if kept is not None:
             splits = self._where_kept(inputs, splits, kept)
-        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions_for(session.partitions, workers), kept)
+        partitions = partitions_for(session.partitions, workers)
+        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions, kept, seen)
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
         self.record = Record(directory / NAME, self._clock)
