@@ -110,6 +110,29 @@ def test_inputs_are_read_in_pieces(relay: Relay, tmp_path: Path) -> None:
     relay.close()
 
 
+@pytest.mark.parametrize("how", ["in place", "another file"])
+@pytest.mark.parametrize("opened_before", [True, False])
+def test_an_input_that_changes_is_not_mixed_with_what_it_was(
+    relay: Relay, tmp_path: Path, *, opened_before: bool, how: str
+) -> None:
+    path, head = tmp_path / "a.txt", {"url": str(tmp_path / "a.txt"), "start": 0, "length": 50}
+    if opened_before:
+        relay.read_input(head, b"")
+    if how == "in place":
+        path.write_bytes(bytes(100))
+        os.utime(path, (1000, 1000))
+    else:
+        other = tmp_path / "b.txt"
+        other.write_bytes(bytes(100))
+        other.replace(path)
+    if opened_before and how == "another file":
+        assert relay.read_input(head, b"")[1] == bytes(range(50)), "what was opened first is still there"
+    else:
+        with pytest.raises(UsageError, match="was changed after the run began"):
+            relay.read_input(head, b"")
+    relay.close()
+
+
 def test_only_what_belongs_to_the_run_is_read(relay: Relay, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no input of this run"):
         relay.read_input({"url": str(tmp_path / "secret"), "start": 0, "length": 5}, b"")

@@ -180,6 +180,24 @@ def test_a_command_that_fails_is_named(bench: Bench) -> None:
     assert bench.outputs() == []
 
 
+@pytest.mark.parametrize("opened", [True, False])
+def test_an_input_that_changes_during_the_run_ends_it(bench: Bench, until: Callable[..., Any], *, opened: bool) -> None:
+    """Whether workers open it or are sent it: what they were told of it is not so any more, and that is no host's fault."""
+    held = Commands(f"until test -e {bench.tmp_path / 'go'}; do sleep 0.05; done; cat", REDUCE)
+    with bench.running(bench.session([("local:", 1)], program=held)) as running:
+        if not opened:
+            running.work.locality.path = lambda _number, _place: None  # type: ignore[method-assign] - as on other hosts
+        until(lambda: happened(running, "given"))
+        last = max(bench.corpus.directory.iterdir())
+        os.utime(last, (1000, 1000))
+        (bench.tmp_path / "go").touch()
+        with pytest.raises(TaskFailed) as caught:
+            finish(running)
+    said = str(caught.value)
+    assert str(last) in said
+    assert "was changed after" in said
+
+
 def test_hosts_that_cannot_be_reached_are_said_and_the_run_goes_on(bench: Bench) -> None:
     with bench.running(bench.session([("local:", 2), ("ssh://127.0.0.1:1", 2)])) as running:
         finish(running)

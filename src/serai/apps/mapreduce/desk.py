@@ -317,6 +317,8 @@ class Desk:
             local = self.work.locality.path(split.input, place)
             source: dict[str, Any] = {"url": one.url, "path": None if local is None else local.path}
             source |= {"start": split.start, "stop": split.stop, "compression": one.compression, "size": one.size}
+            if local is not None and local.sure:
+                source["mtime"] = one.mtime
             if local is not None and not local.sure:
                 source["same"] = {"mtime": one.mtime, "inode": one.inode if local.inode else None}
             if local is None and self.work.kept is not None:

@@ -61,7 +61,7 @@ class Relay:
             raise UsageError(f"{head.get('url')} is no input of this run")
         start, length = _range(head)
         if one.host == "" and one.path is not None:
-            return {}, self._read_here(one.path, start, length)
+            return {}, self._read_here(one.path, start, length, one)
         return {}, self._read_there(one.url, one.host, start, length)
 
     def read_peer(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -78,12 +78,14 @@ class Relay:
             lambda: self._holds(worker, path) is not None, lambda: self._read_there(url, host, start, length), url
         )
 
-    def _read_here(self, path: str, start: int, length: int) -> bytes:
+    def _read_here(self, path: str, start: int, length: int, one: Input | None = None) -> bytes:
         with self._lock:  # a file that another thread closes meanwhile would be another file
             fd = self._open.pop(path, None)
         if fd is None:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if one is not None and _changed(one, os.fstat(fd)):
+                raise UsageError(f"the input {path} was changed after the run began", hint="run it again")
             parts = []
             while length:
                 data = os.pread(fd, length, start)
@@ -115,6 +117,13 @@ class Relay:
             files, self._open = self._open, collections.OrderedDict()
         for fd in files.values():
             os.close(fd)
+
+
+def _changed(one: Input, found: os.stat_result) -> bool:
+    """Whether a file is not what was split: a map that is made again would give something else."""
+    if one.mtime is None:
+        return False
+    return (one.size, one.mtime, one.inode) != (found.st_size, int(found.st_mtime), found.st_ino)
 
 
 def _while(wanted: Callable[[], bool], read: Callable[[], bytes], what: str) -> bytes:
