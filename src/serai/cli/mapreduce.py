@@ -13,7 +13,7 @@ import click
 
 from serai.cli.main import EXIT_FAILED, EXIT_INTERRUPTED
 from serai.cli.progress import LINE_EVERY_S, say
-from serai.errors import TaskFailed, UsageError
+from serai.errors import SeraiError, TaskFailed, UsageError
 from serai.quantity import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _drive(session: Session, picture: str | None, *, as_json: bool) -> int:
 
     running = Running(session, new_directory(os.environ, time.time()))
     view = _Json(running) if as_json else _Live(running) if sys.stderr.isatty() else _Lines(running)
-    failure: TaskFailed | None = None
+    failure: SeraiError | None = None
     files: list[str] = []
     interrupted = False
     try:
@@ -122,7 +122,7 @@ def _drive(session: Session, picture: str | None, *, as_json: bool) -> int:
             view.clear()
             try:
                 files = running.files()
-            except TaskFailed as error:
+            except SeraiError as error:  # the summary says what was done all the same
                 failure = error
     except KeyboardInterrupt:
         interrupted = True
@@ -132,8 +132,10 @@ def _drive(session: Session, picture: str | None, *, as_json: bool) -> int:
         with open(picture, "w", encoding="utf-8") as file:
             file.write(timeline.svg())
     view.summary(files, asdict(statistics_of(running, timeline)), timeline.table(), interrupted=interrupted)
-    if failure is not None:
+    if isinstance(failure, TaskFailed):
         say(f"serai: {failure}")
+    elif failure is not None:
+        raise failure
     return EXIT_INTERRUPTED if interrupted else EXIT_FAILED if failure is not None else 0
 
 

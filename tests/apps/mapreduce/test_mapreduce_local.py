@@ -381,6 +381,19 @@ def test_a_front_end_that_goes_leaves_nothing(
         assert not list((bench.tmp_path / "out").glob(".serai-*")), "no attempts are left beside the outputs"
 
 
+def test_a_run_that_no_worker_is_left_for_has_its_summary_and_picture(bench: Bench) -> None:
+    job = toml(bench)
+    job.write_text(job.read_text().replace('"local:"', '"local:?python=/nonesuch/python3"'))
+    words = [*SERAI, "mapreduce", str(job), "--json", "--timeline", str(bench.tmp_path / "x.svg")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["what"], last["files"]) == ("summary", [])
+    assert "/nonesuch/python3" in str(last["troubles"])
+    assert "no worker could be started" in done.stderr
+    assert (bench.tmp_path / "x.svg").exists()
+
+
 def test_exit_codes(bench: Bench) -> None:
     for mapper, code, words in (("exit 3", 1, "exit status 3"), ("cat", 2, "unknown key")):
         job = toml(bench, mapper)
