@@ -324,6 +324,22 @@ def test_a_split_that_was_mapped_may_be_left_out_before_any_reduce_had_of_it() -
     assert it.tell(Failed("b", again, "no such word"))[0] == Skip(0, "the map 0 failed 1 times, last: no such word")
 
 
+def test_what_a_former_run_has_reduced_is_not_made_again() -> None:
+    it = Case(1, partitions=2, retries=0, skip=1)
+    it.master = Master([Split(0, 0, None)], 2, Rules(retries=0, skip=1), {0})
+    it.join("a")
+    it.do("a")
+    assert it.ask("a") == Order(REDUCE, 1, 1)
+    it.master = Master([Split(0, 0, None)], 2, Rules(retries=0, skip=1), {0})
+    it.join("a")
+    order = it.ask("a")
+    assert order == Order(MAP, 0, 1)
+    (failure,) = it.tell(Failed("a", order, "no such word"))
+    assert isinstance(failure, Fail), "what is there has of this split"
+    it.master = Master([Split(0, 0, None)], 2, Rules(), {0, 1})
+    assert it.tell(Tick()) == [Finish()]
+
+
 def test_when_a_split_is_left_out_its_other_attempt_is_withdrawn() -> None:
     it = Case(2, deaths=1, skip=1, slow_least_s=1.0)
     it.join("a", "b")

@@ -234,6 +234,34 @@ class Outputs:
             raise UsageError(f"{name!r} is no output of this run")
         return os.path.join(self.landing, f"{name}.{attempt}")
 
+    def final(self, name: str) -> str:
+        """Where an output is once it is accepted."""
+        return os.path.join(self.directory, self.prefix + name)
+
+    def succeed(self, run: str) -> None:
+        """Take the place of a run, and remove the attempts that it left.
+
+        Raises:
+            UsageError: it goes on, or has no outputs here.
+        """
+        if self.elsewhere is not None:
+            raise UsageError(
+                f"run {run} cannot be resumed: outputs at {self.elsewhere} are brought there at the end, all at once",
+                hint="without --resume it begins anew",
+            )
+        former = os.path.join(self.directory, f"{LANDING}{run}")
+        try:
+            fd = os.open(former, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return  # it cleared up behind itself
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(former, ignore_errors=True)
+        except OSError:
+            raise UsageError(f"run {run} still goes on", hint=f"serai cancel {run}") from None
+        finally:
+            os.close(fd)
+
     def write(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         """The handler of ``file.write``: {name, attempt, offset}, bytes."""
         name, attempt, offset = _attempt(head), _number(head, "attempt"), _number(head, "offset")
@@ -277,10 +305,9 @@ class Outputs:
             OSError: it is not there, or cannot be renamed.
             SeraiError: it is not whole.
         """
-        path = self.path_of(name, attempt)
+        path, final = self.path_of(name, attempt), self.final(name)
         if size is not None:
             self._check(path, size, None)
-        final = os.path.join(self.directory, self.prefix + name)
         os.chmod(path, 0o666 & ~_umask())
         os.replace(path, final)
         return final
