@@ -181,12 +181,14 @@ def test_a_command_that_fails_is_named(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("opened", [True, False])
-def test_an_input_that_changes_during_the_run_ends_it(bench: Bench, until: Callable[..., Any], *, opened: bool) -> None:
+def test_an_input_that_changes_during_the_run_ends_it(
+    bench: Bench, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, *, opened: bool
+) -> None:
     """Whether workers open it or are sent it: what they were told of it is not so any more."""
     held = Commands(f"until test -e {bench.tmp_path / 'go'}; do sleep 0.05; done; cat", REDUCE)
     with bench.running(bench.session([("local:", 1)], program=held)) as running:
         if not opened:
-            running.work.locality.path = lambda _number, _place: None  # type: ignore[method-assign] - as on other hosts
+            monkeypatch.setattr(running.work.locality, "path", lambda _number, _place: None)  # as on other hosts
         until(lambda: happened(running, "given"))
         last = max(bench.corpus.directory.iterdir())
         os.utime(last, (1000, 1000))
