@@ -7,11 +7,14 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
+from serai.apps.mapreduce import files
 from serai.apps.mapreduce.files import MOST_READ, Outputs, Relay
 from serai.apps.mapreduce.inputs import expand, host_key, local_path
-from serai.errors import SeraiError, UsageError
+from serai.errors import SeraiError, TransferFailed, UsageError
 from serai.session.url import Url
 
 if TYPE_CHECKING:
@@ -90,6 +93,43 @@ def test_outputs_of_a_larger_run_are_not_mixed_with_ours(tmp_path: Path) -> None
     (tmp_path / "part-00009").touch()
     with pytest.raises(UsageError, match=r"1 outputs of a run with more partitions, such as wc-part-00007"):
         Outputs("run", str(tmp_path), "wc-", "", {}).open(2)
+
+
+class Moody(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """Another file system, of another scheme, that has its troubles."""
+
+    protocol = "moody"
+    troubles = 0
+
+    def put_file(self, *args: Any, **kwargs: Any) -> None:
+        if Moody.troubles:
+            Moody.troubles -= 1
+            raise RuntimeError("503 Slow Down")
+        super().put_file(*args, **kwargs)
+
+
+@pytest.mark.parametrize("troubles", [2, 3])
+def test_what_was_made_is_not_lost_when_it_cannot_be_brought_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, troubles: int
+) -> None:
+    fsspec.register_implementation("moody", Moody, clobber=True)
+    monkeypatch.setattr(files, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(Moody, "troubles", troubles)
+    there = tmp_path / "there"
+    made = Outputs("run", f"moody://{there}", "", str(tmp_path / "state"), {})
+    made.open(1)
+    send(made, b"a\t1\n")
+    final = made.accept("part-00000", 1, 4)
+    if troubles == 2:
+        assert made.deliver([final]) == [f"moody://{there}/part-00000"]
+        assert (there / "part-00000").read_bytes() == b"a\t1\n"
+    else:
+        with pytest.raises(TransferFailed, match="503 Slow Down") as caught:
+            made.deliver([final])
+        assert caught.value.hint is not None
+        assert os.path.dirname(final) in caught.value.hint
+    made.close()
+    assert os.path.exists(final) == (troubles == 3)
 
 
 # ---- reading for workers

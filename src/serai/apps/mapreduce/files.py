@@ -15,10 +15,11 @@ import queue
 import re
 import shutil
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce.inputs import filesystem_of, key_of, local_path
-from serai.errors import DeadlineExceeded, SeraiError, UsageError
+from serai.errors import DeadlineExceeded, SeraiError, TransferFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +32,7 @@ PEER_S = 30.0  # for a map output to come from its host
 LOOK_S = 0.25
 LANDING = ".serai-mr-"  # and the run's name: where attempts at outputs are written, beside the outputs
 STALE_S = 60.0
+PAUSES_S = (1.0, 3.0)  # before an output is brought elsewhere again
 
 
 class Relay:
@@ -182,6 +184,7 @@ class Outputs:
             here = os.path.join(meanwhile, "outputs")
         self.directory = os.path.abspath(os.path.expanduser(here))
         self.landing = os.path.join(self.directory, f"{LANDING}{run}")
+        self._undelivered = False
         self._held = -1  # the landing's descriptor: its lock says to other runs that this one lives
         self._lock = threading.Lock()
         self._whole: dict[tuple[str, int], int] = {}  # the sizes of attempts that were committed
@@ -317,20 +320,36 @@ class Outputs:
 
         Returns:
             Their paths or URLs.
+
+        Raises:
+            TransferFailed: they do not get there; they stay here, and it says where.
         """
         paths = list(finals)
         if self.elsewhere is None:
             return paths
-        filesystem, directory = filesystem_of(self.elsewhere, self._config)
-        filesystem.makedirs(directory, exist_ok=True)
-        urls = []
         for path in paths:
-            name = os.path.basename(path)
-            aside = f"{directory}/.{name}.part"
-            filesystem.put_file(path, aside)
-            filesystem.mv(aside, f"{directory}/{name}")
-            urls.append(f"{self.elsewhere}/{name}")
-        return urls
+            self._bring(path, self.elsewhere)
+        return [f"{self.elsewhere}/{os.path.basename(path)}" for path in paths]
+
+    def _bring(self, path: str, url: str) -> None:
+        """Take an output to a directory elsewhere; what was computed for hours is not lost for a moment's trouble."""
+        name = os.path.basename(path)
+        for pause_s in (*PAUSES_S, None):
+            try:
+                filesystem, directory = filesystem_of(url, self._config)
+                filesystem.makedirs(directory, exist_ok=True)
+                aside = f"{directory}/.{name}.part"
+                filesystem.put_file(path, aside)
+                filesystem.mv(aside, f"{directory}/{name}")
+            except Exception as error:  # file systems of others raise what they like
+                if pause_s is None:
+                    self._undelivered = True
+                    what = error.what if isinstance(error, SeraiError) else f"{type(error).__name__}: {error}"
+                    hint = f"all outputs are whole in {self.directory}: serai cp takes them there"
+                    raise TransferFailed(f"{name} could not be brought to {url}: {what}", hint=hint) from error
+                time.sleep(pause_s)
+            else:
+                return
 
     def close(self) -> None:
         """Remove attempts that were not accepted."""
@@ -338,6 +357,8 @@ class Outputs:
         held, self._held = self._held, -1
         if held >= 0:
             os.close(held)
+        if self._undelivered:
+            return
         if self.elsewhere is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
         else:
