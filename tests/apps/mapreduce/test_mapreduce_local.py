@@ -23,7 +23,7 @@ from serai.apps.mapreduce.tasks import Rules
 from serai.apps.mapreduce.timeline import timeline_of
 from serai.describe.mapreduce import Commands
 from serai.describe.poolfile import sites_from
-from serai.errors import NoNodeLeft, TaskFailed, UsageError
+from serai.errors import AccessError, NoNodeLeft, TaskFailed, UsageError
 from serai.travel.boot import WORKER
 
 if TYPE_CHECKING:
@@ -198,6 +198,26 @@ def test_an_input_that_changes_during_the_run_ends_it(
     said = str(caught.value)
     assert str(last) in said
     assert "was changed after" in said
+
+
+def test_adverts_that_cannot_be_read_are_noted_once(
+    bench: Bench, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Commands(f"until test -e {bench.tmp_path / 'go'}; do sleep 0.05; done; cat", REDUCE)
+    asked: list[str] = []
+    with bench.running(bench.session([("local:", 1)], program=held)) as running:
+
+        def fails(path: str, **_: object) -> None:
+            asked.append(path)
+            raise AccessError("nobody answers")
+
+        until(lambda: happened(running, "given"))
+        monkeypatch.setattr("serai.apps.mapreduce.run.LOOK_S", 0.0)
+        monkeypatch.setattr(running._adverts, "list", fails)
+        until(lambda: len(asked) > 3)
+        assert [event["why"] for event in happened(running, "trouble")] == [
+            "the adverts cannot be read: nobody answers"
+        ]
 
 
 def test_hosts_that_cannot_be_reached_are_said_and_the_run_goes_on(bench: Bench) -> None:

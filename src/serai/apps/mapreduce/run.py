@@ -142,6 +142,7 @@ class Running:
         self.desk = Desk(self.work, rules, self.outputs, self.record, self._clock, self._heed)
         self.crew = Crew(self.name, self.desk, self.record, self._clock, self._options.patiences)
         self._shuffle = Shuffle(self._clock.wall())
+        self._unread = ""  # why the adverts cannot be read
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
         self._workers_at = f"/mapreduce/{self.name}/workers"
@@ -312,8 +313,12 @@ class Running:
         try:
             living = {entry.path.rpartition("/")[2] for entry in self._adverts.list(self._workers_at)}
         except (SeraiError, OSError) as error:
-            self.record.note("trouble", why=f"the adverts cannot be read: {error}")
+            why = f"the adverts cannot be read: {error}"
+            if why != self._unread:  # once, not every second for as long as that lasts
+                self._unread = why
+                self.record.note("trouble", why=why)
             return
+        self._unread = ""
         self.crew.look(living)
 
     # ---- registering
