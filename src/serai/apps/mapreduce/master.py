@@ -48,7 +48,7 @@ MOST_LOST = 12  # times that one map's output could not be got
 SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
 USED = "outputs that are there, or on their way, have what it gave before: the others would lack it"
 MORE = "as many splits as skipping allows for have failed before; see the troubles for which"
-NO_WORKER = "see to these hosts, or name others, and run it again: it begins from its inputs"
+NO_WORKER = "see to these hosts, or name others, and run it again"
 
 
 class Master:
