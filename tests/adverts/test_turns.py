@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+
+import pytest
 
 from serai.adverts.turns import Turns
 
@@ -43,3 +46,29 @@ def test_who_has_gone_is_not_given_a_place() -> None:
     turns.release()
     assert turns.acquire(0.0)
     assert not turns.acquire(0.0)
+
+
+def test_whoever_is_interrupted_while_waiting_holds_no_turn() -> None:
+    turns = Turns(1)
+    assert turns.acquire(0.0)
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        threading.Thread(target=lambda: _when_waiting(turns)).start()
+        with pytest.raises(KeyboardInterrupt):
+            turns.acquire(20.0)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert turns.waiting == 0
+    turns.release()
+    assert turns.acquire(0.0), "what was let go of is there for the next"
+
+
+def _when_waiting(turns: Turns) -> None:
+    deadline = time.monotonic() + 20
+    while not turns.waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)

@@ -95,6 +95,7 @@ BAD = {
     "a way without workers": ("ssh://lab1<", "gram://lab1<", 7, "workers cannot be started over gram:"),
     "a password": ("ssh://lab1<", "ssh://me:secret@lab1<", 7, "holds no password"),
     "workers that are none": ('workers="3"', 'workers="0"', 7, "workers: expected a whole number from 1 to 1000"),
+    "too few to leave out": (' name="wordcount"', ' name="w" skip="-1"', 3, "skip: expected a whole number from 0"),
     "workers twice": ('workers="3"', 'workers="3" slots="3"', 7, "they mean the same"),
     "no name": (' name="wordcount"', "", 3, "<MapReduceSession> has no name"),
     "a priority that is none": ('priority="2"', 'priority="high"', 3, "priority: expected a whole number"),
@@ -215,9 +216,18 @@ def test_without_hosts_it_is_this_machine(tmp_path: Path) -> None:
     assert it.hosts == (HostSpec(worker_site("local:")),)
 
 
+@pytest.mark.parametrize("count", [0, 5])
+def test_splits_that_may_be_left_out(tmp_path: Path, count: int) -> None:
+    """None by default, which a file may say as well."""
+    assert read(tmp_path, TOML, name="job.toml").skip == 0
+    assert read(tmp_path, TOML.replace("partitions = 4", f"skip = {count}"), name="job.toml").skip == count
+    assert read(tmp_path, GOOD.replace(' name="wordcount"', f' name="w" skip="{count}"')).skip == count
+
+
 BAD_TOML = {
     "unknown key": ("partitions = 4", "partition = 4", 7, "did you mean partitions?"),
     "not a number": ("partitions = 4", 'partitions = "x"', 7, "partitions: expected a whole number"),
+    "too few to leave out": ("partitions = 4", "skip = -1", 7, "skip: expected a whole number from 0 to 10000"),
     "no mapper": ('mapper = "./split.awk"\n', "", 1, "there is no mapper"),
     "empty list": ('["texts/*.txt", "ssh://lab1/data"]', "[]", 5, "expected a list of texts"),
     "unknown table": ('[[hosts]]\nurl = "ssh', '[[host]]\nurl = "ssh', 11, "did you mean hosts?"),

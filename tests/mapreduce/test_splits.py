@@ -6,6 +6,7 @@ import bz2
 import gzip
 import itertools
 import lzma
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -139,3 +140,15 @@ def test_a_path_that_is_not_the_same_file_is_not_read(tmp_path: Path) -> None:
     for other in ({**same, "inode": 1}, {**same, "mtime": 1}, {**same, "mtime": None}):
         assert list(blocks_of({**order, "same": other}, read)) == [b"afar\n"]
     assert list(blocks_of({**order, "path": "/nonesuch", "same": same}, read)) == [b"afar\n"]
+
+
+def test_an_input_that_was_changed_after_it_was_split_is_not_read(tmp_path: Path) -> None:
+    """It has as many bytes as before, so that a map that is made again would give something else unseen."""
+    path = tmp_path / "text"
+    path.write_bytes(b"a\nb\n")
+    os.utime(path, (1000, 1000.5))
+    order = {"path": str(path), "start": 0, "stop": 4, "size": 4, "mtime": 1000}
+    assert list(blocks_of(order, no_relay)) == [b"a\nb\n"]
+    os.utime(path, (1001, 1001))
+    with pytest.raises(InputBroken, match="was changed after it was split"):
+        list(blocks_of(order, no_relay))

@@ -29,10 +29,19 @@ class Turns:
                 return True
             turn = threading.Event()
             self._waiting.append(turn)
-        if turn.wait(timeout_s):
-            return True
+        try:
+            if turn.wait(timeout_s):
+                return True
+        except BaseException:  # Ctrl-C: nobody would let go of the place that came to it later
+            if self._came(turn):
+                self.release()
+            raise
+        return self._came(turn)
+
+    def _came(self, turn: threading.Event) -> bool:
+        """Whether a turn came at the last moment; otherwise it is not waited for any more."""
         with self._lock:
-            if turn.is_set():  # at the last moment
+            if turn.is_set():
                 return True
             self._waiting.remove(turn)
             return False

@@ -7,18 +7,19 @@ import os
 import sys
 import time
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from serai.cli.main import EXIT_FAILED, EXIT_INTERRUPTED
 from serai.cli.progress import LINE_EVERY_S, say
-from serai.errors import TaskFailed, UsageError
+from serai.errors import SeraiError, TaskFailed, UsageError
 from serai.quantity import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from serai.apps.mapreduce.record import Former
     from serai.apps.mapreduce.run import Running
     from serai.describe.mapreduce import Session
 
@@ -42,6 +43,9 @@ ON = "A host or pool instead of those of the file: local:, ssh://HOST, or a pool
     "--skip", type=click.IntRange(0, 10_000), metavar="N", help="Leave out up to N splits that fail for good."
 )
 @click.option("--output", metavar="DIR", help="Where outputs go: a directory or a URL.")
+@click.option(
+    "--resume", "former", metavar="RUN", help="A run of SESSION that did not end well: outputs that it made are kept."
+)
 @click.option("--timeline", metavar="FILE.svg", help="Write a picture of what each worker did and when.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per line on standard output: events, a summary.")
 def mapreduce(
@@ -51,22 +55,22 @@ def mapreduce(
     partitions: int | None,
     skip: int | None,
     output: str | None,
-    timeline: str | None,
-    *,
-    as_json: bool,
+    **how: Any,
 ) -> int:
     """Run the MapReduce SESSION, an MRDL file (.xml) or its form in TOML.
 
     Outputs are PREFIXpart-00000 and so on, sorted by key; each appears when it is whole, and their names are printed.
-    Workers may die: the outputs are the same. Exit code: 0 all well, 1 a map or reduce failed, 2 the request is wrong,
+    Workers may die: the outputs are the same. Where the command itself ended, the same words with --resume RUN keep the
+    outputs that were whole. Exit code: 0 all well, 1 a map or reduce failed, 2 the request is wrong,
     3 no worker left, 130 interrupted.
     """
+    timeline, former, as_json = how["timeline"], how["former"], bool(how["as_json"])
     asked = _asked(read_session(session), on, workers, partitions, output)
     if skip is not None:
         asked = replace(asked, skip=skip)
     if timeline is not None and not os.path.isdir(os.path.dirname(timeline) or "."):
         raise UsageError(f"--timeline {timeline}: there is no such directory")
-    return _drive(asked, timeline, as_json=as_json)
+    return _drive(asked, former, timeline, as_json=as_json)
 
 
 def read_session(path: str) -> Session:
@@ -104,14 +108,24 @@ def _asked(
     return session
 
 
-def _drive(session: Session, picture: str | None, *, as_json: bool) -> int:
+def _former(name: str) -> Former:
+    from serai.apps.mapreduce.record import Former  # noqa: PLC0415 - as above
+    from serai.session.home import mapreduce_directory  # noqa: PLC0415 - as above
+
+    if not name or os.path.basename(name) != name:
+        raise UsageError(f"{name!r} is no name of a run")
+    return Former(mapreduce_directory(os.environ) / name)
+
+
+def _drive(session: Session, resumed: str | None, picture: str | None, *, as_json: bool) -> int:
     from serai.apps.frontends.mapreduce import statistics_of  # noqa: PLC0415 - as above
     from serai.apps.mapreduce.run import Running, new_directory  # noqa: PLC0415 - as above
     from serai.apps.mapreduce.timeline import timeline_of  # noqa: PLC0415 - as above
 
-    running = Running(session, new_directory(os.environ, time.time()))
+    former = None if resumed is None else _former(resumed)
+    running = Running(session, new_directory(os.environ, time.time()), former=former)
     view = _Json(running) if as_json else _Live(running) if sys.stderr.isatty() else _Lines(running)
-    failure: TaskFailed | None = None
+    failure: SeraiError | None = None
     files: list[str] = []
     interrupted = False
     try:
@@ -122,7 +136,7 @@ def _drive(session: Session, picture: str | None, *, as_json: bool) -> int:
             view.clear()
             try:
                 files = running.files()
-            except TaskFailed as error:
+            except SeraiError as error:  # the summary says what was done all the same
                 failure = error
     except KeyboardInterrupt:
         interrupted = True
@@ -132,8 +146,10 @@ def _drive(session: Session, picture: str | None, *, as_json: bool) -> int:
         with open(picture, "w", encoding="utf-8") as file:
             file.write(timeline.svg())
     view.summary(files, asdict(statistics_of(running, timeline)), timeline.table(), interrupted=interrupted)
-    if failure is not None:
+    if isinstance(failure, TaskFailed):
         say(f"serai: {failure}")
+    elif failure is not None:
+        raise failure
     return EXIT_INTERRUPTED if interrupted else EXIT_FAILED if failure is not None else 0
 
 
@@ -187,6 +203,9 @@ class _Lines:
         words = f"{self.running.name}: {ended}, input {format_bytes(int(str(facts['bytes'])))},"
         words += f" by {facts['workers']} workers in {format_seconds(round(float(str(facts['seconds'])), 1))}"
         say(", ".join([words, *extra]))
+        whole, wanted = len(self.running.desk.finals), self.running.work.partitions
+        if self.running.resumable and not files:
+            say(f"{whole} of {wanted} outputs are whole; the same command with --resume {self.running.name} keeps them")
 
 
 class _Live(_Lines):

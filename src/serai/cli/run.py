@@ -127,9 +127,21 @@ def resume(name: str | None, on: tuple[str, ...], show: str, *, failed: bool, fa
     from serai.dispatch.history import find_run  # noqa: PLC0415 - as above
     from serai.session.home import runs_directory  # noqa: PLC0415 - as above
 
+    if name is not None:
+        _not_of_mapreduce(name)
     directory = find_run(runs_directory(os.environ), name)
     running = CommandRun.again(directory, on, SystemClock(), failed_too=failed)
     return _drive(running, "json" if as_json else show, fail_fast=fail_fast, sends=())
+
+
+def _not_of_mapreduce(name: str) -> None:
+    """Say how such a run is resumed."""
+    from serai.session.home import mapreduce_directory  # noqa: PLC0415 - as above
+
+    if os.path.basename(name) == name and (mapreduce_directory(os.environ) / name / "events.jsonl").is_file():
+        raise UsageError(
+            f"{name} is a run of MapReduce", hint=f"the command that began it, with --resume {name}, keeps its outputs"
+        )
 
 
 def _request(given: dict[str, object]) -> Request:

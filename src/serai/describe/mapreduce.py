@@ -290,14 +290,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else "known here: " + (", ".join(known) or "nothing")
 
 
-def whole_number(most: int) -> Callable[[object], int]:
-    """Makes a reader of whole numbers from 1; of texts too."""
+def whole_number(most: int, least: int = 1) -> Callable[[object], int]:
+    """Makes a reader of whole numbers; of texts too."""
 
     def convert(value: object) -> int:
         if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise UsageError(f"expected a whole number from 1 to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise UsageError(f"expected a whole number from {least} to {most}")
         return value
 
     return convert
@@ -351,7 +351,7 @@ _KEYS: Mapping[str, Callable[[object], object]] = {
     "partitions": whole_number(MOST_PARTITIONS),
     "send": _texts,
     "adverts": _text,
-    "skip": whole_number(MOST_SKIPPED),
+    "skip": whole_number(MOST_SKIPPED, 0),
     "pool": _text,
 }
 _NEEDED = ("mapper", "reducer", "inputs")

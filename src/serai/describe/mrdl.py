@@ -174,7 +174,7 @@ class _Reader:
         partitions = self._count(session, _PARTITIONS, MOST_PARTITIONS)
         images = self._images(session)
         combine = self._yes(session, "combine")
-        skip = self._count(session, ("skip",), MOST_SKIPPED)
+        skip = self._count(session, ("skip",), MOST_SKIPPED, 0)
         hosts = self._hosts(session, [image for _, image in images])
         inputs = self._inputs(session)
         output, prefix = self._output(session)
@@ -224,14 +224,14 @@ class _Reader:
             self.mistakes.add(element.line, f"<{element.name}> is empty")
         return text or None
 
-    def _count(self, element: _Element, names: tuple[str, ...], most: int) -> int | None:
+    def _count(self, element: _Element, names: tuple[str, ...], most: int, least: int = 1) -> int | None:
         given = [name for name in names if name in element.attributes]
         if len(given) > 1:
             self.mistakes.add(element.line, f"both {given[0]} and {given[1]} are given: they mean the same")
         if not given:
             return None
         value: int | None = self.mistakes.take(
-            element.line, given[0], whole_number(most), element.attributes[given[0]].strip()
+            element.line, given[0], whole_number(most, least), element.attributes[given[0]].strip()
         )
         return value
 

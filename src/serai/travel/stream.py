@@ -8,6 +8,7 @@ passed over.
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import threading
@@ -132,6 +133,8 @@ class PipeLink:
             bye.start()
             bye.join(BYE_S)
         self.end_input()
+        with contextlib.suppress(OSError):  # it may be stopped, and would not see the end, or clear up behind itself
+            self._process.send_signal(signal.SIGCONT)
         try:
             self._process.wait(grace_s)
         except subprocess.TimeoutExpired:

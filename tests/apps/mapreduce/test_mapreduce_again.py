@@ -87,6 +87,28 @@ def test_a_run_goes_on_when_every_worker_was_killed(
     assert left_of(running.name) == []
 
 
+def test_a_host_whose_steward_hangs_is_given_up_though_its_workers_live(
+    bench: Bench, calm: list[bytes], until: Callable[..., Any], left_of: Callable[[str], list[int]]
+) -> None:
+    go = bench.tmp_path / "go"
+    held = Commands(f"until test -e {go}; do sleep 0.05; done; {SLOW.mapper}", SLOW.reducer)
+    patiences = Patiences(silent_s=1.5, again=Again(Patience(0.2, 1.0, 3)))
+    with bench.running(bench.session(program=held), patiences=patiences) as running:
+        until(lambda: len(living(running)) == 2)
+        with open(f"/proc/{living(running)[0]}/stat") as stat:
+            steward = int(stat.read().rpartition(")")[2].split()[1])
+        os.kill(steward, signal.SIGSTOP)
+        until(lambda: happened(running, "again"), 25.0)
+        room = happened(running, "host")[0]["facts"]["room"]
+        until(lambda: not os.path.exists(room))
+        assert len(happened(running, "lost")) <= 4, "each when its host fell silent, and when that was given up"
+        go.touch()
+        finish(running)
+        assert "it gave no sign of life" in running.troubles[0]
+    assert bench.outputs() == calm
+    until(lambda: left_of(running.name) == [])
+
+
 class Ends:
     """Ends the process that loads it, as a module may whose library is not fit for a processor."""
 

@@ -7,11 +7,14 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
+from serai.apps.mapreduce import files
 from serai.apps.mapreduce.files import MOST_READ, Outputs, Relay
 from serai.apps.mapreduce.inputs import expand, host_key, local_path
-from serai.errors import SeraiError, UsageError
+from serai.errors import SeraiError, TransferFailed, UsageError
 from serai.session.url import Url
 
 if TYPE_CHECKING:
@@ -92,6 +95,43 @@ def test_outputs_of_a_larger_run_are_not_mixed_with_ours(tmp_path: Path) -> None
         Outputs("run", str(tmp_path), "wc-", "", {}).open(2)
 
 
+class Moody(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """Another file system, of another scheme, that has its troubles."""
+
+    protocol = "moody"
+    troubles = 0
+
+    def put_file(self, *args: Any, **kwargs: Any) -> None:
+        if Moody.troubles:
+            Moody.troubles -= 1
+            raise RuntimeError("503 Slow Down")
+        super().put_file(*args, **kwargs)
+
+
+@pytest.mark.parametrize("troubles", [2, 3])
+def test_what_was_made_is_not_lost_when_it_cannot_be_brought_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, troubles: int
+) -> None:
+    fsspec.register_implementation("moody", Moody, clobber=True)
+    monkeypatch.setattr(files, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(Moody, "troubles", troubles)
+    there = tmp_path / "there"
+    made = Outputs("run", f"moody://{there}", "", str(tmp_path / "state"), {})
+    made.open(1)
+    send(made, b"a\t1\n")
+    final = made.accept("part-00000", 1, 4)
+    if troubles == 2:
+        assert made.deliver([final]) == [f"moody://{there}/part-00000"]
+        assert (there / "part-00000").read_bytes() == b"a\t1\n"
+    else:
+        with pytest.raises(TransferFailed, match="503 Slow Down") as caught:
+            made.deliver([final])
+        assert caught.value.hint is not None
+        assert os.path.dirname(final) in caught.value.hint
+    made.close()
+    assert os.path.exists(final) == (troubles == 3)
+
+
 # ---- reading for workers
 
 
@@ -107,6 +147,29 @@ def test_inputs_are_read_in_pieces(relay: Relay, tmp_path: Path) -> None:
     head = {"url": str(tmp_path / "a.txt"), "start": 90, "length": 50}
     assert relay.read_input(head, b"") == ({}, bytes(range(90, 100)))
     assert relay.read_input({**head, "start": 200}, b"") == ({}, b"")
+    relay.close()
+
+
+@pytest.mark.parametrize("how", ["in place", "another file"])
+@pytest.mark.parametrize("opened_before", [True, False])
+def test_an_input_that_changes_is_not_mixed_with_what_it_was(
+    relay: Relay, tmp_path: Path, *, opened_before: bool, how: str
+) -> None:
+    path, head = tmp_path / "a.txt", {"url": str(tmp_path / "a.txt"), "start": 0, "length": 50}
+    if opened_before:
+        relay.read_input(head, b"")
+    if how == "in place":
+        path.write_bytes(bytes(100))
+        os.utime(path, (1000, 1000))
+    else:
+        other = tmp_path / "b.txt"
+        other.write_bytes(bytes(100))
+        other.replace(path)
+    if opened_before and how == "another file":
+        assert relay.read_input(head, b"")[1] == bytes(range(50)), "what was opened first is still there"
+    else:
+        with pytest.raises(UsageError, match="was changed after the run began"):
+            relay.read_input(head, b"")
     relay.close()
 
 

@@ -23,7 +23,7 @@ from serai.apps.mapreduce.tasks import Rules
 from serai.apps.mapreduce.timeline import timeline_of
 from serai.describe.mapreduce import Commands
 from serai.describe.poolfile import sites_from
-from serai.errors import NoNodeLeft, TaskFailed, UsageError
+from serai.errors import AccessError, NoNodeLeft, TaskFailed, UsageError
 from serai.travel.boot import WORKER
 
 if TYPE_CHECKING:
@@ -178,6 +178,46 @@ def test_a_command_that_fails_is_named(bench: Bench) -> None:
     assert "exit status 3" in str(caught.value)
     assert "no such caravan" in str(caught.value)
     assert bench.outputs() == []
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_an_input_that_changes_during_the_run_ends_it(
+    bench: Bench, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, *, opened: bool
+) -> None:
+    """Whether workers open it or are sent it: what they were told of it is not so any more."""
+    held = Commands(f"until test -e {bench.tmp_path / 'go'}; do sleep 0.05; done; cat", REDUCE)
+    with bench.running(bench.session([("local:", 1)], program=held)) as running:
+        if not opened:
+            monkeypatch.setattr(running.work.locality, "path", lambda _number, _place: None)  # as on other hosts
+        until(lambda: happened(running, "given"))
+        last = max(bench.corpus.directory.iterdir())
+        os.utime(last, (1000, 1000))
+        (bench.tmp_path / "go").touch()
+        with pytest.raises(TaskFailed) as caught:
+            finish(running)
+    said = str(caught.value)
+    assert str(last) in said
+    assert "was changed after" in said
+
+
+def test_adverts_that_cannot_be_read_are_noted_once(
+    bench: Bench, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Commands(f"until test -e {bench.tmp_path / 'go'}; do sleep 0.05; done; cat", REDUCE)
+    asked: list[str] = []
+    with bench.running(bench.session([("local:", 1)], program=held)) as running:
+
+        def fails(path: str, **_: object) -> None:
+            asked.append(path)
+            raise AccessError("nobody answers")
+
+        until(lambda: happened(running, "given"))
+        monkeypatch.setattr("serai.apps.mapreduce.run.LOOK_S", 0.0)
+        monkeypatch.setattr(running._adverts, "list", fails)
+        until(lambda: len(asked) > 3)
+        assert [event["why"] for event in happened(running, "trouble")] == [
+            "the adverts cannot be read: nobody answers"
+        ]
 
 
 def test_hosts_that_cannot_be_reached_are_said_and_the_run_goes_on(bench: Bench) -> None:
@@ -361,6 +401,122 @@ def test_a_front_end_that_goes_leaves_nothing(
     if number == signal.SIGINT:
         assert b"interrupted" in said
         assert not list((bench.tmp_path / "out").glob(".serai-*")), "no attempts are left beside the outputs"
+
+
+def settled(bench: Bench) -> None:
+    """What was changed just now may be changed again unseen: then nothing is taken from a former run."""
+    for path in bench.corpus.directory.iterdir():
+        os.utime(path, (1e9, 1e9))
+
+
+def killed_while_reducing(bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]]) -> str:
+    """The name of a run whose front end was killed when one output was whole; the others wait."""
+    job = toml(bench)
+    wait = f'test "$SERAI_TASK" = reduce-0 || until test -e {bench.tmp_path / "go"}; do sleep 0.05; done; {REDUCE}'
+    (bench.tmp_path / "reduce.sh").write_text(wait)
+    with subprocess.Popen([*SERAI, "mapreduce", str(job)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as front:
+        record = until(lambda: next((bench.tmp_path / "state/mapreduce").glob("*/events.jsonl"), None))
+        until(lambda: '"part":' in record.read_text())
+        front.send_signal(signal.SIGKILL)
+        front.communicate(timeout=90)
+    run = str(record.parent.name)
+    until(lambda: not left_of(run))
+    (bench.tmp_path / "go").touch()
+    return run
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SERAI, *words], capture_output=True, text=True, check=False)
+
+
+def test_a_run_whose_front_end_was_killed_is_resumed(
+    bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]]
+) -> None:
+    settled(bench)
+    run = killed_while_reducing(bench, until, left_of)
+    first = bench.tmp_path / "out/part-00000"
+    former = first.stat()
+    said = command("resume", run)
+    assert said.returncode == 2
+    assert f"with --resume {run}" in said.stderr
+    done = command("mapreduce", str(bench.tmp_path / "job.toml"), "--resume", run, "--workers", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    reduces = [one["number"] for one in events if one["what"] == "given" and one["kind"] == "reduce"]
+    assert sorted(reduces) == [1, 2], "what was whole is not made again"
+    assert (first.stat().st_ino, first.stat().st_mtime_ns) == (former.st_ino, former.st_mtime_ns)
+    assert len(events[-1]["files"]) == 3
+    assert not list((bench.tmp_path / "out").glob(".serai-*")), "what the killed one left is gone, too"
+    bench.check()
+    made = bench.outputs()
+    anew = command("mapreduce", str(bench.tmp_path / "job.toml"), "--output", str(bench.tmp_path / "calm"))
+    assert anew.returncode == 0, anew.stderr
+    assert made == bench.outputs("calm")
+    again = command("mapreduce", str(bench.tmp_path / "job.toml"), "--resume", events[-1]["run"])
+    assert again.returncode == 0, again.stderr
+    assert len(again.stdout.splitlines()) == 3, "there is nothing left to do, and that is no mistake"
+
+
+def test_a_run_that_goes_on_is_not_resumed_and_an_interrupted_one_says_how(
+    bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]]
+) -> None:
+    settled(bench)
+    job = toml(bench)
+    wait = f'test "$SERAI_TASK" = reduce-0 || until test -e {bench.tmp_path / "go"}; do sleep 0.05; done; {REDUCE}'
+    (bench.tmp_path / "reduce.sh").write_text(wait)
+    with subprocess.Popen([*SERAI, "mapreduce", str(job)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as front:
+        record = until(lambda: next((bench.tmp_path / "state/mapreduce").glob("*/events.jsonl"), None))
+        run = record.parent.name
+        until(lambda: '"part":' in record.read_text())
+        said = command("mapreduce", str(job), "--resume", run)
+        assert said.returncode == 2
+        assert f"run {run} still goes on" in said.stderr
+        front.send_signal(signal.SIGINT)
+        _, words = front.communicate(timeout=90)
+    assert front.returncode == 130
+    assert f"outputs are whole; the same command with --resume {run} keeps them" in words.decode()
+    until(lambda: not left_of(run))
+
+
+def test_nothing_is_taken_from_a_run_that_did_something_else(
+    bench: Bench, until: Callable[..., Any], left_of: Callable[[str], list[int]]
+) -> None:
+    settled(bench)
+    run = killed_while_reducing(bench, until, left_of)
+    job = bench.tmp_path / "job.toml"
+    text, script, first = job.read_text(), bench.tmp_path / "reduce.sh", bench.tmp_path / "out/part-00000"
+    wrong = "its inputs, program or outputs are not those of this one"
+    job.write_text(text.replace("sleep 0.15", "sleep 0.16"))
+    assert wrong in command("mapreduce", str(job), "--resume", run).stderr
+    job.write_text(text)
+    words = script.read_text()
+    script.write_text(words + " ")
+    assert wrong in command("mapreduce", str(job), "--resume", run).stderr, "a file that travels"
+    script.write_text(words)
+    one = min(bench.corpus.directory.iterdir())
+    os.utime(one, (1e9 + 1, 1e9 + 1))
+    assert wrong in command("mapreduce", str(job), "--resume", run).stderr
+    os.utime(one, (1e9, 1e9))
+    assert wrong in command("mapreduce", str(job), "--resume", run, "--partitions", "2").stderr
+    assert "there is no run" in command("mapreduce", str(job), "--resume", "0101-000000-abcd").stderr
+    assert "is no name" in command("mapreduce", str(job), "--resume", f"../mapreduce/{run}").stderr
+    first.write_bytes(first.read_bytes().upper())
+    done = command("mapreduce", str(job), "--resume", run)
+    assert done.returncode == 0, done.stderr
+    bench.check()
+
+
+def test_a_run_that_no_worker_is_left_for_has_its_summary_and_picture(bench: Bench) -> None:
+    job = toml(bench)
+    job.write_text(job.read_text().replace('"local:"', '"local:?python=/nonesuch/python3"'))
+    words = [*SERAI, "mapreduce", str(job), "--json", "--timeline", str(bench.tmp_path / "x.svg")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["what"], last["files"]) == ("summary", [])
+    assert "/nonesuch/python3" in str(last["troubles"])
+    assert "no worker could be started" in done.stderr
+    assert (bench.tmp_path / "x.svg").exists()
 
 
 def test_exit_codes(bench: Bench) -> None:

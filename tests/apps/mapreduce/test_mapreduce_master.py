@@ -298,6 +298,48 @@ def test_one_split_more_is_one_too_many_and_a_reduce_is_never_left_out() -> None
     assert failure.what == "the reduce 0 ended 1 workers"
 
 
+def test_a_split_is_not_left_out_of_some_outputs_and_in_others() -> None:
+    """It was mapped, a reduce has had of it, and then its output is lost and it fails for good."""
+    it = Case(1, partitions=2, retries=0, skip=1)
+    it.join("a", "b")
+    it.do("a")
+    it.do("b")
+    it.tell(Gone("a", "it died", final=True))
+    again = it.ask("b")
+    assert again == Order(MAP, 0, 2)
+    (failure,) = it.tell(Failed("b", again, "no such word"))
+    assert isinstance(failure, Fail)
+    assert failure.hint is not None
+    assert failure.hint.startswith("outputs that are there")
+
+
+def test_a_split_that_was_mapped_may_be_left_out_before_any_reduce_had_of_it() -> None:
+    it = Case(2, partitions=1, retries=0, skip=1)
+    it.join("a", "b")
+    it.do("a")
+    it.tell(Gone("a", "it died", final=True))
+    it.do("b")
+    again = it.ask("b")
+    assert again == Order(MAP, 0, 2)
+    assert it.tell(Failed("b", again, "no such word"))[0] == Skip(0, "the map 0 failed 1 times, last: no such word")
+
+
+def test_what_a_former_run_has_reduced_is_not_made_again() -> None:
+    it = Case(1, partitions=2, retries=0, skip=1)
+    it.master = Master([Split(0, 0, None)], 2, Rules(retries=0, skip=1), {0})
+    it.join("a")
+    it.do("a")
+    assert it.ask("a") == Order(REDUCE, 1, 1)
+    it.master = Master([Split(0, 0, None)], 2, Rules(retries=0, skip=1), {0})
+    it.join("a")
+    order = it.ask("a")
+    assert order == Order(MAP, 0, 1)
+    (failure,) = it.tell(Failed("a", order, "no such word"))
+    assert isinstance(failure, Fail), "what is there has of this split"
+    it.master = Master([Split(0, 0, None)], 2, Rules(), {0, 1})
+    assert it.tell(Tick()) == [Finish()]
+
+
 def test_when_a_split_is_left_out_its_other_attempt_is_withdrawn() -> None:
     it = Case(2, deaths=1, skip=1, slow_least_s=1.0)
     it.join("a", "b")

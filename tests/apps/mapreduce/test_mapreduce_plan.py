@@ -10,6 +10,8 @@ from serai.apps.mapreduce.plan import (
     SMALLEST_BYTES,
     TARGET_BYTES,
     Input,
+    Kept,
+    Split,
     compression_of,
     partitions_for,
     split_bytes,
@@ -62,3 +64,13 @@ def test_names_tell_compression() -> None:
 
 def test_as_many_partitions_as_workers_unless_asked() -> None:
     assert [partitions_for(None, 5), partitions_for(9, 5), partitions_for(None, 5000)] == [5, 9, 256]
+
+
+def test_of_what_was_changed_just_now_nothing_is_remembered() -> None:
+    """It may be changed again within the same second, to as many bytes: nobody would see that."""
+    kept, split = Kept(), Split(0, 0, 10)
+    fresh = Input("/texts/1", 10, mtime=1000, inode=7)
+    kept.note(fresh, split, "d" * 64, "node", 1000.9)
+    assert kept.find(fresh, split) is None
+    kept.note(fresh, split, "d" * 64, "node", 1002.0)
+    assert kept.find(fresh, split) == ("d" * 64, "node")

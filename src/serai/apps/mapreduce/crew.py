@@ -67,6 +67,7 @@ class Crew:
         self._began: dict[str, float] = {}  # when they were
         self._starting: dict[str, float] = {}  # workers that have not registered, and until when they may
         self._silent: dict[str, float] = {}  # workers that give no sign of life, and since when
+        self._mute: frozenset[Place] = frozenset()  # hosts of which nothing is heard, whatever workers there say
         self._ticked = clock.now()
         self._forgiven = 0  # splits that were left out
         self._reasons: dict[str, str] = {}  # why nothing more comes of a host or worker, by its name
@@ -206,7 +207,8 @@ class Crew:
             now = self._clock.now()
             on_time, self._ticked = now - self._ticked < LATE_S, now
             if on_time and self._launch is not None:  # else signs of life may not have been heard yet, but here
-                for place in self._launch.silent():
+                self._mute = frozenset(self._launch.silent())
+                for place in self._mute:
                     self._fell_silent(place, now)
             for worker in [one for one, until in self._starting.items() if now > until]:
                 self._end(worker, f"it did not register within {self._patiences.join_s:g} s")
@@ -224,11 +226,15 @@ class Crew:
             self._desk.tell(ev.Tick())
 
     def _fell_silent(self, place: Place, now: float) -> None:
-        """Nothing is heard of a host: what its workers had is done elsewhere, whether they come back or not."""
+        """Nothing is heard of a host: what its workers had is done elsewhere, whether they come back or not.
+
+        Only once of each: were what a worker does be taken from it as often as it calls, a host whose steward alone
+        hangs would work for ever, and nothing would come of it.
+        """
         for worker, where in self._places.items():
             known = self._desk.master.workers.get(worker)
-            if where is place and known is not None and known.alive:
-                self._silent.setdefault(worker, now)
+            if where is place and worker not in self._silent and known is not None and known.alive:
+                self._silent[worker] = now
                 self._desk.tell(ev.Gone(worker, "its host gave no sign of life"))
 
     def _start_again(self, place: Place, home: Home, now: float) -> None:
@@ -275,6 +281,8 @@ class Crew:
         """
         with self._desk.changed:
             for worker in sorted(set(self._desk.known) - self._desk.banished):
+                if worker in living and self._places.get(worker) in self._mute:
+                    continue  # its host is given up when that lasts: nobody could end or start workers there
                 if worker in living:
                     self._silent.pop(worker, None)
                 elif worker not in self._silent:

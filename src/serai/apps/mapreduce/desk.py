@@ -7,15 +7,16 @@ import json
 import os
 import re
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce import events as ev
 from serai.apps.mapreduce.master import Master
+from serai.apps.mapreduce.record import part_facts
 from serai.errors import SeraiError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from serai.apps.mapreduce.files import Outputs
     from serai.apps.mapreduce.plan import Input, Kept, Split
@@ -41,6 +42,8 @@ class Work:
         splits: of them, one for each map.
         partitions: how many reduces.
         kept: what nodes have of splits; None where they keep nothing.
+        seen: when the inputs were looked at, in seconds since 1970.
+        parts: outputs that a former run has made, by their numbers; see `record.part_facts`.
     """
 
     inputs: Sequence[Input]
@@ -48,6 +51,8 @@ class Work:
     splits: Sequence[Split]
     partitions: int
     kept: Kept | None = None
+    seen: float = 0.0
+    parts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -108,13 +113,13 @@ class Desk:
         heed: Callable[[ev.Bar | ev.Skip], None],
     ) -> None:
         self.work = work
-        self.master = Master(work.splits, work.partitions, rules)
+        self.master = Master(work.splits, work.partitions, rules, work.parts)
         self.record = record
         self.changed = threading.Condition(threading.RLock())
         self.known: dict[str, Known] = {}
         self.banished: set[str] = set()
-        self.finals: dict[int, str] = {}
-        self.records: dict[int, int] = {}
+        self.finals: dict[int, str] = {number: str(one["path"]) for number, one in work.parts.items()}
+        self.records: dict[int, int] = {number: int(one["records"]) for number, one in work.parts.items()}
         self.end: ev.Finish | ev.Fail | None = None
         self._outputs = outputs
         self._clock = clock
@@ -260,12 +265,14 @@ class Desk:
                     return {}, b""
                 self.records[order.number] = int(head.get("records") or output.get("records") or 0)
             facts = {"records": head.get("records"), "times": _times(head)}
+            if news and order.kind == ev.REDUCE:
+                facts["part"] = part_facts(self.finals[order.number], self.records[order.number])
             self.record.note("done", worker=name, **_of(order), accepted=news, **facts)
             self.tell(ev.Done(name, order, output))
             kept = str(head.get("kept") or "")
             if self.work.kept is not None and order.kind == ev.MAP and worker.place is not None and DIGEST(kept):
                 split = self.work.splits[order.number]
-                self.work.kept.note(self.work.inputs[split.input], split, kept, worker.place.key)
+                self.work.kept.note(self.work.inputs[split.input], split, kept, worker.place.key, self.work.seen)
         return {}, b""
 
     def on_failed(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -315,6 +322,8 @@ class Desk:
             local = self.work.locality.path(split.input, place)
             source: dict[str, Any] = {"url": one.url, "path": None if local is None else local.path}
             source |= {"start": split.start, "stop": split.stop, "compression": one.compression, "size": one.size}
+            if local is not None and local.sure:
+                source["mtime"] = one.mtime
             if local is not None and not local.sure:
                 source["same"] = {"mtime": one.mtime, "inode": one.inode if local.inode else None}
             if local is None and self.work.kept is not None:

@@ -15,10 +15,11 @@ import queue
 import re
 import shutil
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce.inputs import filesystem_of, key_of, local_path
-from serai.errors import DeadlineExceeded, SeraiError, UsageError
+from serai.errors import DeadlineExceeded, SeraiError, TransferFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +32,7 @@ PEER_S = 30.0  # for a map output to come from its host
 LOOK_S = 0.25
 LANDING = ".serai-mr-"  # and the run's name: where attempts at outputs are written, beside the outputs
 STALE_S = 60.0
+PAUSES_S = (1.0, 3.0)  # before an output is brought elsewhere again
 
 
 class Relay:
@@ -61,7 +63,7 @@ class Relay:
             raise UsageError(f"{head.get('url')} is no input of this run")
         start, length = _range(head)
         if one.host == "" and one.path is not None:
-            return {}, self._read_here(one.path, start, length)
+            return {}, self._read_here(one.path, start, length, one)
         return {}, self._read_there(one.url, one.host, start, length)
 
     def read_peer(self, head: dict[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -78,12 +80,14 @@ class Relay:
             lambda: self._holds(worker, path) is not None, lambda: self._read_there(url, host, start, length), url
         )
 
-    def _read_here(self, path: str, start: int, length: int) -> bytes:
+    def _read_here(self, path: str, start: int, length: int, one: Input | None = None) -> bytes:
         with self._lock:  # a file that another thread closes meanwhile would be another file
             fd = self._open.pop(path, None)
         if fd is None:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if one is not None and _changed(one, os.fstat(fd)):
+                raise UsageError(f"the input {path} was changed after the run began", hint="run it again")
             parts = []
             while length:
                 data = os.pread(fd, length, start)
@@ -115,6 +119,13 @@ class Relay:
             files, self._open = self._open, collections.OrderedDict()
         for fd in files.values():
             os.close(fd)
+
+
+def _changed(one: Input, found: os.stat_result) -> bool:
+    """Whether a file is not what was split: a map that is made again would give something else."""
+    if one.mtime is None:
+        return False
+    return (one.size, one.mtime, one.inode) != (found.st_size, int(found.st_mtime), found.st_ino)
 
 
 def _while(wanted: Callable[[], bool], read: Callable[[], bytes], what: str) -> bytes:
@@ -173,6 +184,7 @@ class Outputs:
             here = os.path.join(meanwhile, "outputs")
         self.directory = os.path.abspath(os.path.expanduser(here))
         self.landing = os.path.join(self.directory, f"{LANDING}{run}")
+        self._undelivered = False
         self._held = -1  # the landing's descriptor: its lock says to other runs that this one lives
         self._lock = threading.Lock()
         self._whole: dict[tuple[str, int], int] = {}  # the sizes of attempts that were committed
@@ -225,6 +237,34 @@ class Outputs:
             raise UsageError(f"{name!r} is no output of this run")
         return os.path.join(self.landing, f"{name}.{attempt}")
 
+    def final(self, name: str) -> str:
+        """Where an output is once it is accepted."""
+        return os.path.join(self.directory, self.prefix + name)
+
+    def succeed(self, run: str) -> None:
+        """Take the place of a run, and remove the attempts that it left.
+
+        Raises:
+            UsageError: it goes on, or has no outputs here.
+        """
+        if self.elsewhere is not None:
+            raise UsageError(
+                f"run {run} cannot be resumed: outputs at {self.elsewhere} are brought there at the end, all at once",
+                hint="without --resume it begins anew",
+            )
+        former = os.path.join(self.directory, f"{LANDING}{run}")
+        try:
+            fd = os.open(former, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return  # it cleared up behind itself
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(former, ignore_errors=True)
+        except OSError:
+            raise UsageError(f"run {run} still goes on", hint=f"serai cancel {run}") from None
+        finally:
+            os.close(fd)
+
     def write(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         """The handler of ``file.write``: {name, attempt, offset}, bytes."""
         name, attempt, offset = _attempt(head), _number(head, "attempt"), _number(head, "offset")
@@ -268,10 +308,9 @@ class Outputs:
             OSError: it is not there, or cannot be renamed.
             SeraiError: it is not whole.
         """
-        path = self.path_of(name, attempt)
+        path, final = self.path_of(name, attempt), self.final(name)
         if size is not None:
             self._check(path, size, None)
-        final = os.path.join(self.directory, self.prefix + name)
         os.chmod(path, 0o666 & ~_umask())
         os.replace(path, final)
         return final
@@ -281,20 +320,36 @@ class Outputs:
 
         Returns:
             Their paths or URLs.
+
+        Raises:
+            TransferFailed: they do not get there; they stay here, and it says where.
         """
         paths = list(finals)
         if self.elsewhere is None:
             return paths
-        filesystem, directory = filesystem_of(self.elsewhere, self._config)
-        filesystem.makedirs(directory, exist_ok=True)
-        urls = []
         for path in paths:
-            name = os.path.basename(path)
-            aside = f"{directory}/.{name}.part"
-            filesystem.put_file(path, aside)
-            filesystem.mv(aside, f"{directory}/{name}")
-            urls.append(f"{self.elsewhere}/{name}")
-        return urls
+            self._bring(path, self.elsewhere)
+        return [f"{self.elsewhere}/{os.path.basename(path)}" for path in paths]
+
+    def _bring(self, path: str, url: str) -> None:
+        """Take an output to a directory elsewhere; what was computed for hours is not lost for a moment's trouble."""
+        name = os.path.basename(path)
+        for pause_s in (*PAUSES_S, None):
+            try:
+                filesystem, directory = filesystem_of(url, self._config)
+                filesystem.makedirs(directory, exist_ok=True)
+                aside = f"{directory}/.{name}.part"
+                filesystem.put_file(path, aside)
+                filesystem.mv(aside, f"{directory}/{name}")
+            except Exception as error:  # file systems of others raise what they like
+                if pause_s is None:
+                    self._undelivered = True
+                    what = error.what if isinstance(error, SeraiError) else f"{type(error).__name__}: {error}"
+                    hint = f"all outputs are whole in {self.directory}: serai cp takes them there"
+                    raise TransferFailed(f"{name} could not be brought to {url}: {what}", hint=hint) from error
+                time.sleep(pause_s)
+            else:
+                return
 
     def close(self) -> None:
         """Remove attempts that were not accepted."""
@@ -302,6 +357,8 @@ class Outputs:
         held, self._held = self._held, -1
         if held >= 0:
             os.close(held)
+        if self._undelivered:
+            return
         if self.elsewhere is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
         else:

@@ -37,7 +37,7 @@ from serai.apps.mapreduce.events import (
 from serai.apps.mapreduce.tasks import Attempt, Durations, Queue, Rules, Task, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from serai.apps.mapreduce.plan import Split
 
@@ -46,8 +46,9 @@ LEAST_DELAY_S = 0.2  # between two ticks of the clock
 MOST_SUSPECTS = 10  # tasks that are named when no worker is left
 MOST_LOST = 12  # times that one map's output could not be got
 SKIPPING = "run the mapper on it alone; --skip N (or skip=N) leaves out up to N"
+USED = "outputs that are there, or on their way, have what it gave before: the others would lack it"
 MORE = "as many splits as skipping allows for have failed before; see the troubles for which"
-NO_WORKER = "see to these hosts, or name others, and run it again: it begins from its inputs"
+NO_WORKER = "see to these hosts, or name others, and run it again"
 
 
 class Master:
@@ -57,6 +58,7 @@ class Master:
         splits: what is mapped.
         partitions: how many reduces.
         rules: limits.
+        there: the numbers of reduces that a former run has done.
 
     Attributes:
         maps: by their numbers.
@@ -68,13 +70,15 @@ class Master:
         ended: there is nothing more to decide.
     """
 
-    def __init__(self, splits: Sequence[Split], partitions: int, rules: Rules | None = None) -> None:
+    def __init__(
+        self, splits: Sequence[Split], partitions: int, rules: Rules | None = None, there: Collection[int] = ()
+    ) -> None:
         self.rules = rules or Rules()
         self.maps = [Task(MAP, number, split.host, split.name) for number, split in enumerate(splits)]
         self.reduces = [Task(REDUCE, number) for number in range(partitions)]
         self.workers: dict[str, Worker] = {}
         self.maps_done = 0
-        self.reduces_done = 0
+        self.reduces_done = len(there)
         self.skipped: list[int] = []
         self.ended = False
         self.queues = {MAP: Queue(), REDUCE: Queue()}
@@ -87,8 +91,11 @@ class Master:
         self._step = 0
         self._now = 0.0
         self._actions: list[Action] = []
+        for task in self.reduces:
+            task.output = {} if task.number in there else None
         for task in (*self.maps, *self.reduces):
-            self.queues[task.kind].add(task)
+            if not task.done:
+                self.queues[task.kind].add(task)
 
     # ---- the one way in
 
@@ -306,8 +313,11 @@ class Master:
         """A task failed for good: the run does, unless it may do without."""
         if self.ended:
             return
-        if task.kind != MAP or len(self.skipped) >= self.rules.skip:
+        used = any(one.done and not one.attempts for one in self.reduces)  # by a former run
+        used = used or (bool(task.accepted) and any(one.attempts for one in self.reduces))
+        if task.kind != MAP or used or len(self.skipped) >= self.rules.skip:
             hint = None if task.kind != MAP else f"{SKIPPING} splits that fail" if not self.rules.skip else MORE
+            hint = USED if used and self.rules.skip else hint
             self._fail(f"{task} {what}", tried, of_task=True, hint=hint)
             return
         task.skipped, task.done_step = True, self._step

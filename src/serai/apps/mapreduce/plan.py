@@ -18,6 +18,7 @@ SMALLEST_BYTES = 1 << 20  # below this a split's start costs more than its work
 SPLITS_PER_WORKER = 3  # so that workers of different speed end together
 MOST_SPLITS = 10_000  # every reduce is told where each one's output is
 MOST_KEPT = 100_000  # splits of a pool that are remembered to be in nodes' caches
+SETTLED_S = 2.0  # whoever changes a file twice within a second leaves the same time on it
 MOST_PARTITIONS = 256  # that are chosen when none are asked for
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".lzma": "xz", ".zst": "zstd"}
@@ -87,9 +88,20 @@ class Kept:
         what = self._what(one, split)
         return None if what is None else self.pieces.get(what)
 
-    def note(self, one: Input, split: Split, digest: str, host: str) -> None:
-        """A host has kept the lines of a split."""
+    def note(self, one: Input, split: Split, digest: str, host: str, seen: float) -> None:
+        """A host has kept the lines of a split.
+
+        Args:
+            one: the input; of one that was changed just before it was looked at nothing is remembered, since a further
+                change may not show in its time.
+            split: of it.
+            digest: of the lines.
+            host: that has them.
+            seen: when the input was looked at, in seconds since 1970.
+        """
         what = self._what(one, split)
+        if one.mtime is not None and seen - one.mtime < SETTLED_S:
+            return
         if what is not None and (what in self.pieces or len(self.pieces) < MOST_KEPT):
             self.pieces[what] = (digest, host)
 

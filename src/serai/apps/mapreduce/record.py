@@ -1,14 +1,27 @@
-"""What happened in a run, as JSON lines in its directory and in memory: who did what, and when."""
+"""What happened in a run, as JSON lines in its directory and in memory: who did what, and when.
+
+A later run takes from it what is whole: outputs that lie where they were put, of the same work.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from serai.apps.mapreduce.plan import SETTLED_S
+from serai.errors import UsageError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from serai.apps.mapreduce.job import Job
+    from serai.apps.mapreduce.plan import Input, Split
+    from serai.apps.workers.sending import Sent
     from serai.clock import Clock
 
 NAME = "events.jsonl"
@@ -58,3 +71,91 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return events
+
+
+def fingerprint(
+    inputs: Sequence[Input], splits: Sequence[Split], partitions: int, job: Job, sent: Sequence[Sent], seen: float
+) -> str:
+    """What is done to what, as a digest: of two runs that have the same, each output is the same.
+
+    Args:
+        inputs: of the run.
+        splits: of them.
+        partitions: how many outputs.
+        job: what is run.
+        sent: files that it needs.
+        seen: when the inputs were looked at, in seconds since 1970.
+
+    Returns:
+        In hexadecimal; "" where an input may have changed and nobody would see that.
+    """
+    if any(one.size is None or one.mtime is None or seen - one.mtime < SETTLED_S for one in inputs):
+        return ""
+    what: list[Any] = [[one.url, one.size, one.mtime, one.inode, one.compression] for one in inputs]
+    what += [[one.input, one.start, one.stop] for one in splits]
+    what += [partitions, repr(job.program), job.functions, job.records, job.pickled]
+    what += [[one.name, one.mode, hashlib.sha256(one.data).hexdigest()] for one in sent]
+    return hashlib.sha256(json.dumps(what).encode() + job.body).hexdigest()
+
+
+def part_facts(path: str, records: int) -> dict[str, Any]:
+    """What is noted of an output that is whole, by which it is known again."""
+    found = os.stat(path)
+    return {"path": path, "size": found.st_size, "mtime_ns": found.st_mtime_ns, "records": records}
+
+
+class Former:
+    """A run that ended before its work was done, or was killed.
+
+    Args:
+        directory: its own.
+
+    Raises:
+        UsageError: there is no such run, or nothing can be taken from it.
+
+    Attributes:
+        name: its own.
+        split_bytes: how large its splits were to be.
+        partitions: how many outputs it was to have.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.name = directory.name
+        try:
+            self._events = read_events(directory / NAME)
+        except OSError:
+            raise UsageError(
+                f"there is no run of MapReduce {self.name!r}", hint=f"they are in {directory.parent}"
+            ) from None
+        began: Mapping[str, Any] = next((one for one in self._events if one["what"] == "began"), {})
+        self._print = str(began.get("print") or "")
+        if not self._print:
+            raise self._cannot("it had not begun, or its inputs had just been changed or tell no time")
+        if any(one["what"] == "skipped" for one in self._events):
+            raise self._cannot("it left out splits, which its outputs lack")
+        self.split_bytes = int(began["split_bytes"])
+        self.partitions = int(began["partitions"])
+
+    def _cannot(self, why: str) -> UsageError:
+        return UsageError(f"run {self.name} cannot be resumed: {why}", hint="without --resume it begins anew")
+
+    def parts(self, mine: str, final: Callable[[int], str]) -> dict[int, dict[str, Any]]:
+        """Its outputs that are there as it left them, by their numbers.
+
+        Args:
+            mine: the fingerprint of the run that takes them.
+            final: where that has its outputs.
+
+        Raises:
+            UsageError: it did something else.
+        """
+        if mine != self._print:
+            raise self._cannot("its inputs, program or outputs are not those of this one")
+        found = {}
+        for event in self._events:
+            said = event.get("part")
+            if said and said["path"] == final(event["number"]):
+                with contextlib.suppress(OSError):
+                    if part_facts(said["path"], said["records"]) == said:
+                        found[int(event["number"])] = said
+        return found

@@ -21,15 +21,16 @@ from serai.adverts.handlers import advert_handlers
 from serai.adverts.service import open_adverts
 from serai.apps.mapreduce import events as ev
 from serai.apps.mapreduce.crew import Crew, Patiences
-from serai.apps.mapreduce.desk import Desk, Work
+from serai.apps.mapreduce.desk import Desk, Work, part_name
 from serai.apps.mapreduce.files import Outputs, Relay
 from serai.apps.mapreduce.inputs import expand, host_key, hosts_of
 from serai.apps.mapreduce.job import Job, Shuffle
-from serai.apps.mapreduce.plan import partitions_for, splits_of
-from serai.apps.mapreduce.record import NAME, Record
+from serai.apps.mapreduce.plan import partitions_for, split_bytes, splits_of
+from serai.apps.mapreduce.record import NAME, Record, fingerprint
 from serai.apps.mapreduce.tasks import Rules
 from serai.apps.workers.launch import Launch
 from serai.apps.workers.locality import Locality, served
+from serai.apps.workers.sending import sent_files
 from serai.clock import SystemClock
 from serai.dispatch.control.channel import Channel
 from serai.errors import DeadlineExceeded, NoNodeLeft, SeraiError, TaskFailed, UsageError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from serai.apps.mapreduce.plan import Input, Kept, Split
+    from serai.apps.mapreduce.record import Former
     from serai.clock import Clock
     from serai.describe.host import HostFacts
     from serai.describe.mapreduce import Session
@@ -88,9 +90,10 @@ class Running:
         options: see there.
         kept: what nodes have kept of inputs in former runs, and keep of them in this one; None for nothing.
         clock: tells the time.
+        former: a run that did not end well, whose outputs are used as far as they are there.
 
     Raises:
-        UsageError: an input is not there, or a file that must travel cannot be read.
+        UsageError: an input is not there, a file that must travel cannot be read, or the former run did something else.
         AccessError: a host cannot be asked for its inputs.
 
     Attributes:
@@ -109,6 +112,7 @@ class Running:
         options: Options | None = None,
         kept: Kept | None = None,
         clock: Clock | None = None,
+        former: Former | None = None,
     ) -> None:
         self.session = session
         self.name = directory.name
@@ -117,19 +121,28 @@ class Running:
         self._job = job or Job(session.program)
         self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
         self._directory = directory
+        seen = self._clock.wall()
         inputs, hosts = self._inputs()
         workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
-        splits = splits_of(inputs, workers, self._options.split_bytes)
+        target = self._options.split_bytes or split_bytes(sum(one.size or 0 for one in inputs), workers)
+        self._split_bytes = former.split_bytes if former is not None else target
+        splits = splits_of(inputs, workers, self._split_bytes)
         if kept is not None:
             splits = self._where_kept(inputs, splits, kept)
-        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions_for(session.partitions, workers), kept)
+        asked = session.partitions or (former.partitions if former is not None else None)
+        partitions = partitions_for(asked, workers)
         output = session.output or str(directory / "out")
         self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
+        self._print = fingerprint(inputs, splits, partitions, self._job, sent_files(self._job.program), seen)
+        parts = {} if former is None else former.parts(self._print, lambda n: self.outputs.final(part_name(n)))
+        self.former = former
+        self.work = Work(inputs, Locality(inputs, hosts), splits, partitions, kept, seen, parts)
         self.record = Record(directory / NAME, self._clock)
         rules = replace(self._options.rules, skip=session.skip)
         self.desk = Desk(self.work, rules, self.outputs, self.record, self._clock, self._heed)
         self.crew = Crew(self.name, self.desk, self.record, self._clock, self._options.patiences)
         self._shuffle = Shuffle(self._clock.wall())
+        self._unread = ""  # why the adverts cannot be read
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
         self._workers_at = f"/mapreduce/{self.name}/workers"
@@ -172,6 +185,8 @@ class Running:
     def _start(self) -> None:
         self._stack.callback(self.record.close)
         self._stack.callback(self.outputs.close)
+        if self.former is not None:
+            self.outputs.succeed(self.former.name)
         self.outputs.open(self.work.partitions)
         self._adverts = self._stack.enter_context(open_adverts(self.session.adverts))
         relay = Relay(self.work.inputs, self._configs, self.desk.holder_of)
@@ -192,7 +207,10 @@ class Running:
         size = sum(one.size or 0 for one in self.work.inputs)
         work = {"inputs": len(self.work.inputs), "bytes": size, "splits": len(self.work.splits)}
         facts = {"run": self.name, "session": self.session.name, **work, "partitions": self.work.partitions}
-        self.record.note("began", **facts)
+        more = {"path": self.session.path, "split_bytes": self._split_bytes, "print": self._print}
+        self.record.note("began", **facts, **more, resumes=None if self.former is None else self.former.name)
+        for number, part in self.work.parts.items():
+            self.record.note("taken", number=number, part=part)
         self._stack.callback(launch.close)
         self.crew.begin(launch)
         threading.Thread(target=self._watch, name="mapreduce", daemon=True).start()
@@ -236,6 +254,11 @@ class Running:
         if end is None:
             raise DeadlineExceeded("the run has not ended")
         return self.outputs.deliver(self.desk.finals[number] for number in range(self.work.partitions))
+
+    @property
+    def resumable(self) -> bool:
+        """Whether outputs that are whole are of use to a run that resumes this one."""
+        return bool(self._print and self.desk.finals) and not self.skipped and self.outputs.elsewhere is None
 
     @property
     def troubles(self) -> list[str]:
@@ -290,8 +313,12 @@ class Running:
         try:
             living = {entry.path.rpartition("/")[2] for entry in self._adverts.list(self._workers_at)}
         except (SeraiError, OSError) as error:
-            self.record.note("trouble", why=f"the adverts cannot be read: {error}")
+            why = f"the adverts cannot be read: {error}"
+            if why != self._unread:  # once, not every second for as long as that lasts
+                self._unread = why
+                self.record.note("trouble", why=why)
             return
+        self._unread = ""
         self.crew.look(living)
 
     # ---- registering

@@ -28,18 +28,23 @@ class InputBroken(Exception):
     """An input is not what it was said to be: shorter, of another compression, or damaged."""
 
 
-def local_chunks(path: str, begin: int, stop: int | None, size: int | None = None) -> Iterator[bytes]:
+def local_chunks(
+    path: str, begin: int, stop: int | None, size: int | None = None, mtime: int | None = None
+) -> Iterator[bytes]:
     """Read a file from ``begin`` on to its end; behind ``stop`` in small pieces, since little of it is wanted.
 
     Raises:
         OSError: it cannot be read.
-        InputBroken: it does not have ``size`` bytes.
+        InputBroken: it does not have ``size`` bytes, or was changed at another time than ``mtime``, in whole seconds.
     """
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
-        has = os.fstat(fd).st_size
+        found = os.fstat(fd)
+        has = found.st_size
         if size is not None and has != size:
             raise InputBroken("%s has %d bytes, and had %d when it was split" % (path, has, size))
+        if mtime is not None and int(found.st_mtime) != mtime:
+            raise InputBroken("%s was changed after it was split" % path)
         os.lseek(fd, begin, os.SEEK_SET)
         at = begin
         while True:
@@ -257,7 +262,7 @@ def blocks_of(order: Mapping[str, Any], read: Callable[[int, int], bytes]) -> It
 
     Args:
         order: ``url``, ``path`` (None where it is not on this node), ``same`` (what must hold of the path, else it is
-            not used), ``start``, ``stop``, ``compression``, ``size``.
+            not used), ``mtime`` (that it must have, where it is sure), ``start``, ``stop``, ``compression``, ``size``.
         read: reads the input through the front end.
     """
     start, stop, compression = int(order.get("start") or 0), order.get("stop"), order.get("compression")
@@ -268,7 +273,10 @@ def blocks_of(order: Mapping[str, Any], read: Callable[[int, int], bytes]) -> It
     what = str(path or order.get("url"))
     begin = max(0, start - 1)
     until = None if compression else stop
-    chunks = local_chunks(path, begin, until, size) if path else relayed_chunks(read, begin, until, size)
+    if path:
+        chunks = local_chunks(path, begin, until, size, order.get("mtime"))
+    else:
+        chunks = relayed_chunks(read, begin, until, size)
     if compression:
         return lines_of(unpacked(chunks, compression, what))
     return lines_of(clipped(chunks, start, stop))

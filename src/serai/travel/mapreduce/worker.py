@@ -342,6 +342,8 @@ def told(error: BaseException) -> str:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same may go well elsewhere or later: the node's trouble, not the job's."""
+    if isinstance(error, GatewayError) and error.kind in ("usage", "not_found"):  # an input is gone, or has changed
+        return False
     return isinstance(error, (GatewayError, OSError, MemoryError)) and not isinstance(error, FileNotFoundError)
 
 
