@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from serai.describe.task import Cause
 from serai.dispatch.files.filling import GRANT, Filler
 from serai.dispatch.files.origins import measured
+from serai.dispatch.heard import check_ad, check_report, lanes_of
 from serai.dispatch.ports import WAY, CargoPostponed, CargoRefused, Place
 from serai.dispatch.reading.telling import joined, read_words
 from serai.dispatch.schedule import events as ev
@@ -76,6 +77,7 @@ class Beat:
     """What a node says it does."""
 
     head: dict[str, Any]
+    lanes: dict[int, tuple[int, float]]
     rtt_s: float | None
 
 
@@ -350,8 +352,9 @@ class Carrier:
             self._landing.piece(ident, head, body)
         elif op == wire.BEAT:
             echo = head.get("echo")
-            self._tell(self, Beat(head, None if echo is None else self.heard_at - echo))
+            self._tell(self, Beat(head, lanes_of(head), None if echo is None else self.heard_at - float(echo)))
         elif op == wire.AD:
+            check_ad(head)
             self._ad = head
             took_s = self._clock.now() - self._began
             self._catalogue.came(
@@ -436,9 +439,7 @@ class Carrier:
         elif op == wire.PROBED:
             self._tell(self, ev.Probed(self.spec.name, head["software"]))
         elif op == wire.LANE_DIED:
-            code = head.get("exit")
-            words = f"a lane ended with exit code {code}" + (f": {head['log'][-500:]}" if head.get("log") else "")
-            self._tell(self, ev.LaneDown(self.spec.name, lane, words, code != 0, head.get("bundles")))
+            self._lane_died(lane, head)
         elif op == wire.NOT_HERE and self._place is not None:
             path = head["path"] if len(self._place.not_here) < MOST_JOBS else ""
             self._place.not_here[path] = str(head["why"])
@@ -449,7 +450,15 @@ class Carrier:
             if head.get("fatal"):
                 self._came.set()
 
+    def _lane_died(self, lane: int, head: dict[str, Any]) -> None:
+        if not 0 <= lane < (self.spec.slots or (self._ad or {})["cores"]):
+            raise ValueError(f"there is no lane {lane}")
+        code = head.get("exit")
+        words = f"a lane ended with exit code {code}" + (f": {head['log'][-500:]}" if head.get("log") else "")
+        self._tell(self, ev.LaneDown(self.spec.name, lane, words, code != 0, head.get("bundles")))
+
     def _report(self, op: int, lane: int, ident: int, head: dict[str, Any], body: bytes) -> ev.Report:
+        check_report(head, len(body))
         return ev.Report(
             self.spec.name,
             lane,

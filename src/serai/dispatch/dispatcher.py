@@ -274,10 +274,9 @@ class Dispatcher:
             self._settling.check(event)
             self._schedule.tell(event, now)
         elif type(event) is Beat:
-            lanes = {int(lane): (now_[0], now_[1]) for lane, now_ in event.head.get("lanes", {}).items()}
             if "lanes" in event.head:
                 self._beats[name] = self.last_beats[name] = event.head
-            self._schedule.tell(ev.Heard(name, lanes, event.rtt_s), now)
+            self._schedule.tell(ev.Heard(name, event.lanes, event.rtt_s), now)
         elif type(event) is Came:
             self._came(carrier, event, now)
         elif type(event) is Gone:
