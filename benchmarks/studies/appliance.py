@@ -67,9 +67,10 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 asking = [_failing(str(error))] * len(names)
             peers |= {name: (kind, ask) for name, ask in zip(names, asking, strict=True)}
         figures = []
+        order = list(peers.items())
         for turn in range(arguments.rounds):
             for what in arguments.what or ("put large", "get large", "put small", "get small"):
-                for peer, (kind, ask) in peers.items():
+                for peer, (kind, ask) in order:
                     figure: dict[str, Any] = {"peer": peer, "kind": kind, "what": what, "round": turn}
                     figure |= {"bytes": large, "files": 1} if "large" in what else {"bytes": small * SMALL_BYTES}
                     figure.setdefault("files", small)
@@ -78,6 +79,7 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     except (OSError, subprocess.SubprocessError) as error:
                         figure["error"] = str(error)
                     figures.append(figure)
+            order.append(order.pop(0))  # who comes first finds memory that nobody has touched for a while
         return figures
 
 
