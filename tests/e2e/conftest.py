@@ -134,10 +134,10 @@ class Front:
         for name in names or [host.name for host in self.lab.hosts]:
             self.lab.host(name).run(["touch", HELD], check=True)
 
-    def let_go(self) -> None:
-        """Let them go on, on every host that is up."""
+    def let_go(self, *names: str) -> None:
+        """Let them go on, on some hosts, or on every one that is up."""
         for host in self.lab.hosts:
-            if host.is_up:
+            if host.is_up and (not names or host.name in names):
                 host.run(["rm", "-f", HELD], check=True)
 
     @contextlib.contextmanager

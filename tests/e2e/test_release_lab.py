@@ -55,12 +55,15 @@ def test_a_host_of_a_run_that_goes_on_is_let_go_of_from_another_process(front: F
     paths = make(front.home / "d", 4)
     with front.together("lab1", "lab2"):
         words = ["--policy", "max-cache-hit", *front.on("lab1", "lab2", slots=1)]
-        running = front.start("run", HOLD + "sleep 0.5; cksum < {in}", *paths * 6, *words)
+        running = front.start("run", HOLD + "sleep 0.5; cksum < {in}; " + HOLD, *paths * 6, *words)
     front.until(lambda: front.busy_on("lab1") and front.busy_on("lab2"), "both have something of their own")
-    front.hold("lab2")  # so that the run goes on for as long as this takes
-    released = front.run("release", "lab1")
+    front.hold("lab1", "lab2")  # so that lab1 has something to end, and the run goes on for as long as this takes
+    releasing = front.start("release", "lab1")
+    assert releasing.stdout is not None
+    assert "lab1: no new tasks; " in releasing.stdout.readline()
+    front.let_go("lab1")
+    released = front.finish(releasing)
     assert released.returncode == 0, released.stderr
-    assert "lab1: no new tasks" in released.stdout
     assert released.stdout.endswith("lab1: released\n")
     host = front.lab.host("lab1")
     front.until(lambda: not left_on(host), "nothing of it is left there")
