@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import mmap
 import os
 import random
 import resource
@@ -46,6 +47,14 @@ server {{ listen 127.0.0.1:{port}; root {room}/root;
 location / {{ dav_methods PUT DELETE MKCOL COPY MOVE; create_full_put_path on; }} }} }}
 """
 
+TARGETS = {  # of "put large", in the servers' directories
+    "serai": "store/large2",
+    "serai paths": "store/large2",
+    "serai curl": "store/large",
+    "nginx curl": "nginx/root/large",
+    "chirp": "chirp/root/large",
+}
+
 
 def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Start the three servers once, and ask each in turn, round by round; what curl calls a failure is an error."""
@@ -71,6 +80,7 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for turn in range(arguments.rounds):
             for what in arguments.what or ("put large", "get large", "put small", "get small"):
                 for peer, (kind, ask) in order:
+                    _prepare(room, peer, what, large if "large" in what else small * SMALL_BYTES)
                     figure: dict[str, Any] = {"peer": peer, "kind": kind, "what": what, "round": turn}
                     figure |= {"bytes": large, "files": 1} if "large" in what else {"bytes": small * SMALL_BYTES}
                     figure.setdefault("files", small)
@@ -81,6 +91,23 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     figures.append(figure)
             order.append(order.pop(0))  # who comes first finds memory that nobody has touched for a while
         return figures
+
+
+def _prepare(room: Path, peer: str, what: str, size: int) -> None:
+    """See to it that each finds the same: nothing where the large file will be, and memory that was just used.
+
+    Who overwrites a file in place has its memory at once, and who puts a new one in its place needs other memory. A
+    virtual machine may have to get that, and what was not used for seconds, from its host: 2.6 s for each GB here.
+    """
+    if "large" in what:
+        source, target = ("large", TARGETS[peer]) if what == "put large" else (TARGETS[peer], "got")
+        (room / target).unlink(missing_ok=True)
+        with (room / source).open("rb", buffering=0) as file:
+            while file.read(1 << 20):
+                pass
+    with mmap.mmap(-1, 2 * size) as memory:
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at] = 1
 
 
 def _make(room: Path, large: int, small: int) -> None:

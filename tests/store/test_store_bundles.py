@@ -229,15 +229,14 @@ def test_a_long_body_that_breaks_off_leaves_nothing(store: Store) -> None:
     assert not (store.room / "broken").exists()
 
 
-def test_a_long_answer_that_is_given_up_ends_its_thread_and_its_connection(store: Store) -> None:
+def test_a_long_answer_that_is_given_up_ends_its_connection(store: Store) -> None:
     fs = StoreFileSystem(store.host, store.port, direct=False)
     data = os.urandom(30_000_000)
     fs.pipe_file("/longer", data)
-    before = threading.active_count()
     pieces = fs.far.read_from("/longer")
-    assert next(pieces) == data[: 1 << 20]
+    first = next(pieces)
+    assert first == data[: len(first)]
     pieces.close()
-    assert threading.active_count() <= before
     assert b"".join(fs.read_from("/longer")) == data
     assert fs.cat_file("/longer", 5, 20_000_000) == data[5:20_000_000]
 
@@ -251,14 +250,14 @@ def test_a_long_answer_that_nobody_sends_ends_when_it_is_given_up() -> None:
             peer, _ = listening.accept()
             while b"\r\n\r\n" not in peer.recv(65536):
                 pass
-            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + bytes(4 << 20))
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + bytes(5 << 20))
             return peer
 
         answered = pool.submit(answer)
         pieces = fs.far.read_from("/x")
-        assert next(pieces) == bytes(1 << 20)
+        assert not any(next(pieces))
         began = time.monotonic()
-        pieces.close()  # the thread waits for what does not come: it is woken
+        pieces.close()  # it does not wait for what does not come
         assert time.monotonic() - began < 30
         answered.result(10).close()
 

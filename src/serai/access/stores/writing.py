@@ -1,15 +1,13 @@
-"""Files of an appliance that are under way: written piece by piece, appended to, or read ahead."""
+"""Files of an appliance that are under way: written piece by piece, appended to, or read in blocks."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import posixpath
 import queue
 import secrets
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from serai.access.stores.bodies import XXH3, new_check
@@ -17,43 +15,16 @@ from serai.access.stores.wire import BLOCK
 from serai.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Future
 
     from serai.access.stores.remote import StoreFiles
 
-__all__ = ["LONG_S", "SMALL", "Ahead", "Appending", "Writing", "ahead_of"]
+__all__ = ["LONG_S", "SMALL", "Ahead", "Appending", "Writing"]
 
 SMALL = 1 << 20  # bytes that are sent in one, with their digest before them
 AHEAD = 4  # pieces that wait to be sent
 LONG_S = 600.0
-SOME = 4  # pieces that are read ahead at a time
-
-
-def ahead_of(pieces: Generator[bytes], stop: Callable[[], object]) -> Generator[bytes]:
-    """Pieces, the next ones being read in a thread while some are used: to write costs as much as to read.
-
-    Args:
-        pieces: what is read; it has a deadline of its own.
-        stop: ends a read that waits, when no more is wanted; it may come too late.
-    """
-
-    def some() -> list[bytes]:
-        return list(itertools.islice(pieces, SOME))
-
-    try:
-        with ThreadPoolExecutor(1, thread_name_prefix="store-get") as reader:
-            coming = reader.submit(some)
-            try:
-                while found := coming.result():
-                    coming = reader.submit(some)
-                    yield from found
-            finally:
-                with contextlib.suppress(ValueError, RuntimeError):  # it has ended meanwhile
-                    if not coming.done():
-                        stop()
-    finally:
-        pieces.close()
 
 
 class Ahead:
