@@ -80,9 +80,9 @@ class Control:
                         request, MOST_BODY, lambda body: put_many(self._files, who, body, lot)
                     )
             case "POST", ["get"]:
+                said = await self._said(request)
                 with self._transfers.load.transfer():
-                    bundled = await self._transfers.run(get_many, self._files, who, await self._said(request))
-                return web.Response(body=bundled)
+                    return await self._transfers.give(request, lambda: get_many(self._files, who, said))
             case "POST", ["files"]:
                 return await self._call(request, await self._said(request), who)
             case _:

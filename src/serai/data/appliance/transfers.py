@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from aiohttp.payload import Payload
+
     from serai.data.appliance.paths import Parts
     from serai.data.appliance.rights import Identity
     from serai.data.bodies.load import Load
@@ -56,7 +58,7 @@ class Transfers:
         disk: threads for what blocks.
         load: is told of transfers as they begin and end.
         idle_s: how long a peer may neither send nor take anything.
-        at_once: how many long bodies may come at once.
+        at_once: how many long bodies may come at once, and how many answers of many files may be in memory.
     """
 
     files: Files
@@ -65,11 +67,12 @@ class Transfers:
     idle_s: float = 60.0
     at_once: int = 64
     _coming: asyncio.Semaphore = field(init=False)
+    _going: asyncio.Semaphore = field(init=False)
     _straight: int = field(init=False, default=0)
     _spare: list[bytearray] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self._coming = asyncio.Semaphore(self.at_once)
+        self._coming, self._going = asyncio.Semaphore(self.at_once), asyncio.Semaphore(self.at_once)
 
     async def run(self, do: Callable[..., _T], *arguments: Any) -> _T:
         """Do what may block."""
@@ -141,6 +144,18 @@ class Transfers:
         finally:
             if not keep:
                 os.close(fd)
+
+    async def give(self, request: web.BaseRequest, make: Callable[[], Payload]) -> web.StreamResponse:
+        """Answer with what is in memory until it has gone out; so few at a time that there is memory for them."""
+        async with self._going:
+            answer = web.Response(body=await self.run(make))
+            await answer.prepare(request)
+            try:
+                await answer.write_eof()
+            except OSError:  # also TimeoutError; the head has gone out: all that is left is to break off
+                if request.transport is not None:
+                    request.transport.abort()
+            return answer
 
     async def _pour(self, request: web.BaseRequest, stream: web.StreamResponse, answer: _Answer) -> None:
         loop, transport = asyncio.get_running_loop(), request.transport
