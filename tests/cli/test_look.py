@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ import serai
 from serai.apps.plan import Plan, encode
 from serai.cli import look, sentences, tables
 from serai.describe.task import Cause, Item, Needs, State
+from serai.dispatch.control.channel import Channel
 from serai.dispatch.front_end import ENDED, PID, PID_STARTED, front_end_facts
 from serai.dispatch.history.moment import Pace
 from serai.dispatch.journal import Batch, Journal
@@ -395,6 +397,26 @@ def test_runs_and_pruning(journal: Journal, state: Path) -> None:
     assert json.loads(out("runs --prune 30d --json"))["removed"] == []
     with pytest.raises(UsageError, match="is not a duration"):
         run("runs --prune soon")
+
+
+def test_runs_of_mapreduce_are_pruned_too(state: Path) -> None:
+    began = '{"what": "began", "print": "x", "split_bytes": 1, "partitions": 1}\n'
+    for name, events, age_s in (
+        ("ended", began + '{"what": "ended", "failed": null}\n', 3e6),
+        ("interrupted", began, 3e6),
+        ("unresumable", '{"what": "began", "print": ""}\n', 3e6),
+        ("young", began + '{"what": "ended", "failed": null}\n', 0),
+        ("living", began + '{"what": "ended", "failed": null}\n', 3e6),
+    ):
+        path = state / "mapreduce" / name / "events.jsonl"
+        path.parent.mkdir(parents=True, mode=0o700)
+        path.write_text(events)
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+    with contextlib.closing(Channel(state / "mapreduce" / "living", {"about": lambda _: iter([{"name": "living"}])})):
+        said = json.loads(out("runs --prune 30d --json"))
+    assert said["removed"] == ["ended", "unresumable"]
+    assert said["kept"] == ["interrupted"]
+    assert sorted(path.name for path in (state / "mapreduce").iterdir()) == ["interrupted", "living", "young"]
 
 
 def test_a_run_that_cannot_be_read_is_named(journal: Journal, state: Path) -> None:

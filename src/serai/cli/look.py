@@ -241,7 +241,11 @@ def _copy(chunks: Iterable[bytes], where: Literal["stdout", "stderr"]) -> bytes:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 @click.option("-n", "--last", default=20, show_default=True, help="How many to list; 0 for all.")
-@click.option("--prune", metavar="AGE", help="Remove finished runs that ended longer ago, such as 30d or 12h.")
+@click.option(
+    "--prune",
+    metavar="AGE",
+    help="Remove finished runs, of MapReduce too, that ended longer ago, such as 30d or 12h.",
+)
 def runs(last: int, prune: str | None, *, as_json: bool) -> None:
     """List the runs, newest first."""
     archive = _archive()
@@ -267,14 +271,20 @@ def runs(last: int, prune: str | None, *, as_json: bool) -> None:
 
 
 def _prune(archive: Archive, age: str, *, as_json: bool) -> None:
-    from serai.cli.sentences import names  # noqa: PLC0415 - `serai --help` does without
+    from serai.apps.mapreduce import record  # noqa: PLC0415 - `serai --help` does without
+    from serai.cli.sentences import names  # noqa: PLC0415 - the same
     from serai.cli.tables import pruned_words  # noqa: PLC0415 - the same
+    from serai.dispatch.control.asking import living  # noqa: PLC0415 - the same
     from serai.quantity import seconds  # noqa: PLC0415 - the same
+    from serai.session.home import mapreduce_directory  # noqa: PLC0415 - the same
 
-    pruned = archive.prune(seconds(age), _now())
+    older_s, room = seconds(age), mapreduce_directory(os.environ)
+    both = [archive.prune(older_s, _now()), record.prune(room, older_s, _now(), {one.name for one in living([room])})]
+    removed = [name for one in both for name in one.names]
+    kept = [name for one in both for name in one.kept]
     if as_json:
-        click.echo(json.dumps({"removed": list(pruned.names), "bytes": pruned.size, "kept": list(pruned.kept)}))
+        click.echo(json.dumps({"removed": removed, "bytes": sum(one.size for one in both), "kept": kept}))
         return
-    click.echo(pruned_words(pruned.names, pruned.size))
-    if pruned.kept:
-        click.echo(f"kept, because they were interrupted and can go on: {names(pruned.kept)}")
+    click.echo(pruned_words(removed, sum(one.size for one in both)))
+    if kept:
+        click.echo(f"kept, because they were interrupted and can go on: {names(kept)}")

@@ -13,10 +13,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce.plan import SETTLED_S
+from serai.dispatch.history.archive import Pruned, sweep, throw_away
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from pathlib import Path
 
     from serai.apps.mapreduce.job import Job
@@ -159,3 +160,36 @@ class Former:
                     if part_facts(said["path"], said["records"]) == said:
                         found[int(event["number"])] = said
         return found
+
+
+def prune(room: Path, older_s: float, now: float, living: Container[str]) -> Pruned:
+    """Throw away runs that ended longer ago than ``older_s`` seconds; see `Archive.prune`.
+
+    Args:
+        room: the directory of the runs, which need not be there.
+        older_s: see above.
+        now: seconds since 1970.
+        living: the names of runs that go on.
+    """
+    sweep(room)
+    names, kept, size = [], [], 0
+    for path in sorted(room.glob(f"*/{NAME}")):
+        directory = path.parent
+        if directory.name in living or now - path.stat().st_mtime <= older_s:
+            continue
+        if _can_go_on(directory):
+            kept.append(directory.name)
+            continue
+        size += throw_away(directory)
+        names.append(directory.name)
+    return Pruned(tuple(names), size, tuple(kept))
+
+
+def _can_go_on(directory: Path) -> bool:
+    if any(one["what"] == "ended" for one in read_events(directory / NAME)):
+        return False
+    try:
+        Former(directory)
+    except UsageError:
+        return False
+    return True

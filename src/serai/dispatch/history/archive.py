@@ -142,7 +142,7 @@ class Archive:
 
     def prune(self, older_s: float, now: float) -> Pruned:
         """Throw away finished runs that ended longer ago than ``older_s`` seconds."""
-        self._sweep()
+        sweep(self.directory)
         names, kept, size = [], [], 0
         for run in self._facts(now)[0]:
             if run.alive or now - run.until(now) <= older_s:
@@ -150,17 +150,25 @@ class Archive:
             if run.state is RunState.INTERRUPTED:
                 kept.append(run.name)
                 continue
-            # Renamed first: nobody finds half a run, and what is left of it when this is cut short is found again.
-            gone = self.directory / f"{GONE}{run.name}"
-            run.directory.rename(gone)
-            size += sum(path.lstat().st_size for path in _files(gone))
-            shutil.rmtree(gone)
+            size += throw_away(run.directory)
             names.append(run.name)
         return Pruned(tuple(names), size, tuple(kept))
 
-    def _sweep(self) -> None:
-        for path in self.directory.glob(f"{GONE}*"):
-            shutil.rmtree(path, ignore_errors=True)
+
+def throw_away(directory: Path) -> int:
+    """Remove a run's directory; returns the size of its files, in bytes."""
+    # Renamed first: nobody finds half a run, and what is left of it when this is cut short is found again.
+    gone = directory.with_name(f"{GONE}{directory.name}")
+    directory.rename(gone)
+    size = sum(path.lstat().st_size for path in _files(gone))
+    shutil.rmtree(gone)
+    return size
+
+
+def sweep(runs: Path) -> None:
+    """Remove what is left of runs whose throwing away was cut short."""
+    for path in runs.glob(f"{GONE}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def find_run(runs: Path, name: str | None) -> Path:
