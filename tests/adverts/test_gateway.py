@@ -313,7 +313,7 @@ NODE = """
 import json, os, sys, threading
 parcel = json.loads(sys.stdin.readline())
 exec(parcel["loader"])
-gateway = load(parcel, ("frames", "gateway"))
+gateway = load(parcel, "gateway")
 with gateway.Gateway.from_environment() as gate:
     body = os.urandom(1 << 20)
     assert gate.call("echo", {"a": [1, "ä"]}, body) == ({"a": [1, "ä"]}, body)
@@ -339,7 +339,7 @@ def test_a_node_needs_python_alone(server: Gateway, tmp_path: Path, python: str)
     token.write_text(server.token)
     environment = {"SERAI_GATEWAY": server.address, "SERAI_GATEWAY_TOKEN_FILE": str(token), "PYTHONUTF8": "1"}
     done = subprocess.run(
-        [PYTHONS[python], "-I", "-c", NODE], input=json.dumps(sources(("frames", "gateway"))), env=environment,
+        [PYTHONS[python], "-I", "-c", NODE], input=json.dumps(sources("gateway")), env=environment,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("True\n", "")

@@ -35,7 +35,7 @@ WORKER = """
 import json, os, sys
 parcel = json.loads(sys.stdin.readline())
 exec(parcel["loader"])
-gateway = load(parcel, ("frames", "gateway"))
+gateway = load(parcel, "gateway")
 me, gate = os.environ["SERAI_WORKER"], gateway.Gateway.from_environment()
 path = "/mapreduce/r1/workers/" + me
 facts = {"host": os.uname().nodename, "pid": os.getpid()}
@@ -85,7 +85,7 @@ class Node:
             self.connection.argv(words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stdin is not None
-        process.stdin.write(json.dumps(sources(("frames", "gateway"))) + "\n")
+        process.stdin.write(json.dumps(sources("gateway")) + "\n")
         process.stdin.flush()
         return process
 

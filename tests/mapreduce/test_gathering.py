@@ -58,8 +58,8 @@ def interpreters() -> list[str]:
 @pytest.mark.parametrize("python", interpreters())
 def test_partitions_are_the_same_in_every_python(python: str) -> None:
     program = (
-        f"parcel = {sources(('mapreduce.keys',))!r}\nexec(parcel['loader'])\n"
-        "keys = load(parcel, ['mapreduce.keys'])\n"
+        f"parcel = {sources('mapreduce.keys')!r}\nexec(parcel['loader'])\n"
+        "keys = load(parcel, 'mapreduce.keys')\n"
         "wanted = ['word', 'é', '\\udcff', b'word', 5, 5.0, True, 0.5, -3, 10**30, None, ('a', 1)]\n"
         "print([keys.partition_of(key, 1000) for key in wanted])"
     )

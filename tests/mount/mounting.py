@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from serai.travel import boot
-from serai.travel.mount import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +36,7 @@ class Room:
         for one in (self.source, self.mount, self.scratch):
             one.mkdir()
         self.program = base / "program.py"
-        self.program.write_text(wrap.program(boot.sources(wrap.MODULES)))
+        self.program.write_text(boot.script("mount.wrap"))
         self._count = 0
 
     def setup(self, argv: Sequence[str], **changes: Any) -> Path:

@@ -20,7 +20,6 @@ from serai.adverts.gateway import Gateway
 from serai.clock import SystemClock
 from serai.data.afar import Reach
 from serai.travel import boot
-from serai.travel.mount import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +44,7 @@ class Node:
         self.host = host
         connection.forward_back("/home/user/g", gateway.address)
         self.sh("umask 077; cat > token; mkdir -p task", gateway.token)
-        self.sh("cat > mount.py", wrap.program(boot.sources(wrap.MODULES)))
+        self.sh("cat > mount.py", boot.script("mount.wrap"))
 
     def sh(self, script: str, text: str | None = None) -> str:
         done = self.host.run(["sh", "-c", f"cd ~ && {script}"], user=self.host.user, input_text=text)

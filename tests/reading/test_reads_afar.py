@@ -27,9 +27,9 @@ from serai.dispatch.ports import PRICES
 from serai.dispatch.run import Settings
 from serai.dispatch.schedule.files import nearness
 from serai.errors import SeraiError
+from serai.travel import boot
 from serai.travel.gateway import Gateway as Client
 from serai.travel.gateway import GatewayError
-from serai.travel.mount import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,14 +146,8 @@ def test_what_ends_a_task_ends_it_under_a_mount_too(
 def test_where_no_mount_can_be_had_the_input_comes_itself(
     pool: Callable[..., serai.Pool], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = wrap.program
-    monkeypatch.setattr(
-        wrap,
-        "program",
-        lambda sources: program(
-            {**sources, "mount.namespace": sources["mount.namespace"].replace("/dev/fuse", "/dev/none")}
-        ),
-    )
+    script = boot.script
+    monkeypatch.setattr(boot, "script", lambda name: script(name).replace("/dev/fuse", "/dev/none"))
     one = pool()
     done = list(one.run(command(WHOLE), [str(data)] * 3))
     assert [int(outcome.stdout) for outcome in done] == [sum(data.read_bytes())] * 3

@@ -5,39 +5,51 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
 MARK = b"\0serai\0"  # what a program says first: whatever a login shell prints before it is passed over
 OLDEST = (3, 8)
+_IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|[^\n#]*)", re.MULTILINE)
+_FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:    .*\n|\n)*", re.MULTILINE)
 
+# An importer in the sense of PEP 302: modules that travel import each other as they do at home, at the top or later on.
 LOADER = """
-def load(sources, names):
-    import sys, types
-    def package(full):
-        if full not in sys.modules:
-            made = sys.modules[full] = types.ModuleType(full)
-            made.__path__ = []
-            above, _, last = full.rpartition(".")
-            if above:
-                setattr(package(above), last, made)
-        return sys.modules[full]
-    for name in names:
-        full = "serai_travel." + name
-        if full not in sys.modules:
-            above, _, last = full.rpartition(".")
-            home = package(above)
-            module = sys.modules[full] = types.ModuleType(full)
-            module.__package__ = above
-            module.__file__ = "<serai_travel>/" + name.replace(".", "/") + ".py"
-            exec(compile(sources[name], module.__file__, "exec"), module.__dict__)
-            setattr(home, last, module)
-    return sys.modules[full]
+def load(sources, name):
+    import sys
+    from importlib.machinery import ModuleSpec
+    root = "serai_travel"
+    class Carried:
+        @staticmethod
+        def find_spec(full, path=None, target=None):
+            above, _, short = full.partition(".")
+            if above != root:
+                return None
+            if short in sources:
+                return ModuleSpec(full, Carried, origin="<serai_travel>/" + short.replace(".", "/") + ".py")
+            if not short or any(one.startswith(short + ".") for one in sources):
+                return ModuleSpec(full, Carried, is_package=True)
+            return None
+        @staticmethod
+        def create_module(spec):
+            return None
+        @staticmethod
+        def exec_module(module):
+            if module.__spec__.origin:
+                module.__file__ = module.__spec__.origin
+                exec(compile(Carried.get_source(module.__name__), module.__file__, "exec"), module.__dict__)
+        @staticmethod
+        def get_source(full):
+            return sources.get(full.partition(".")[2])
+    sys.meta_path.insert(0, Carried)
+    __import__(root + "." + name)
+    return sys.modules[root + "." + name]
 """
 
 # One line, and no quote within it but one kind: login shells differ. It reads exactly what is its own.
@@ -48,28 +60,48 @@ _FIRST = (
 
 
 @functools.cache
-def sources(names: tuple[str, ...]) -> dict[str, str]:
-    """The text of modules by name (``executor.agent``), and of what loads them (``loader``)."""
+def sources(*programs: str) -> dict[str, str]:
+    """The text of modules by name (``executor.agent``), of all that they import here, and of their ``loader``."""
     here = resources.files(__package__)
-    texts = {name: here.joinpath(*f"{name}.py".replace(".", "/", name.count(".")).split("/")) for name in names}
-    return {**{name: path.read_text(encoding="utf-8") for name, path in texts.items()}, "loader": LOADER}
+    found: dict[str, str] = {}
+    wanted = list(programs)
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = here.joinpath(*_path(name)).read_text(encoding="utf-8")
+            wanted += _imported(name, found[name], lambda other: here.joinpath(*_path(other)).is_file())
+    return {**{name: found[name] for name in sorted(found)}, "loader": LOADER}
+
+
+def _path(name: str) -> list[str]:
+    return f"{name}.py".replace(".", "/", name.count(".")).split("/")
+
+
+def _imported(name: str, text: str, is_module: Callable[[str], bool]) -> Iterator[str]:
+    """What a module imports here, also later on. By its text: to parse all of them takes longer than to start them."""
+    for dots, base, names in _IMPORT.findall(_FOR_TYPES.sub("", text)):
+        above = [*name.split(".")[: -len(dots)], *filter(None, [base])]
+        if base and is_module(".".join(above)):
+            yield ".".join(above)
+        else:  # from a package: they are modules
+            yield from (".".join([*above, one.partition(" as ")[0].strip()]) for one in names.strip("()").split(","))
 
 
 @dataclass(frozen=True)
 class Traveller:
-    """A program that travels; the last of the modules it begins with has ``serve_pipes(fd_in, fd_out, sources)``.
+    """A program that travels, with all that it imports here.
 
     Attributes:
-        modules: all that are sent, each after those it imports.
-        first: those that it begins with.
+        name: of the module that begins: it has ``serve_pipes(fd_in, fd_out, sources)``.
+        more: modules that other processes of it begin with.
     """
 
-    modules: tuple[str, ...]
-    first: tuple[str, ...]
+    name: str
+    more: tuple[str, ...] = ()
 
     def sources(self) -> dict[str, str]:
         """The text of every module by name, and of what loads them."""
-        return sources(self.modules)
+        return sources(self.name, *self.more)
 
     def pipe_source(self, sources: Mapping[str, str] | None = None) -> str:
         """The program behind its standard input and output, for ``python -c``; it fits into one argument.
@@ -81,7 +113,7 @@ class Traveller:
         return (
             f"import base64, json, os, zlib\nparcel = json.loads(zlib.decompress(base64.b85decode({parcel!r})))\n"
             "exec(parcel['loader'])\nfd_in, fd_out = os.dup(0), os.dup(1)\nos.dup2(2, 1)\n"
-            f"load(parcel, {self.first!r}).serve_pipes(fd_in, fd_out, parcel)\n"
+            f"load(parcel, {self.name!r}).serve_pipes(fd_in, fd_out, parcel)\n"
         )
 
     def packed(self, *, lingers: bool = False) -> bytes:
@@ -107,6 +139,15 @@ class Traveller:
         return f"{python} -u -c '{self.program(lingers=lingers)}'"
 
 
+def script(name: str) -> str:
+    """A program that travels as a file, ``python3 -IS FILE ARGUMENT``: the module's ``main(ARGUMENT)``."""
+    parcel = json.dumps(sources(name))
+    return (
+        f"import json, sys\nparcel = json.loads({parcel!r})\nexec(parcel['loader'])\n"
+        f"load(parcel, {name!r}).main(sys.argv[1])\n"
+    )
+
+
 @functools.cache
 def _packed(traveller: Traveller, lingers: bool) -> bytes:
     quiet = "none = os.open(os.devnull, os.O_WRONLY)\nos.dup2(none, 1)\nos.dup2(none, 2)\n" if lingers else ""
@@ -114,76 +155,14 @@ def _packed(traveller: Traveller, lingers: bool) -> bytes:
         f"import json, os\nparcel = json.loads({json.dumps(traveller.sources())!r})\nexec(parcel['loader'])\n"
         "fd_in, fd_out, none = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDONLY)\n"
         "os.dup2(none, 0)\nos.dup2(2, 1)\nos.close(none)\n"
-        f"program = load(parcel, {traveller.first!r})\nos.write(fd_out, {MARK!r})\n{quiet}"
+        f"program = load(parcel, {traveller.name!r})\nos.write(fd_out, {MARK!r})\n{quiet}"
         "program.serve_pipes(fd_in, fd_out, parcel)\nos._exit(0)\n"
     )
     return zlib.compress(text.encode())
 
 
-def _of(folder: str, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{folder}.{name}" for name in names)
-
-
-_AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent")
-
-_OBJECTS = _of("caching", ("replacement", "coming", "log", "limits", "objects"))
-CACHING = (
-    "peers",
-    *_of("reading", ("sources", "web", "direct")),
-    *_OBJECTS,
-    *_of("caching", ("recalled", "fetches", "sharing", "web", "needs")),
-)
-
-EXECUTOR = Traveller(
-    modules=(
-        "frames",
-        "processes",
-        *_of("executor", ("wire", "devices", "reach", "facts", "bundle", "capture", "stage", "store")),
-        "executor.functions",
-        *_of("mount", ("namespace", "tasks")),
-        *_of("executor", ("lane", "lanes")),
-        *CACHING,
-        "executor.agent",
-    ),
-    first=("frames", "processes", *_of("executor", _AGENT)),
-)
-
-_COPYING = _of("copying", ("looks", "lots", "shuttle", "peers"))
-_PORTER = (
-    "frames",
-    "processes",
-    *_of("porter", ("calls", "surroundings", "drafts", "files")),
-    *_COPYING,
-    *_of("porter", ("lineage", "records", "keeper", "waiting", "jobs", "serve")),
-)
-PORTER = Traveller(modules=_PORTER, first=_PORTER)
-
-_SHUTTLE = _of("copying", ("lots", "shuttle"))
-SHUTTLE = Traveller(modules=_SHUTTLE, first=_SHUTTLE)
-
-_STEWARD = ("frames", "processes", *_of("porter", ("surroundings",)), "steward")
-STEWARD = Traveller(modules=_STEWARD, first=_STEWARD)
-
-_MAPREDUCE = (
-    "keys",
-    "link",
-    "splits",
-    "runs",
-    "gathering",
-    "commands",
-    "mapping",
-    "fetching",
-    "outputs",
-    "reducing",
-    "tasks",
-    "worker",
-)
-_WORKER = (
-    "frames",
-    "processes",
-    "gateway",
-    "peers",
-    *_of("executor", ("wire", "functions")),
-    *_of("mapreduce", _MAPREDUCE),
-)
-WORKER = Traveller(modules=(*_WORKER, *_OBJECTS, "caching.pieces"), first=_WORKER)
+EXECUTOR = Traveller("executor.agent", more=("executor.lane",))
+PORTER = Traveller("porter.serve")
+SHUTTLE = Traveller("copying.shuttle")
+STEWARD = Traveller("steward")
+WORKER = Traveller("mapreduce.worker")

@@ -262,7 +262,6 @@ def _staged(rule: Rule) -> set[str]:
 def _send(where: str, stores: dict[str, _Store], near: dict[str, str], *, staged: bool) -> None:
     """Write down what every job needs: who reads where, the job, and the mount that travels."""
     from serai.travel import boot  # noqa: PLC0415 - only who asks for the laboratory needs it
-    from serai.travel.mount import wrap  # noqa: PLC0415 - the same
 
     def described(store: _Store) -> dict[str, object]:
         with open(store.token_file, encoding="ascii") as file:
@@ -277,7 +276,7 @@ def _send(where: str, stores: dict[str, _Store], near: dict[str, str], *, staged
         "wait_s": STAGE_S if staged else 0.0,
     }
     job = resources.files(__package__).joinpath("community_job.py").read_text(encoding="utf-8")
-    texts = {"job.py": job, "facts.json": json.dumps(facts), "program.py": wrap.program(boot.sources(wrap.MODULES))}
+    texts = {"job.py": job, "facts.json": json.dumps(facts), "program.py": boot.script("mount.wrap")}
     for name, text in texts.items():
         with open(os.open(os.path.join(where, name), os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
             file.write(text)

@@ -69,10 +69,9 @@ class Gate:
             raise AccessError("its engine leads no way back")
         gateway = self._open()
         address = link.lead_back(f"{base}/{GATEWAY}", gateway.address)
-        from serai.travel.mount.wrap import MODULES, program  # noqa: PLC0415 - few runs read from afar
 
         head = {"token": gateway.token, "limit": self._cache_bytes}
-        return address, wire.pack(wire.AFAR, 0, 0, head, zlib.compress(program(boot.sources(MODULES)).encode()))
+        return address, wire.pack(wire.AFAR, 0, 0, head, zlib.compress(boot.script("mount.wrap").encode()))
 
     def close(self) -> None:
         """Let nobody reach it any more."""

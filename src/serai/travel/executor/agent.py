@@ -32,10 +32,6 @@ STUCK_S = 5.0  # beyond the silence that ends an executor, when its main thread 
 LOOK_S = 0.2  # between two looks at an executor that lingers
 MOST_FRAMES = 1024  # that wait to be taken; with pieces of files, 256 MB
 TURN = 64  # frames that are taken before the lanes have their turn
-_CACHING = ("replacement", "coming", "log", "limits", "objects", "recalled", "fetches", "sharing", "web", "needs")
-_READING = ("sources", "web", "direct")
-CACHING = ("peers", *("reading." + name for name in _READING), *("caching." + name for name in _CACHING))
-MOUNTING = ("mount.namespace", "mount.tasks")
 _OF_CACHES = frozenset({wire.NEEDS, wire.PEERS, wire.SHARE, wire.GIVE, wire.GRANTED})
 LANE_SETUP = ("node", "run", "keep")
 
@@ -277,22 +273,19 @@ class Agent:
             self._reach.measure(head["reach"])
 
     def _caching(self) -> Needs:
-        """What brings files to this node; its modules are loaded when the first is wanted."""
+        """What brings files to this node; made when the first is wanted."""
         if self._needs is None:
-            module = self._load(CACHING)
-            self._needs = module.Needs(self._inputs().base, self._hello, self._send, self._post, self._to_lane)
-        return self._needs
+            from ..caching.needs import Needs  # noqa: PLC0415 - compiled where something is to be kept
 
-    def _load(self, names: tuple[str, ...]) -> Any:
-        """Load modules that not all executors need; returns the last."""
-        found: dict[str, Any] = {}
-        exec(self._sources["loader"], found)  # noqa: S102 - as all of this was
-        return found["load"](self._sources, names)
+            self._needs = Needs(self._inputs().base, self._hello, self._send, self._post, self._to_lane)
+        return self._needs
 
     def _afar(self, head: dict[str, Any], program: bytes) -> None:
         """Tasks will read from afar; where this cannot be prepared, they say so."""
+        from ..mount import tasks  # noqa: PLC0415 - compiled where something is mounted
+
         with contextlib.suppress(OSError):
-            self._load(MOUNTING).prepare(self._inputs().base, head, program)
+            tasks.prepare(self._inputs().base, head, program)
 
     def _check_in(self, hello: dict[str, Any]) -> None:
         self._hello = hello
@@ -309,7 +302,9 @@ class Agent:
                 self._caching()
         ad = facts.ad(base, hello.get("software") or ())
         if hello.get("mount"):
-            ad["mount"] = self._load(MOUNTING[:1]).can_mount(base)
+            from ..mount.namespace import can_mount  # noqa: PLC0415 - compiled where something may be mounted
+
+            ad["mount"] = can_mount(base)
         self._send(wire.AD, head=ad)
         if hello.get("linger"):
             self._look_at = time.monotonic()

@@ -23,8 +23,7 @@ LANE_BOOT = (
     "def r(k):\n b=b''\n while len(b)<k:\n  c=os.read(i,k-len(b))\n  if not c:sys.exit()\n  b+=c\n return b\n"
     "p=json.loads(r(int(r(12))))\n"
     "exec(p['loader'])\n"
-    "e='executor.'\n"
-    "load(p['sources'],('frames','processes',e+'wire',e+'bundle',e+'capture',e+'stage',e+'functions','mount.tasks',e+'lane'))"
+    "load(p['sources'],'executor.lane')"
     ".main(p['number'],i,o,p['setup'])\n"
 )
 END_GRACE_S = 3.0  # lanes have so long to end, and to end what only they can find

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 TTL_S = 15.0
 RENEW_S = 3.0
-CACHING = tuple("caching." + name for name in ("replacement", "coming", "log", "limits", "objects", "pieces"))
 LENIENT = 4.0  # an ad lives longer by so many times what renewals have been late
 BEAT_S = 1.0
 ASK_S = 60.0  # for an answer to work.next, which comes after 20 s even when there is none
@@ -67,18 +66,14 @@ class Worker:
         environment: see the module.
         link: the way to the front end.
         scratch: a directory of its own, mode 0700.
-        sources: the text of modules that are loaded when they are needed, with "loader".
 
     Attributes:
         why: it gave up, if it did for a bad reason.
     """
 
-    def __init__(
-        self, environment: Mapping[str, str], link: Link, scratch: str, sources: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, environment: Mapping[str, str], link: Link, scratch: str) -> None:
         self._name = environment["SERAI_WORKER"]
         self._base = environment.get("SERAI_ROOM", "")
-        self._sources = sources
         self._run = environment.get("SERAI_RUN", "")
         self._link = link
         self._scratch = scratch
@@ -164,12 +159,8 @@ class Worker:
             self._tasks = Tasks(job, self._link.call, self._peers, self._scratch, self._name, self._cache)
 
     def _cache(self) -> Pieces:
-        """Open the node's cache; its modules are compiled only where something is kept."""
-        if self._sources is not None:
-            found: dict[str, Any] = {}
-            exec(self._sources["loader"], found)  # noqa: S102 - as all of this was
-            found["load"](self._sources, CACHING)
-        from ..caching.pieces import Pieces  # noqa: PLC0415 - most runs keep nothing
+        """Open the node's cache."""
+        from ..caching.pieces import Pieces  # noqa: PLC0415 - compiled where something is kept
 
         return Pieces(self._base or self._scratch, self._scratch)
 
@@ -347,7 +338,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, (GatewayError, OSError, MemoryError)) and not isinstance(error, FileNotFoundError)
 
 
-def main(environment: Mapping[str, str], sources: Mapping[str, str] | None = None) -> int:
+def main(environment: Mapping[str, str]) -> int:
     """Work for a run; returns the exit status."""
     gc.set_threshold(100_000, 50, 1000)  # what is collected by key is many small lists without circles
     adopt_orphans()
@@ -359,7 +350,7 @@ def main(environment: Mapping[str, str], sources: Mapping[str, str] | None = Non
     try:
         scratch = tempfile.mkdtemp(prefix="serai-mr-%s-" % name)
         patience_s = float(environment.get("SERAI_GATEWAY_PATIENCE_S") or PATIENCE_S)
-        worker = Worker(environment, Link(environment, patience_s), scratch, sources)
+        worker = Worker(environment, Link(environment, patience_s), scratch)
         signal.signal(signal.SIGINT, worker.interrupted)
         worker.work()
     except Stopped:
@@ -383,16 +374,16 @@ def _stop(*_: object) -> None:
     raise Stopped
 
 
-def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:
+def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
     """Start as every program that travels: what is behind the pipes is not used, the gateway is.
 
     Args:
         fd_in: where the program came from.
         fd_out: where its sign of life went.
-        sources: the text of its modules.
+        _sources: the text of its modules.
     """
     os.close(fd_in)
     os.close(fd_out)
-    code = main(os.environ, sources)
+    code = main(os.environ)
     sys.stderr.flush()
     os._exit(code)

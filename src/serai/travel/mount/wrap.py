@@ -50,30 +50,6 @@ PEER_SILENT_S = 5.0
 LEAST_CACHE = 64 << 20
 LAST_S = 15.0  # for what is under way when the program has ended
 
-# What is sent to a node, each after those that it imports.
-MODULES = (
-    "frames",
-    "gateway",
-    "reading.patience",
-    "reading.sources",
-    "reading.web",
-    "reading.direct",
-    "reading.relayed",
-    "reading.careful",
-    "reading.ahead",
-    "reading.blocks",
-    "reading.contents",
-    "reading.record",
-    "mount.protocol",
-    "mount.namespace",
-    "mount.session",
-    "mount.tree",
-    "mount.drafts",
-    "mount.writing",
-    "mount.serving",
-    "mount.wrap",
-)
-
 
 def make(said: Mapping[str, Any]) -> Source:
     """A source from its description.
@@ -251,11 +227,3 @@ def _cannot(setup: Mapping[str, Any], why: str) -> int:
         with contextlib.suppress(OSError), open(setup["failed"], "w", encoding="utf-8", errors="replace") as file:
             file.write(why)
     return CANNOT_MOUNT
-
-
-def program(sources: Mapping[str, str]) -> str:
-    """The text of the program for a node, from `boot.sources(MODULES)`: ``python3 -IS THIS-FILE SETUP-FILE``."""
-    return "import json, sys\nparcel = json.loads(%r)\nexec(parcel['loader'])\nload(parcel, %r).main(sys.argv[1])\n" % (
-        json.dumps(dict(sources)),
-        MODULES,
-    )
