@@ -131,7 +131,7 @@ def test_another_process_may_cancel_what_a_pool_does_and_it_goes_on(pool: Callab
         until(lambda: len(run.dispatcher.unended()) == 51, "all is handed over")
         assert [said for said in ask(run.directory, "cancel") if said] == [{"cancelled": 51}]
         with pytest.raises(PoolCancelled, match="serai cancel"):
-            commands.result(20)
+            commands.result(60)
     with pytest.raises(CancelledError):
-        future.result(20)
-    assert one.submit(pow, 2, 4).result(20) == 16
+        future.result(60)
+    assert one.submit(pow, 2, 4).result(60) == 16

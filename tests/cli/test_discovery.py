@@ -27,7 +27,7 @@ NODES: dict[str, dict[str, Any]] = {
 }
 
 
-def serai(*words: str, within_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+def serai(*words: str, within_s: float = 90.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*SERAI, *words], capture_output=True, text=True, timeout=within_s, check=False)
 
 

@@ -13,7 +13,7 @@ from serai.cli.main import serai as group
 from serai.errors import UsageError
 
 SERAI = [sys.executable, "-m", "serai", "job"]
-END_S = 30.0
+END_S = 60.0
 
 
 def job(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 COMMAND = [sys.executable, "-m", "serai"]
-SOON_S = 20.0
+SOON_S = 40.0
 TWO = ("--on", "local://a?slots=1", "--on", "local://b?slots=1")
 
 

@@ -218,6 +218,7 @@ def test_many_hosts_are_read_at_once(hosts: Lab, tmp_path: Any) -> None:
     for host in hosts.hosts:
         shell(host, f"echo {host.name} > /tmp/{host.name}")
     urls = [f"ssh://{host.name}/tmp/{host.name}" for host in hosts.hosts]
+    before = threading.active_count()  # other tests of this process may have left some
     assert copy(urls, str(tmp_path)).ok
     assert sorted(os.listdir(tmp_path)) == ["node1", "node2", "node3"]
-    assert threading.active_count() < 50
+    assert threading.active_count() - before < 48

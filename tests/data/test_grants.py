@@ -127,9 +127,9 @@ def test_nobody_waits_long_for_a_store_that_says_nothing(monkeypatch: pytest.Mon
         began = time.monotonic()
         assert made.grant(url, wait_s=0.2) == {}
         assert made.grant(url, wait_s=60.0) == {}  # it was late a moment ago
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 15.0  # of the 20 s after which such a store is given up, and of 60 s
         made.close()
-        assert time.monotonic() - began < 10.0
+        assert time.monotonic() - began < grants.ASKED_S
     wire.close_all()
 
 
@@ -148,12 +148,22 @@ def tokens(store: Store) -> list[dict[str, Any]]:
     return [token for token in kept["tokens"] if token["parent"]]
 
 
+class Ahead(SystemClock):
+    """A clock that can be put forward."""
+
+    ahead_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_s
+
+
 def test_one_token_is_for_all_inputs_that_are_expected_and_another_life_renews_it(store: Store) -> None:
     for n in range(30):
         (store.room / f"f{n}").write_bytes(b"x")
     urls = [f"store://127.0.0.1:{store.port}/f{n}" for n in range(30)]
     missing = f"store://127.0.0.1:{store.port}/none"
-    made = Grants(SystemClock(), life_s=5.0)
+    clock = Ahead()
+    made = Grants(clock, life_s=600.0)
     made.expect(urls)
     first = made.grant(urls[0], wait_s=20.0)
     assert (len(tokens(store)), len(tokens(store)[0]["paths"])) == (1, 30)
@@ -162,11 +172,9 @@ def test_one_token_is_for_all_inputs_that_are_expected_and_another_life_renews_i
     made.expect([missing, urls[3]])
     assert made.grant(missing, wait_s=20.0) == {}
     ends = tokens(store)[0]["expires"]
-    until = time.monotonic() + 20
-    while tokens(store)[0]["expires"] == ends:  # when half of its life is over
-        assert time.monotonic() < until
-        assert made.grant(urls[0], wait_s=20.0)["token"] == first["token"]
-        threading.Event().wait(0.1)
+    clock.ahead_s = 301.0  # half of its life is over
+    assert made.grant(urls[0], wait_s=20.0)["token"] == first["token"]
+    assert tokens(store)[0]["expires"] > ends
     made.close()
     assert tokens(store) == []
 
@@ -183,7 +191,7 @@ def test_a_run_that_is_killed_leaves_a_token_that_expires(store: Store) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50)
     token = done.stdout.strip()
     assert done.returncode == 9, done.stderr
-    until = time.monotonic() + 10
+    until = time.monotonic() + 40
     while store.curl(f"{store.url}/x", token=token)[0] != 401:
         assert time.monotonic() < until
 

@@ -272,6 +272,6 @@ def test_what_is_shown_to_the_store_is_not_shown_to_others_of_the_node(near: Nea
     assert not [name for name in secrets if name in shown]
     look = "grep -rlaE 'sst_[0-9a-f]{12}_' /tmp /home 2>/dev/null; true"
     assert host.run(["sh", "-c", look]).stdout == ""
-    running.communicate(timeout=30)
+    running.communicate(timeout=120)
     assert running.returncode == 0
     host.run(["rm", "-f", "/tmp/flag"])

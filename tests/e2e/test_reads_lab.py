@@ -116,7 +116,8 @@ def test_a_link_that_is_cut_hangs_nobody(front: Front) -> None:
     host = front.lab.host("far2")
     make(front, 2)
     words = ["--access", "mount", *front.on("far1", "far2", slots=1)]
-    running = front.start("run", "python3 slowly.py {in}", "data/d0.root", "data/d1.root", *words)
+    with front.together():
+        running = front.start("run", f"{HOLD}python3 slowly.py {{in}}", "data/d0.root", "data/d1.root", *words)
     blocks = "find /tmp/serai-*-cache/blocks -type f -size +64k 2>/dev/null | head -n 1"
     front.until(lambda: host.run(["sh", "-c", blocks]).stdout, "it has begun to read")
     host.cut()

@@ -23,12 +23,29 @@ COUNT = 160
 # Each start and each end of a task is a line in a file that outlives everything on the host.
 COMMAND = HOLD + "echo {line} >> /var/tmp/started; sleep 0.2; echo {line} >> /var/tmp/ended; echo result {line} > {out}"
 
+# Tasks after the hundredth wait for this on their host: a run of more does not end before what is done to it.
+LATER = "/var/tmp/later"
+PART = f"while test {{line}} -gt 100 -a -e {LATER}; do sleep 0.05; done; {COMMAND}"
+
 GIVEN_UP = "SELECT 1 FROM note WHERE node = 'lab3' AND text LIKE '%silent%'"
 
 
-def begin(front: Front, *words: str, count: int = COUNT) -> subprocess.Popen[str]:
+def begin(front: Front, *, count: int = COUNT, command: str = COMMAND) -> subprocess.Popen[str]:
     with front.together():
-        return front.start("run", COMMAND, "--each", f"1..{count}", "--out", "o", *(words or front.on()))
+        return front.start("run", command, "--each", f"1..{count}", "--out", "o", *front.on())
+
+
+def begin_part(front: Front) -> subprocess.Popen[str]:
+    """Begin a run that does not end before `LATER` is removed on its hosts."""
+    for host in front.lab.hosts:
+        host.run(["touch", LATER], check=True)
+    return begin(front, command=PART)
+
+
+def let_the_rest_go(front: Front) -> None:
+    for host in front.lab.hosts:
+        if host.is_up:
+            host.run(["rm", "-f", LATER], check=True)
 
 
 def finish(front: Front, process: subprocess.Popen[str], *, count: int = COUNT, within_s: float = 150.0) -> str:
@@ -189,13 +206,12 @@ def test_an_executor_that_is_killed_is_started_again(front: Front, how: Callable
 
 
 def test_a_killed_front_end_leaves_nothing_and_what_it_had_is_not_done_again(front: Front) -> None:
-    process = begin(front)
+    process = begin_part(front)
     front.until(lambda: len(front.done()) >= 60, "a third")
-    front.hold()  # so that it is not done before it is killed
     os.kill(process.pid, signal.SIGKILL)
     process.wait(40)
     front.nothing_left(front.lab.hosts)
-    front.let_go()
+    let_the_rest_go(front)
     done = front.done()
     assert 60 <= len(done) < COUNT
     stamps = {task: (front.home / f"o/{task}").stat().st_mtime_ns for task in done}
@@ -209,7 +225,8 @@ def test_what_a_killed_executor_left_is_swept_by_the_next(front: Front) -> None:
     host = front.lab.host("lab1")
     process = front.start("run", "sleep 60", "--each", "1..2", *front.on("lab1"))
     front.until(lambda: agents_of(host), "an executor")
-    front.until(lambda: front.query("SELECT 1 FROM node WHERE state = 'up'"), "it is up")
+    front.until(lambda: len(host.run(["pgrep", "-f", "^sleep 60"]).stdout.split()) == 2, "both tasks run")
+    os.kill(process.pid, signal.SIGSTOP)  # so that it starts no other one
     for what in ("python", "sleep"):  # tasks that had begun are nobody's then
         host.run(
             ["sh", "-c", f"ps -eo pid=,user=,args= | awk '$2 != \"root\" && /{what}/ {{print $1}}' | xargs kill -9"]
@@ -227,7 +244,7 @@ def test_what_a_killed_executor_left_is_swept_by_the_next(front: Front) -> None:
 
 def test_when_all_hosts_are_gone_the_run_says_why_and_can_be_resumed(front: Front) -> None:
     front.patience["tries"] = 1
-    process = begin(front)
+    process = begin_part(front)
     front.until(lambda: len(front.done()) >= 20, "a start")
     for host in front.lab.hosts:
         host.kill()
@@ -239,6 +256,7 @@ def test_when_all_hosts_are_gone_the_run_says_why_and_can_be_resumed(front: Fron
     assert "serai resume" in err
     done = front.done()
     front.lab.host("lab2").start()
+    let_the_rest_go(front)
     finish(front, front.start("resume", *front.on("lab2", slots=12)))
     ended = times(front, "ended")
     assert all(ended.get(task, 1) == 1 for task in done)

@@ -84,8 +84,8 @@ def test_the_limit_ends_a_command_with_all_it_started(agent: AgentHarness) -> No
 
 
 def test_the_limit_of_one_task_is_not_that_of_the_next(agent: AgentHarness) -> None:
-    limited = agent.work("sh", "-c", "exit 0", limit=1.2)
-    unlimited = agent.work("sleep", "1.5")
+    limited = agent.work("sh", "-c", "exit 0", limit=3.0)
+    unlimited = agent.work("sleep", "3.5")
     bundles = [agent.bundle(work, [agent.number()]) for work in (limited, unlimited)]
     assert [one.cause for bundle in bundles for one in agent.outcome(bundle).ended.values()] == [0, 0]
 

@@ -202,7 +202,7 @@ def test_a_callback_that_raises_harms_nobody(pool: serai.Pool, caplog: pytest.Lo
 def test_cancelling_what_waits_and_killing_what_runs(pool: serai.Pool, tmp_path: Path) -> None:
     marks = [tmp_path / f"run{n}" for n in range(2)]
     running = [pool.submit(touch_and_sleep, str(mark), 60) for mark in marks]
-    until(lambda: all(mark.exists() for mark in marks))
+    until(lambda: all(mark.exists() and mark.read_text(encoding="ascii") for mark in marks))
     queued = [pool.submit(touch_and_sleep, str(tmp_path / "never"), 0) for _ in range(10)]
     assert not running[0].cancel()
     assert queued[-1].cancel()
