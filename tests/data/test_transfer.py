@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from fsspec.implementations.memory import MemoryFile
 from serai.data.copying.ends import Tree, sort_tree
 from serai.data.transfer import Tally, Wishes, copy, move, store_stream, sync
 from serai.errors import HostUnknown, HostUnreachable, UsageError
+from serai.travel.copying import lots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,6 +153,61 @@ def test_two_copies_to_one_place_do_not_mix(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         outcome = copy([str(tmp_path / "a")], str(tmp_path / "b"))
     assert outcome.complaints == [f"cannot create regular file '{tmp_path}/b': another copy writes it now"]
+
+
+@pytest.mark.parametrize("size", [2 << 20, 20 << 20], ids=["by the porter", "by a session of its own"])
+def test_a_copy_that_was_cut_off_is_waited_for_on_its_host(ssh: str, tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "a").write_bytes(data)
+    other = (tmp_path / "b.serai-partial").open("wb")
+    other.write(data[: size // 10])
+    other.flush()
+    fcntl.flock(other, fcntl.LOCK_EX)
+    timer = threading.Timer(2.0, other.close)
+    timer.start()
+    outcome = copy([str(tmp_path / "a")], f"{ssh}{tmp_path}/b")
+    timer.join()
+    assert outcome.ok, outcome.complaints
+    assert (tmp_path / "b").read_bytes() == data
+
+
+def test_a_copy_that_goes_on_is_not_waited_for(tmp_path: Path) -> None:
+    partial = tmp_path / "b.serai-partial"
+    enough = threading.Event()
+
+    def write_on() -> None:
+        while not enough.wait(0.01):
+            other.write(b"x")
+            other.flush()
+
+    with partial.open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writer = threading.Thread(target=write_on)
+        writer.start()
+        try:
+            with pytest.raises(BlockingIOError, match="another copy writes it now"):
+                lots.land(str(tmp_path / "b"), 0, [], patience_s=600)
+        finally:
+            enough.set()
+            writer.join()
+
+
+def test_what_another_copy_has_finished_meanwhile_is_not_written_to(tmp_path: Path) -> None:
+    partial = tmp_path / "b.serai-partial"
+    partial.write_bytes(b"whole")
+    with partial.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        def finish() -> None:
+            partial.rename(tmp_path / "b")
+            fcntl.flock(other, fcntl.LOCK_UN)
+
+        timer = threading.Timer(0.5, finish)
+        timer.start()
+        with pytest.raises(BlockingIOError, match="another copy writes it now"):
+            lots.land(str(tmp_path / "b"), 0, [b"other"], patience_s=600)
+        timer.join()
+    assert (tmp_path / "b").read_bytes() == b"whole"
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_goes_on(ends: tuple[str, str], tmp_path: Path) -> None:

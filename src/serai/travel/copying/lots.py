@@ -17,6 +17,7 @@ import json
 import os
 import stat
 import struct
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ MOST_BYTES = 16 << 20  # of a file that travels in a lot; one that grew beyond i
 BLOCK = 1 << 20
 HEADER = struct.Struct(">II32s")  # lengths of the index and of the contents; digest of both
 LONGEST_NAME = 255
+CUT_OFF_S = 50.0  # a copy that was cut off lets go after 60 s of silence; who begins it again noticed that before
 
 
 class Broken(ValueError):
@@ -304,8 +306,14 @@ def read(path: str, start: int, follow: bool, said: dict[str, Any], block: int =
     said.update(digest=digest.hexdigest(), size=size)
 
 
-def land(path: str, start: int, pieces: Iterable[Union[bytes, memoryview]]) -> dict[str, Any]:
+def land(path: str, start: int, pieces: Iterable[Union[bytes, memoryview]], patience_s: float = 0.0) -> dict[str, Any]:
     """Write the bytes from an offset on into the partial file; return their digest and number.
+
+    Args:
+        path: the file that is to be.
+        start: the offset.
+        pieces: the bytes.
+        patience_s: how long another copy that writes nothing has to let go of the partial file.
 
     Raises:
         BlockingIOError: another copy writes it now.
@@ -315,12 +323,7 @@ def land(path: str, start: int, pieces: Iterable[Union[bytes, memoryview]]) -> d
     digest = hashlib.sha256()
     size = 0
     with open(fd, "wb", buffering=0) as file:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(errno.EAGAIN, "another copy writes it now") from None
-        except OSError:
-            pass  # a file system without locks
+        _seize(fd, partial, patience_s)
         if os.fstat(fd).st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "%s is somebody else's" % os.path.basename(partial))
         os.ftruncate(fd, start)
@@ -337,6 +340,29 @@ def land(path: str, start: int, pieces: Iterable[Union[bytes, memoryview]]) -> d
                 os.unlink(partial)  # nothing to be resumed
             raise
     return {"digest": digest.hexdigest(), "size": size}
+
+
+def _seize(fd: int, partial: str, patience_s: float) -> None:
+    """Lock a partial file. Who was cut off from here writes nothing more, and lets go of it after a silence."""
+    taken = BlockingIOError(errno.EAGAIN, "another copy writes it now")
+    size = os.fstat(fd).st_size
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if os.fstat(fd).st_size != size or time.monotonic() >= end:
+                raise taken from None
+            time.sleep(0.1)
+        except OSError:
+            return  # a file system without locks
+    try:
+        here = os.stat(partial, follow_symlinks=False)
+    except FileNotFoundError:
+        raise taken from None
+    if (here.st_dev, here.st_ino) != (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
+        raise taken  # it was whole, and has its name by now
 
 
 def commit(row: Sequence[Any], size: int, wishes: Mapping[str, Any]) -> None:
@@ -400,7 +426,7 @@ def do_read(call: Call) -> tuple[Mapping[str, Any], bytes]:
 
 def do_land(call: Call) -> tuple[Mapping[str, Any], bytes]:
     """{"path", "start"}, bytes -> {"digest", "size"}."""
-    return land(call.head["path"], int(call.head["start"]), call.pieces()), b""
+    return land(call.head["path"], int(call.head["start"]), call.pieces(), CUT_OFF_S), b""
 
 
 def do_commit(call: Call) -> None:

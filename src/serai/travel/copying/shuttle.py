@@ -197,7 +197,7 @@ def serve_pipes(fd_in: int, fd_out: int, _sources: Mapping[str, str]) -> None:
                 line.send(LENGTH.pack(0))
         else:
             try:
-                said = lots.land(order["path"], order["start"], line.blocks())
+                said = lots.land(order["path"], order["start"], line.blocks(), lots.CUT_OFF_S)
             except OSError as error:
                 said = _words(error)
         line.say(said)
