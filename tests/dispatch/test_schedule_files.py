@@ -131,12 +131,13 @@ def test_only_nodes_that_mount_read_from_afar_and_only_when_that_is_cheaper() ->
     assert [way for _, way, _ in moves(it)["a"]] == [Way.STAGE]
 
 
-def test_a_task_that_ends_badly_while_it_reads_from_afar_comes_again_with_copies() -> None:
+@pytest.mark.parametrize("cause", [Cause.MISSING_OUTPUT, Cause.INPUT])
+def test_a_task_that_ends_badly_while_it_reads_from_afar_comes_again_with_copies(cause: Cause) -> None:
     it = case(ev.Limits(depth=1, access=Access.AUTO)).files(1000 * MB).work()
     it.tell(ev.NodeUp("a", "a", 1, 0, {"python": (3, 12), "mount": True}))
     it.tell(ev.Moved("a", 1, "", 20 * MB, 1.0, read_bytes=20 * MB, work=1)).read((1,))
     assert [way for _, way, _ in moves(it)["a"]] == [Way.READ]
-    it.ends("a/0", cause=Cause.MISSING_OUTPUT).decide()
+    it.ends("a/0", cause=cause).decide()
     assert [way for _, way, _ in moves(it.after(1))["a"]] == [Way.STAGE]
     it.ends("a/0", cause=Cause.MISSING_OUTPUT)
     assert it.decide() == ["1 failed"]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import io
 import os
 import pty
 import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.mount.mounting import NOBODY, as_nobody, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.mount.mounting import Room
     from tests.store.conftest import Store
@@ -54,6 +58,41 @@ def test_a_store_is_mounted_by_its_url(room: Room, start_store: Callable[..., St
     wrong = serai(room, pinned[:-4] + "0000", "mount", "--", "true")
     assert wrong.returncode == 3
     assert "certificate" in wrong.stderr
+
+
+class Pages(http.server.SimpleHTTPRequestHandler):
+    """A directory with its pages, and ranges of files."""
+
+    def send_head(self) -> Any:
+        wanted, path = self.headers.get("Range"), Path(self.translate_path(self.path))
+        if wanted is None or not path.is_file():
+            return super().send_head()
+        first, last = map(int, wanted.removeprefix("bytes=").split("-"))
+        data = path.read_bytes()
+        part = data[first : last + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        return io.BytesIO(part)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.mark.parametrize("below", ["", "/", "/d", "/d/"])
+def test_a_directory_of_a_web_server_is_mounted(room: Room, below: str) -> None:
+    (room.source / "d").mkdir()
+    (room.source / "d/a").write_text("hello")
+    os.utime(room.source / "d/a", (1_000_000_000, 1_000_000_000))
+    served = functools.partial(Pages, directory=str(room.source))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}{below}"
+        top = "mount" if "d" in below else "mount/d"
+        done = serai(room, url, "mount", "--", "sh", "-c", f"cat {top}/a; stat -c ' %s %Y' {top}/a; ls {top}")
+        server.shutdown()
+    assert done.stdout == "hello 5 1000000000\na\n", done.stderr
 
 
 def test_a_shell_is_the_command_of_a_terminal(room: Room) -> None:

@@ -205,6 +205,26 @@ def test_what_cannot_be_read_any_more_is_said_at_once(
         assert "Input/output error" in said
 
 
+def test_what_ends_well_without_a_part_of_its_input_has_not_ended_well(
+    pool: Callable[..., serai.Pool], data: Path, tmp_path: Path
+) -> None:
+    one = pool()
+    flag = tmp_path / "flag"
+    found: list[serai.Outcome] = []
+    words = (
+        f"sh -c {shlex.quote(shlex.join([sys.executable, '-c', WAITS]) + ' $1 $2; echo 4294967295 0')} sh {{in}} {flag}"
+    )
+    running = threading.Thread(target=lambda: found.extend(one.run(words, [str(data)])), daemon=True)
+    running.start()
+    until(flag.exists, "it has begun to read")
+    data.write_bytes(b"other" * (SIZE // 5))
+    flag.with_name("flag.go").touch()
+    running.join(60)
+    (outcome,) = found
+    assert outcome.cause == Cause.INPUT
+    assert "it has changed since the run looked at it; it went on, and ended with 0" in str(outcome.error)
+
+
 def test_the_gate_gives_inputs_of_the_run_and_nothing_else(
     pool: Callable[..., serai.Pool], data: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ __all__ = ["filesystem_for"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):", re.ASCII)  # two letters at least, as in fsspec
 _CHAINED = "::"
+_WEB = frozenset({"http", "https"})
 _OF_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
 
 
@@ -56,6 +57,10 @@ def filesystem_for(url: str | Url, ssh_config: str | None = None, **options: Any
             raise UsageError(f"{scheme}: needs a package that is not installed", hint=str(error)) from error
         except ValueError:
             return _third_party(text, scheme, options)
+        if scheme in _WEB and _CHAINED not in text:
+            from serai.access.filesystems.web import WebFiles  # noqa: PLC0415 - aiohttp is there: fsspec's own needs it
+
+            return WebFiles(**{**WebFiles._get_kwargs_from_urls(text), **options}), path  # noqa: SLF001 - fsspec's own protocol
         return filesystem, path
     made = mediator(scheme, "files")
     if scheme in {"ssh", "any"} and ssh_config is not None:

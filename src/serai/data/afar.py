@@ -8,6 +8,7 @@ import errno
 import os
 import secrets
 import threading
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from serai.access.files import filesystem_for, is_of_objects
@@ -25,7 +26,20 @@ __all__ = ["FarSource", "Reach"]
 SENT = 1 << 20
 MOST_READ = 4 << 20  # bytes of one answer
 MOST_SOURCES = 10_000
-_VERSION = ("etag", "ETag", "checksum", "md5Hash", "ino", "size", "mtime_ns", "mtime", "LastModified", "last_modified")
+_WEB = ("Last-Modified",)
+_VERSION = (
+    "etag",
+    "ETag",
+    "checksum",
+    "md5Hash",
+    "ino",
+    "size",
+    "mtime_ns",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    *_WEB,
+)
 
 
 class FarSource(Source):
@@ -68,7 +82,9 @@ class FarSource(Source):
             for row in rows:
                 name = str(row["name"]).rstrip("/").rpartition("/")[2]
                 # Only the facts of what a link leads to are its file's; those must be asked for.
-                plain = row.get("type") in {"file", "directory"} and not row.get("islink")
+                # Pages of web servers name files and no sizes.
+                told = row.get("type") == "directory" or (row.get("type") == "file" and row.get("size") is not None)
+                plain = told and not row.get("islink")
                 if name and str(row["name"]).rstrip("/") != there.rstrip("/"):
                     found.append((name, _stat_of(row) if plain else None))
             return found
@@ -154,12 +170,15 @@ def _plain(path: str) -> Iterator[None]:
 
 
 def _stat_of(found: Mapping[str, Any]) -> Stat:
-    kind = found.get("type", "file")
+    kind = "directory" if found.get("index") else found.get("type", "file")
     kind = kind if kind in {"file", "directory"} else "other"
     changed = found.get("mtime_ns")
     if changed is None:
-        for name in ("mtime", "LastModified", "last_modified", "created"):
+        for name in ("mtime", "LastModified", "last_modified", "created", *_WEB):
             changed = found.get(name)
+            if name in _WEB and changed:
+                with contextlib.suppress(ValueError):
+                    changed = parsedate_to_datetime(str(changed))
             if isinstance(changed, dt.datetime):
                 changed = changed.timestamp()
             if isinstance(changed, int | float):

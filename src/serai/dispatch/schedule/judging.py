@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from serai.dispatch.schedule.records import Bundle, Task
 
 # How a task ends that moves its input away, or asks of it what only a file on a disk can do.
-NOT_OF_A_MOUNT = frozenset({Cause.EXIT, Cause.MISSING_OUTPUT, Cause.OUTPUT})
+NOT_OF_A_MOUNT = frozenset({Cause.EXIT, Cause.MISSING_OUTPUT, Cause.INPUT, Cause.OUTPUT})
 ELSEWHERE = frozenset({Cause.INPUT, Cause.OUTPUT, Cause.EXECUTOR, Cause.NODE_LOST})
 
 

@@ -348,14 +348,13 @@ class Lane:
         self._limit(work.get("limit"))
         code, rss, ending = self._wait(pid)
         end_descendants(os.getpid(), 0 if self._adopts else pid)
-        if reads:
-            self._tell_seen(bundle, index, reads, code)
+        trouble = self._tell_seen(bundle, index, reads, code) if reads else ""
         if ending:
             words = "it ran longer than its limit of %g s" % work["limit"] if ending == TIME_LIMIT else "cancelled"
             return ending, code, rss, words, None
         if code is None:
             return EXECUTOR, None, 0, "something in its lane took its exit status away", None
-        return (EXIT, code, rss, None, None) if code else self._outputs(bundle, index, rss)
+        return _failed(code, rss, trouble) if code or trouble else self._outputs(bundle, index, rss)
 
     def _words_afar(
         self, bundle: Bundle, reads: Sequence[Any], argv: list[str], environment: dict[str, str]
@@ -370,8 +369,8 @@ class Lane:
         except OSError as error:
             raise NoMount("", words_of(error)) from error
 
-    def _tell_seen(self, bundle: Bundle, index: int, reads: Sequence[Any], code: int | None) -> None:
-        """Tell what a task read from afar.
+    def _tell_seen(self, bundle: Bundle, index: int, reads: Sequence[Any], code: int | None) -> str:
+        """Tell what a task read from afar; returns what it could not read, and why.
 
         Raises:
             NoMount: it could not, and was not started.
@@ -379,8 +378,10 @@ class Lane:
         why = self._afar.failed() if code == CANNOT_MOUNT else ""
         if why:
             raise NoMount("", why)
-        head = {"w": bundle.work, "ok": int(code == 0), "files": self._afar.seen(reads)}
+        trouble = self._afar.trouble()
+        head = {"w": bundle.work, "ok": int(code == 0 and not trouble), "files": self._afar.seen(reads)}
         self._report.send(wire.pack(wire.SEEN, self.number, bundle.ids[index], head))
+        return trouble
 
     def _lay(self, bundle: Bundle, work: dict[str, Any], index: int) -> Ended | None:
         """Lay down what a task needs; returns how it ended if that cannot be done."""
@@ -478,6 +479,13 @@ class Lane:
                 self._limit_at = None
             parts = (*self._capture.take(bundle, task, self._report.send_stream), result)
             self._finish(bundle, task, cause, 0, wall, time.monotonic() - began, 0, parts, detail)
+
+
+def _failed(code: int, rss: int, trouble: str) -> Ended:
+    """How a command failed: many a one goes on, and ends well, after a part of its input could not be read."""
+    if trouble:
+        return INPUT, code or None, rss, "%s; it went on, and ended with %d" % (trouble, code), None
+    return EXIT, code, rss, None, None
 
 
 def main(number: int, fd_in: int, fd_out: int, setup: dict[str, Any]) -> None:

@@ -58,6 +58,7 @@ class Files:
 
     Attributes:
         tell: takes notices to the kernel, once there is a session.
+        trouble: which file could not be read first, and why; empty while all that was asked for was given.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Files:
         self._owner = (os.geteuid(), os.getegid())
         self._habits = Habits()
         self._complaints = 0
+        self.trouble = ""
         self._lock = threading.Lock()
         self._handles: dict[int, Handle] = {}
         self._last = 0
@@ -100,7 +102,9 @@ class Files:
             self._complaints += 1
             with contextlib.suppress(OSError):
                 name = os.path.basename(self.tree.path(self.tree.node(number)))
-                sys.stderr.write("mount: %s cannot be read: %s\n" % (name, error.strerror))
+                words = "%s cannot be read: %s" % (name, error.strerror)
+                self.trouble = self.trouble or words
+                sys.stderr.write("mount: %s\n" % words)
 
     # ---- knowing
 

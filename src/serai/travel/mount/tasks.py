@@ -60,7 +60,7 @@ class Afar:
         self._base = base
         stem = os.path.join(base, "afar-%d" % number)
         self._directory, self._setup = stem, stem + ".json"
-        self._record, self._failed = stem + ".read", stem + ".failed"
+        self._record, self._failed, self._trouble = stem + ".read", stem + ".failed", stem + ".trouble"
 
     def places(self, reads: Sequence[Sequence[Any]]) -> list[tuple[str, str]]:
         """Where the files that a task reads are seen: (path, the name that it was promised).
@@ -84,7 +84,7 @@ class Afar:
             OSError: the setup cannot be written.
             KeyError: nobody said where a file is.
         """
-        for path in (self._record, self._failed):
+        for path in (self._record, self._failed, self._trouble):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         with open(os.path.join(self._base, FACTS), encoding="ascii") as file:
@@ -96,6 +96,7 @@ class Afar:
             "files": {_flat(name, number): self._placed(sources[str(number)], number) for name, number in reads},
             "record": self._record,
             "failed": self._failed,
+            "trouble": self._trouble,
             "cache": [cache, limit],
         }
         fd = os.open(self._setup, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -121,6 +122,12 @@ class Afar:
                 return file.read(1000) or "nobody knows why"
         except OSError:
             return ""
+
+    def trouble(self) -> str:
+        """Which of its files the last task could not read, and why; empty if it got all that it asked for."""
+        with contextlib.suppress(OSError), open(self._trouble, encoding="utf-8", errors="replace") as file:
+            return file.read(1000)
+        return ""
 
     def seen(self, reads: Sequence[Sequence[Any]]) -> list[list[Any]]:
         """What the last task read: [number, bytes read, bytes moved, seconds, from, missed] of each of its files."""

@@ -11,6 +11,7 @@ to be seen where:
      "cache": ["DIRECTORY", BYTES],  blocks are kept there, shared with others; null: in memory only
      "scratch": "...",            a directory for what is written; absent: nothing can be
      "failed": "...",             a file that says why, where no mount could be made
+     "trouble": "...",            a file that says what the task could not read, and why, if there was anything
      "deadline_s": 30.0}          how long a source may be silent before a program is told EIO
 
 A SOURCE is what `make` takes: ``{"kind": "gateway", "url": "ssh://…", "stat": [size, mtime_ns, mode]}`` and so on.
@@ -169,7 +170,10 @@ def run(setup: Mapping[str, Any]) -> int:
         scratch=scratch,
         deadline_s=float(setup.get("deadline_s", DEADLINE_S)),
     )
-    return follow(program, mount, linger=bool(setup.get("linger")))
+    code = follow(program, mount, linger=bool(setup.get("linger")))
+    if setup.get("trouble") and mount.files.trouble:
+        _write(setup["trouble"], mount.files.trouble)
+    return code
 
 
 def follow(program: namespace.Program, mount: Mount, *, linger: bool) -> int:
@@ -224,6 +228,10 @@ def main(path: str) -> None:
 def _cannot(setup: Mapping[str, Any], why: str) -> int:
     sys.stderr.write("mount: %s\n" % why)
     if setup.get("failed"):
-        with contextlib.suppress(OSError), open(setup["failed"], "w", encoding="utf-8", errors="replace") as file:
-            file.write(why)
+        _write(setup["failed"], why)
     return CANNOT_MOUNT
+
+
+def _write(path: str, words: str) -> None:
+    with contextlib.suppress(OSError), open(path, "w", encoding="utf-8", errors="replace") as file:
+        file.write(words)
