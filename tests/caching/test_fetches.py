@@ -18,6 +18,7 @@ from serai.travel.caching.fetches import CACHED, FROM, SENT, Fetched, Fetches, S
 from serai.travel.caching.objects import Cache, Filling, digest_of
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 DEADLINE_S = 40.0
@@ -146,6 +147,29 @@ def test_a_peer_that_dies_in_the_middle_is_followed_by_the_front_end(
     assert found.way == SENT
     assert found.moved > len(data)
     assert here.held(1) == data
+
+
+def test_a_peer_that_gives_a_byte_now_and_then_is_followed_by_the_next(
+    node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "TRANSFER_S", 0.5)
+    here, there = node("here"), node("there")
+    digest, ended = there.keep(DATA), threading.Event()
+
+    def trickle(_file: object, _start: int, _size: int, connection: ssl.SSLSocket, _offer: object) -> bool:
+        while not ended.wait(0.05):
+            connection.sendall(b"x")  # until it is not taken any more, or the test is over
+        return False
+
+    monkeypatch.setattr(peers, "pour", trickle)
+    here.fetches.want(Wanted(1, len(DATA), digest, [there.source(digest)]))
+    try:
+        here.answer(DATA)
+    finally:
+        ended.set()
+    found = here.end()
+    assert (found.way, here.held(1)) == (SENT, DATA)
+    assert there.served == [f"objects/{digest}"]
 
 
 def test_a_peer_whose_object_was_altered_does_not_give_it(node: Callable[..., Node]) -> None:

@@ -12,7 +12,7 @@ from tests.caching.test_fetches import DEADLINE_S, Node
 from tests.reading.origin_server import OriginServer
 
 from serai.access.stores.certificates import pinned_certificate
-from serai.travel.caching import recalled
+from serai.travel.caching import fetches, recalled
 from serai.travel.caching.fetches import CACHED, FROM, SENT, Origin, Wanted
 from serai.travel.caching.objects import digest_of
 
@@ -157,6 +157,21 @@ def test_the_front_end_sends_what_does_not_come_and_an_origin_is_let_alone(
         node.answer(DATA[:-1])
         found = node.end()
         assert (found.way, found.missed, len(server.requests)) == (SENT, {}, before)
+
+
+def test_one_that_gives_a_byte_now_and_then_is_followed_by_the_next(
+    node: Node, server: OriginServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetches, "SILENT_S", 1.0)
+    server.answers = ["cut", "trickle"]  # what was cut goes on once, as it gave something
+    node.fetches.want(Wanted(7, len(DATA), "", [origin(server)]))
+    node.answer(DATA)
+    found = node.end()
+    assert (found.way, node.held(7), len(server.requests)) == (SENT, DATA, 2)
+    assert "as good as nothing" in found.missed[NAME]
+    node.fetches.want(Wanted(8, len(DATA) - 1, "", [origin(server)]))
+    node.answer(DATA[:-1])
+    assert (node.end().way, len(server.requests)) == (SENT, 2)  # it is let alone for a while
 
 
 def test_what_comes_is_what_it_should_be_or_it_comes_from_elsewhere(node: Node, server: OriginServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ssl
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from serai.access.stores.certificates import pinned_certificate
+
+BETWEEN_S = 0.05  # of what trickles
 
 
 class _Server(ThreadingHTTPServer):
@@ -28,8 +31,9 @@ class OriginServer:
         token: that a request must show; None for none.
         requests: (path, headers) of each.
         peers: addresses of those that asked.
-        answers: for each of the next requests something else: a status, (status, headers), "cut" in the middle, or
-            "last" of its connection, which nobody is told.
+        answers: for each of the next requests something else: a status, (status, headers), "cut" in the middle, "last"
+            of its connection, which nobody is told, "trickle" for a byte now and then, or "slow head" for an answer
+            that begins so and has no end.
         fingerprint: of its certificate, where there is one.
     """
 
@@ -40,6 +44,7 @@ class OriginServer:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.answers: list[Any] = []
         self.peers: set[Any] = set()
+        self._closing = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -72,6 +77,7 @@ class OriginServer:
         self._thread.start()
 
     def close(self) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
@@ -89,6 +95,9 @@ class OriginServer:
                 request.send_header(name, value)
             request.end_headers()
             return
+        if mood == "slow head":
+            self._trickle(request, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 60_000)
+            return
         start, stop, status = 0, len(self.data), 200
         wanted = request.headers.get("Range")
         if wanted and self.ranges:
@@ -105,8 +114,19 @@ class OriginServer:
         if mood == "cut":
             stop = start + (stop - start) // 2
             request.close_connection = True
-        if request.command == "GET":
+        if mood == "trickle":
+            self._trickle(request, self.data[start:stop])
+        elif request.command == "GET":
             request.wfile.write(self.data[start:stop])
+
+    def _trickle(self, request: BaseHTTPRequestHandler, data: bytes) -> None:
+        """Give a byte now and then, until nobody takes it."""
+        request.close_connection = True
+        with contextlib.suppress(OSError):
+            for at in range(len(data)):
+                if self._closing.wait(BETWEEN_S):
+                    return
+                request.wfile.write(data[at : at + 1])
 
 
 if __name__ == "__main__":  # FILE CERTIFICATE HOST PORT: another process, in another network

@@ -16,6 +16,7 @@ from tests.reading.origin_server import OriginServer
 from serai.travel.reading import direct as of_direct
 from serai.travel.reading import web
 from serai.travel.reading.direct import UNREACHED_S, Direct, Unreached
+from serai.travel.reading.patience import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,6 +177,38 @@ def test_one_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(OSError, match="https far"):
         read(Direct("https far", SIZE, lambda _anew: grant, grant))
     assert time.monotonic() - began < 20.0  # the system itself tries for two minutes
+
+
+@pytest.mark.parametrize("mood", ["trickle", "slow head"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_one_that_gives_a_byte_now_and_then_is_as_good_as_silent(
+    secure: OriginServer, tmp_path: Path, mood: str, kept: bool
+) -> None:
+    memory = Unreached(str(tmp_path / "memory"))
+    grant = {"url": f"{secure.url}/x", "fingerprint": secure.fingerprint}
+    one = Direct("https far", SIZE, lambda _anew: grant, grant, memory=memory, silent_s=0.4)
+    if kept:
+        assert read(one, 0, 100) == DATA[:100]
+    secure.answers = [mood, mood]
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="as good as nothing"):
+        read(one)
+    assert 0.8 < time.monotonic() - began < 5.0
+    assert len(secure.requests) == (2 if kept else 1)  # and it is not asked again
+    assert "as good as nothing" in memory.why("https far")
+
+
+def test_pace_is_judged_by_the_time_that_was_waited_and_over_whole_windows() -> None:
+    pace = Pace(30.0)
+    for _ in range(1000):
+        pace.note(2_000, 1.0)  # slow, and no more than that
+    pace.note(1, 29.0)  # what came in this window before is enough for all of it
+    with pytest.raises(TimeoutError, match="it gave 3 bytes in 87 s"):
+        for _ in range(4):
+            pace.note(1, 29.0)
+    patient = Pace(30.0)
+    for _ in range(10_000):
+        patient.note(1, 0.001)  # who takes it is slow: nobody waited
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "http://127.0.0.1:99999/x", "http://[::1/x", "http://a b/ü"])

@@ -17,6 +17,7 @@ from serai.describe.places import url_parts
 from serai.dispatch.files.origins import SMALLEST, Found
 from serai.errors import SeraiError, TransferFailed
 from serai.travel.executor.wire import CHUNK
+from serai.travel.reading.patience import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -72,7 +73,7 @@ class Fetcher:
 
     def __init__(self, configs: Mapping[str, str], clock: Clock) -> None:
         self._configs = configs
-        self._clock = clock
+        self.clock = clock
         self._lock = threading.Lock()  # guards the following two
         self._hosts: dict[tuple[str, str], _Host | None] = {}
         self._down: dict[tuple[str, str], float] = {}
@@ -134,19 +135,19 @@ class Fetcher:
         return Ahead(self, urls, place)
 
     def _pause(self, pause_s: float) -> Iterator[None]:
-        until = self._clock.now() + pause_s
-        while (left := until - self._clock.now()) > 0:
+        until = self.clock.now() + pause_s
+        while (left := until - self.clock.now()) > 0:
             threading.Event().wait(min(left, LIFE_S))
             yield None
 
     def _is_down(self, host: tuple[str, str]) -> bool:
         """Whether a host could not be reached of late."""
         with self._lock:
-            return self._clock.now() - self._down.get(host, float("-inf")) < DOWN_S
+            return self.clock.now() - self._down.get(host, float("-inf")) < DOWN_S
 
     def _note_down(self, host: tuple[str, str]) -> None:
         with self._lock:
-            self._down[host] = self._clock.now()
+            self._down[host] = self.clock.now()
 
     def is_known(self, url: str) -> bool:
         """Whether nobody need be asked where the file of a URL lies."""
@@ -322,11 +323,12 @@ class _Attempt:
         """What `Fetcher.read` yields, or a `Linked`; None when nothing has come for a while.
 
         Raises:
-            TimeoutError: nothing came for long.
+            TimeoutError: nothing came for long, or too little.
             Exception: what the attempt ended with.
         """
-        silent_s = 0.0
+        silent_s, pace, now = 0.0, Pace(STALL_S), self._fetcher.clock.now
         while True:
+            began = now()
             try:
                 event = self._events.get(timeout=LIFE_S)
             except queue.Empty:
@@ -335,11 +337,12 @@ class _Attempt:
                     raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {STALL_S:g} s") from None
                 yield None
                 continue
-            silent_s = 0.0
+            waited_s, silent_s = silent_s + now() - began, 0.0
             if event is _END:
                 return
             if isinstance(event, BaseException):
                 raise event
+            pace.note(len(event) if isinstance(event, bytes) else 0, waited_s)
             yield event
 
     def _run(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import socket
 import ssl
@@ -19,6 +20,7 @@ import threading
 import time
 
 from . import frames
+from .reading.patience import Pace, Paced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -397,7 +399,7 @@ class Peers:
         self._context = context(certificate, key, scratch, server=False)
         self._certificate = ssl.PEM_cert_to_DER_cert(certificate)
         self._lock = threading.Lock()
-        self._idle: dict[tuple[str, ...], list[tuple[ssl.SSLSocket, BinaryIO]]] = {}
+        self._idle: dict[tuple[str, ...], list[tuple[ssl.SSLSocket, io.BufferedReader]]] = {}
         self._unreachable: dict[tuple[str, ...], float] = {}  # until when that is believed
 
     def fetch(self, addresses: Iterable[str], port: int, wanted: dict[str, Any], into: Writable) -> None:
@@ -430,7 +432,7 @@ class Peers:
                 self._unreachable[peer] = time.monotonic() + UNREACHABLE_S
             raise Unreachable("%s: %s" % (" ".join(peer), error)) from error
 
-    def _connect(self, addresses: Sequence[str], port: int) -> tuple[ssl.SSLSocket, BinaryIO]:
+    def _connect(self, addresses: Sequence[str], port: int) -> tuple[ssl.SSLSocket, io.BufferedReader]:
         error: OSError = Unreachable("it has no address")
         for address in addresses:
             try:
@@ -446,17 +448,19 @@ class Peers:
                 error = one if isinstance(one, OSError) else Unreachable(str(one))
                 continue
             connection.settimeout(TRANSFER_S)
-            return connection, connection.makefile("rb")
+            raw = Paced(connection.makefile("rb", buffering=0), Pace(TRANSFER_S))
+            return connection, io.BufferedReader(raw)
         raise error
 
     def _ask(
         self,
         peer: tuple[str, ...],
-        way: tuple[ssl.SSLSocket, BinaryIO],
+        way: tuple[ssl.SSLSocket, io.BufferedReader],
         wanted: dict[str, Any],
         into: Writable,
     ) -> None:
         connection, stream = way
+        stream.raw.pace = Pace(TRANSFER_S)  # type: ignore[attr-defined]  # as `_connect` made it
         well = False
         try:
             connection.sendall(frames.pack(GET, head=wanted))

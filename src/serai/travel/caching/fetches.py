@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from ..peers import Gone, Unreachable
-from ..reading.direct import Direct, Unreached
+from ..reading.direct import SILENT_S, Direct, Unreached
 from ..reading.sources import OF_THE_FILE
 from .objects import Altered, Filling, NoRoom, stamp_of
 from .recalled import Recalled
@@ -30,7 +30,8 @@ AT_ONCE = 4  # files that come at a time
 STALL_S = 60.0  # without a byte from the front end
 LOOK_S = 0.5
 GRANT_S = 15.0  # for the front end to let this node read a file at its origin, again
-MOST_BREAKS = 3  # of one file from its origin, each after some bytes
+MOST_BREAKS = 3  # of one file from its origin, each after …
+WORTH = 1 << 16  # … so many bytes
 MOST_WAITING = 1_000_000
 CACHED, FROM, SENT = "cached", "from", "sent"  # how a file came
 
@@ -340,7 +341,12 @@ class Fetches:
         if why:
             raise Unreachable(why)
         one = Direct(
-            source.node, wanted.size, lambda _anew: self._renewed(wanted.number), source.grant, memory=self._unreached
+            source.node,
+            wanted.size,
+            lambda _anew: self._renewed(wanted.number),
+            source.grant,
+            memory=self._unreached,
+            silent_s=SILENT_S,
         )
         for last in (*[False] * MOST_BREAKS, True):
             began = filling.at
@@ -348,7 +354,7 @@ class Fetches:
                 for data in one.read("/", "", filling.at, wanted.size - filling.at):
                     filling.write(data)
             except OSError as error:
-                if filling.at > began and not last and error.errno not in OF_THE_FILE:
+                if filling.at - began >= WORTH and not last and error.errno not in OF_THE_FILE:
                     if not source.tells:
                         filling.seek(0)
                     continue  # it goes on where that broke off, if what follows is of the same version

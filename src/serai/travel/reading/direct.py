@@ -136,7 +136,7 @@ class Direct(Source):
         except (OSError, ValueError) as error:
             number, said = getattr(error, "errno", None) or errno.EIO, getattr(error, "strerror", None)
             words = "%s: %s" % (self.name, said or "it cannot be asked")  # others may say what is secret
-            if self._memory is not None and not came and number not in OF_THE_FILE:
+            if self._memory is not None and (not came or number == errno.ETIMEDOUT) and number not in OF_THE_FILE:
                 self._memory.note(self.name, words)
             raise OSError(number, words) from None
 

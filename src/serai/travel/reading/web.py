@@ -12,6 +12,7 @@ import errno
 import hashlib
 import hmac
 import http.client
+import io
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ import threading
 import time
 import urllib.parse
 
+from .patience import Pace, Paced
 from .sources import Source, Stat, unknown
 
 TYPE_CHECKING = False
@@ -125,6 +127,7 @@ class Server:
         else:
             made = http.client.HTTPConnection(self.host, self.port)
         made.auto_open = 0  # it would connect again in a way of its own
+        made.response_class = self._response  # type: ignore[assignment]  # whatever makes one
         made.sock = plain = _connected(self.host, self.port, self._abroad)
         if secure:
             try:
@@ -135,6 +138,12 @@ class Server:
         made.sock.settimeout(self.silent_s)
         with contextlib.suppress(OSError):
             made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return made
+
+    def _response(self, *args: Any, **more: Any) -> http.client.HTTPResponse:
+        """An answer that is given up when it comes too slowly, its head included."""
+        made = http.client.HTTPResponse(*args, **more)
+        made.fp = io.BufferedReader(Paced(made.fp.detach(), Pace(self.silent_s)))
         return made
 
     def _tls(self) -> ssl.SSLContext:
@@ -195,7 +204,7 @@ class Server:
             except (http.client.HTTPException, OSError) as error:
                 if connection is not None:
                     connection.close()
-                if kept and again and not isinstance(error, socket.timeout):
+                if kept and again and not isinstance(error, (socket.timeout, TimeoutError)):
                     continue  # it had been closed meanwhile; all that are idle are tried at most
                 raise _as_os_error(error, self.where) from error
             answer = Answer(self, connection, response)
@@ -352,7 +361,7 @@ def _as_os_error(error: Exception, where: str) -> OSError:
         return error
     if isinstance(error, socket.gaierror):
         return OSError(errno.EHOSTUNREACH, "%s: its name leads nowhere: %s" % (where, error.strerror))
-    if isinstance(error, socket.timeout):
+    if isinstance(error, socket.timeout) and not error.errno:
         return OSError(errno.ETIMEDOUT, "%s is silent" % where)
     if isinstance(error, ssl.SSLError):
         return OSError(errno.EACCES, "%s: %s" % (where, error))
