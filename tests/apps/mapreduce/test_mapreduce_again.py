@@ -71,11 +71,14 @@ def calm(bench: Bench) -> list[bytes]:
 def test_a_run_goes_on_when_every_worker_was_killed(
     bench: Bench, calm: list[bytes], until: Callable[..., Any], left_of: Callable[[str], list[int]], phase: str
 ) -> None:
-    with bench.running(bench.session(program=SLOW)) as running:
+    go = bench.tmp_path / "go"
+    held = Commands(SLOW.mapper, f"until test -e {go}; do sleep 0.05; done; {SLOW.reducer}")
+    with bench.running(bench.session(program=held)) as running:
         master = running.desk.master
         until(lambda: len(living(running)) == 2 and master.maps_done >= 2 and master.phase == phase)
         killed = living(running)
         kill(killed)
+        go.touch()
         finish(running)
         assert len(set(living(running)) - set(killed)) == 2
         for words in running.troubles:
@@ -92,7 +95,7 @@ def test_a_host_whose_steward_hangs_is_given_up_though_its_workers_live(
 ) -> None:
     go = bench.tmp_path / "go"
     held = Commands(f"until test -e {go}; do sleep 0.05; done; {SLOW.mapper}", SLOW.reducer)
-    patiences = Patiences(silent_s=1.5, again=Again(Patience(0.2, 1.0, 3)))
+    patiences = Patiences(silent_s=3.0, again=Again(Patience(0.2, 1.0, 3)))
     with bench.running(bench.session(program=held), patiences=patiences) as running:
         until(lambda: len(living(running)) == 2)
         with open(f"/proc/{living(running)[0]}/stat") as stat:
