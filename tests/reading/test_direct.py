@@ -27,6 +27,17 @@ SIZE = len(DATA)
 SECRET = "X-Signature=sesame"  # noqa: S105 - of a server on loopback
 
 
+@pytest.fixture(autouse=True)
+def _no_connection_is_kept() -> Iterator[None]:
+    """All sources of a process share what they connect to, for as long as it lives."""
+    yield
+    with of_direct._lock:
+        servers = list(of_direct._servers.values())
+        of_direct._servers.clear()
+    for one in servers:
+        one.close()
+
+
 @pytest.fixture
 def plain() -> Iterator[OriginServer]:
     one = OriginServer(DATA)

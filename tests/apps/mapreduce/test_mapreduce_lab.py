@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from serai.apps.mapreduce.inputs import expand
 from serai.describe.mapreduce import Commands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.apps.mapreduce.conftest import Bench
 
@@ -29,6 +30,9 @@ REDUCE = (
     "LC_ALL=C awk -F '\\t' 'NR > 1 && $1 != w { print w \"\\t\" c; c = 0 } { w = $1; c += $2 }"
     ' END { if (NR) print w "\\t" c }\''
 )
+# What begins with this waits on its host for as long as the host is held: nothing is over before all have come.
+HELD = "/tmp/hold"
+HOLD = f"while test -e {HELD}; do sleep 0.05; done; "
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 
@@ -38,8 +42,21 @@ def trio(lab_factory: LabFactory) -> Lab:
 
 
 @pytest.fixture(autouse=True)
-def config(trio: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def config(trio: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SERAI_SSH_CONFIG", str(trio.ssh_config))
+    yield
+    let_go(trio)
+
+
+def hold(trio: Lab) -> None:
+    for host in trio.hosts:
+        host.run(["touch", HELD], check=True)
+
+
+def let_go(trio: Lab, *names: str) -> None:
+    for host in trio.hosts:
+        if host.is_up and (not names or host.name in names):
+            host.run(["rm", "-f", HELD], check=True)
 
 
 def hosts(trio: Lab, workers: int = 2) -> list[tuple[str, int]]:
@@ -53,6 +70,11 @@ def happened(running: Running, what: str) -> list[dict[str, Any]]:
 def finish(running: Running, within_s: float = 90.0) -> list[str]:
     assert running.wait(within_s), "it does not end"
     return running.files()
+
+
+def workers_on(running: Running) -> dict[str, str]:
+    """The hosts of workers that have come."""
+    return {event["worker"]: event["host"] for event in happened(running, "joined")}
 
 
 def left_on(trio: Lab, *, processes: bool = True) -> list[str]:
@@ -76,13 +98,21 @@ def test_the_example_runs_on_hosts(trio: Lab, bench: Bench, until: Callable[...,
     </MRDL>"""
     (bench.tmp_path / "session.xml").write_text(xml)
     image = bench.tmp_path / "wordcount"
-    image.write_text(f'#!/bin/sh\ncase "$1" in map) sleep 1; {MAP};; *) {REDUCE};; esac\n')
+    go = bench.tmp_path / "go"
+    wait = f"until test -e {go}; do sleep 0.05; done"
+    image.write_text(f'#!/bin/sh\ncase "$1" in map) {wait}; {MAP};; *) {REDUCE};; esac\n')
     image.chmod(0o755)
     command = [sys.executable, "-m", "serai", "mapreduce", str(bench.tmp_path / "session.xml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    events = Path(os.environ["SERAI_STATE"], "mapreduce")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: sum(one.read_text().count('"joined"') for one in events.glob("*/events.jsonl")) == 4)
+        for host in trio.hosts[:2]:
+            host.run(["sh", "-c", f"mkdir -p {go.parent} && touch {go}"], check=True)
+        go.touch()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
     bench.check()
-    assert "by 4 workers" in done.stderr
+    assert "by 4 workers" in said
     until(lambda: not left_on(trio))
 
 
@@ -172,23 +202,23 @@ def test_a_host_that_loses_its_power_changes_no_byte(trio: Lab, bench: Bench, un
     with bench.running(bench.session()) as running:
         finish(running)
     calm = bench.outputs()
-    slow = Commands("sleep 0.3; " + MAP, "sleep 1; " + REDUCE)
+    slow = Commands(HOLD + "sleep 0.3; " + MAP, "sleep 1; " + REDUCE)
     session = bench.session(hosts(trio), program=slow, output=str(bench.tmp_path / "out2"))
     victim = trio.hosts[2]
+    hold(trio)
     with bench.running(session) as running:
-
-        def place() -> dict[str, str]:
-            return {event["worker"]: event["host"] for event in happened(running, "joined")}
-
-        until(lambda: [one for one in happened(running, "done") if place()[one["worker"]] == victim.name])
+        until(lambda: len(workers_on(running)) == 6)
+        let_go(trio, victim.name)
+        until(lambda: [one for one in happened(running, "done") if workers_on(running)[one["worker"]] == victim.name])
         victim.kill()
+        let_go(trio)
         try:
             finish(running)
         finally:
             victim.start()
         # Whether it was told by silence or by reduces that could not fetch: what it had made was made again.
         assert happened(running, "reopened")
-        assert {place()[event["worker"]] for event in happened(running, "lost")} <= {victim.name}
+        assert {workers_on(running)[event["worker"]] for event in happened(running, "lost")} <= {victim.name}
     assert bench.outputs("out2") == calm
     trio_but_one = [line for line in left_on(trio, processes=False) if line]
     assert len(trio_but_one) <= 1, "what lost its power has its room still; nobody else has"
@@ -228,11 +258,14 @@ def test_whichever_workers_die_on_hosts_no_byte_changes(trio: Lab, bench: Bench,
         finish(running)
     calm = bench.outputs()
     draw = random.Random(seed)  # noqa: S311 - kills from a seed
-    slow = Commands("sleep 0.2; " + MAP, "sleep 0.4; " + REDUCE)
+    slow = Commands("sleep 0.2; " + MAP, HOLD + "sleep 0.4; " + REDUCE)
     session = bench.session(hosts(trio), program=slow, output=str(bench.tmp_path / "out2"))
     deaths = 0
+    hold(trio)
     with bench.running(session) as running:
         while deaths < 8 and not running.wait(draw.uniform(0.1, 0.5)):
+            if deaths == 3:
+                let_go(trio)
             with running.desk.changed:
                 workers = running.desk.master.workers
                 living = [known for name, known in running.desk.known.items() if workers[name].alive]
