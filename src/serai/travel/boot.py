@@ -128,6 +128,7 @@ _AGENT = ("wire", "devices", "reach", "facts", "stage", "store", "lanes", "agent
 
 _OBJECTS = _of("caching", ("replacement", "coming", "log", "limits", "objects"))
 CACHING = (
+    "reading.patience",
     "peers",
     *_of("reading", ("sources", "web", "direct")),
     *_OBJECTS,
@@ -182,6 +183,7 @@ _WORKER = (
     "frames",
     "processes",
     "gateway",
+    "reading.patience",
     "peers",
     *_of("executor", ("wire", "functions")),
     *_of("mapreduce", _MAPREDUCE),
