@@ -113,6 +113,18 @@ def test_what_a_node_found_in_a_cache_that_others_share_is_no_second_word() -> N
     assert front.catalogue.file(1).digest == FALSE
 
 
+def test_two_executors_on_one_machine_are_one_witness() -> None:
+    front = Front(())
+    for node, host in (("n1", "lab"), ("n2", "lab"), ("n3", "far")):
+        front.catalogue.came(node, {"host": host, "boot": "1"}, [], lambda _files: None)
+    front.catalogue.add([Found("any://lab/x", 5, STAMP)])
+    front.said("n1", FALSE)
+    front.said("n2", FALSE)
+    assert front.catalogue.file(1).digest == ""
+    front.said("n3", FALSE)
+    assert front.catalogue.file(1).digest == FALSE
+
+
 def test_a_node_that_says_something_else_than_others_has_not_what_they_have() -> None:
     front = Front()
     front.catalogue.add([Found("any://lab/x", 5, STAMP)])
