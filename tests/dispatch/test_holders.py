@@ -113,6 +113,22 @@ def test_what_a_node_found_in_a_cache_that_others_share_is_no_second_word() -> N
     assert front.catalogue.file(1).digest == FALSE
 
 
+def test_of_a_node_that_is_gone_nothing_is_remembered() -> None:
+    front = Front(())
+    front.catalogue.here("me")
+    for n in range(100):
+        front.catalogue.came(f"n{n}", {"host": "lab"}, [TRUE], lambda _files: None)
+        front.catalogue.serves(f"n{n}", ["10.0.0.1"], 7)
+        if n == 0:
+            front.catalogue.add([Found("any://lab/x", 5, STAMP, Named("lab"), "/x"), Found("any://far/y", 5, STAMP)])
+        front.said(f"n{n}", FALSE)
+        assert front.catalogue.holders(1, "far") == [(f"n{n}", "files/1")]
+        front.catalogue.lost(f"n{n}")
+    file, who = front.catalogue.file(1), front.catalogue._who
+    assert not any([file.lies, file.holders, file.said, file.read_by, who.peers, who._lying, who._caches])
+    assert not any(who._hosts.values())
+
+
 def test_two_executors_on_one_machine_are_one_witness() -> None:
     front = Front(())
     for node, host in (("n1", "lab"), ("n2", "lab"), ("n3", "far")):

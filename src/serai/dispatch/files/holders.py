@@ -76,7 +76,7 @@ class Holders:
         self._caches: dict[bytes, set[str]] = {}  # nodes, by what their caches have
         self._on_host: dict[Host, dict[int, File]] = {}
         self._hosts: dict[Host, set[str]] = {}  # nodes that are one
-        self._lying: dict[str, dict[int, File]] = {}  # files of its host, by node; also while it is away
+        self._lying: dict[str, dict[int, File]] = {}  # files of its host, by node
 
     def peer(self, node: str) -> Peer:
         """A node; it is nobody in particular if it has not checked in."""
@@ -190,9 +190,6 @@ class Holders:
             if host.is_of(ad):
                 nodes.add(node)
                 lying |= self._on_host[host]
-        for number, file in self._lying.pop(node, {}).items():
-            if number not in lying:
-                file.lies.pop(node, None)  # it is another host than when it was here last
         for file in lying.values():
             file.lies[node] = file.path
         if lying:
@@ -204,6 +201,8 @@ class Holders:
         peer = self.peers.pop(node, None)
         for nodes in self._hosts.values():
             nodes.discard(node)
+        for file in self._lying.pop(node, {}).values():
+            file.lies.pop(node, None)  # it may come back as another host, or never
         if peer is None:
             return
         for key in peer.digests:
