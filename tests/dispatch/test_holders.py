@@ -13,7 +13,7 @@ import pytest
 from serai.data.digests import Digests
 from serai.dispatch.files.catalogue import Catalogue
 from serai.dispatch.files.filling import Filler
-from serai.dispatch.files.origins import Found
+from serai.dispatch.files.origins import SMALLEST, Found, look
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Move, Way
 from serai.travel.executor import wire
@@ -169,6 +169,34 @@ def test_what_the_front_end_read_itself_counts_and_is_remembered() -> None:
     assert front.need("n3") == (true, [])
     front.fill()
     assert len(front.learnt) == 1
+
+
+@pytest.mark.parametrize("age_s", [0.01, 0.2])
+def test_what_was_young_when_its_reading_began_is_not_remembered_however_long_that_took(
+    tmp_path: Path, age_s: float
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(SMALLEST))
+    found = look(str(path))
+    assert found is not None
+    now = [int(found[1][-1]) * 1e-9 + age_s]
+    digests = Digests(tmp_path / "state", lambda: now[0])
+    front = Front()
+    front.catalogue = Catalogue(front.events.append, learnt=digests.put, settled=digests.is_settled)
+    front.catalogue.add([Found(str(path), *found)])
+    ended = threading.Event()
+
+    def send(frame: bytes) -> None:
+        now[0] += 10.0  # it is sent slowly: who writes meanwhile to what was read, in the same moment as before, …
+        _ = ended.set() if wire.unpack(frame)[3] else None
+
+    filler = Filler("n1", front.catalogue, send)
+    filler.ask(1, 1)
+    assert ended.wait(10)
+    filler.close()
+    digests.close()
+    assert front.catalogue.file(1).digest
+    assert [bool(one) for one in digests.get([(str(path), found[1])])] == [age_s > 0.1]  # … is not seen
 
 
 def test_what_the_front_end_has_from_a_node_is_not_remembered_and_must_be_what_is_known() -> None:

@@ -41,6 +41,7 @@ class Catalogue:
         remembered: gives the digests that an earlier run's front end read of (origin, stamp) pairs, in their order;
             empty for others. Nobody else waits for it.
         learnt: is told (origin, stamp, digest) of what this front end has read.
+        settled: whether who writes to an origin from now on gives it another stamp; else it is not told of.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Catalogue:
         tell: Callable[[ev.Event], object],
         remembered: Callable[[Sequence[tuple[str, Stamp]]], Sequence[str]] = lambda asked: [""] * len(asked),
         learnt: Callable[[str, Stamp, str], object] = lambda _origin, _stamp, _digest: None,
+        settled: Callable[[str, Stamp], bool] = lambda _origin, _stamp: True,
     ) -> None:
         self._tell = tell
         self._remembered = remembered
         self._learnt = learnt
+        self._settled = settled
         self._lock = threading.RLock()
         self._making = threading.Lock()
         self._files: dict[int, File] = {}
@@ -154,13 +157,19 @@ class Catalogue:
         """A file by its number."""
         return self._files[number]
 
-    def learn(self, number: int, digest: str, *, read_here: bool = True) -> None:
+    def is_settled(self, number: int) -> bool:
+        """Whether who writes to a file from now on gives it another stamp; to be asked before it is read."""
+        file = self._files[number]
+        return self._settled(file.origin, file.stamp)
+
+    def learn(self, number: int, digest: str, *, read_here: bool = True, settled: bool = True) -> None:
         """The digest of a file is known.
 
         Args:
             number: which.
             digest: BLAKE2b-256 in hex.
             read_here: the front end has read it at its origin; else it is known to this run only.
+            settled: as `is_settled` said before that; else it is not remembered.
 
         Raises:
             ValueError: it is none.
@@ -171,7 +180,8 @@ class Catalogue:
             file = self._files[number]
             if read_here and not (file.read_here and file.digest == digest):
                 file.read_here = True
-                self._learnt(file.origin, file.stamp, digest)
+                if settled:
+                    self._learnt(file.origin, file.stamp, digest)
             if file.digest != digest:
                 came, went = self._who.know(file, digest)
                 for node in came:
