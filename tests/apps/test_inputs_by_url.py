@@ -283,7 +283,7 @@ def test_a_source_that_gives_a_byte_now_and_then_is_given_up(monkeypatch: pytest
             return b"" if ended.wait(0.05) else super().read(1)
 
     monkeypatch.setattr(Faulty, "_open", lambda _self, _path, **_kwargs: Trickling(BIG))
-    with pytest.raises(TransferFailed, match="cannot read its input faulty:///big: .* as good as nothing"):
+    with pytest.raises(TransferFailed, match=r"cannot read its input faulty:///big: .* as good as nothing"):
         list(fetching.Fetcher({}, SystemClock()).whole("faulty:///big", ("None",) * 7))
     ended.set()
 

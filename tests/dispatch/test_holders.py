@@ -188,7 +188,8 @@ def test_what_was_young_when_its_reading_began_is_not_remembered_however_long_th
 
     def send(frame: bytes) -> None:
         now[0] += 10.0  # it is sent slowly: who writes meanwhile to what was read, in the same moment as before, …
-        _ = ended.set() if wire.unpack(frame)[3] else None
+        if wire.unpack(frame)[3]:
+            ended.set()
 
     filler = Filler("n1", front.catalogue, send)
     filler.ask(1, 1)

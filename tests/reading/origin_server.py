@@ -94,10 +94,13 @@ class OriginServer:
             for name, value in {"Content-Length": "0", **mood[1]}.items():
                 request.send_header(name, value)
             request.end_headers()
-            return
-        if mood == "slow head":
+        elif mood == "slow head":
             self._trickle(request, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 60_000)
-            return
+        else:
+            self._give(request, mood)
+
+    def _give(self, request: BaseHTTPRequestHandler, mood: str | None) -> None:
+        """Give the file, or a part of it."""
         start, stop, status = 0, len(self.data), 200
         wanted = request.headers.get("Range")
         if wanted and self.ranges:

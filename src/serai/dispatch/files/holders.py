@@ -1,8 +1,9 @@
 """Which nodes have which files: an index by digest, by host and by node, so that no event of a node costs by all files.
 
 A file's digest is **known** when the front end read the file, or when nodes of two machines said the same of it that
-came by it without each other. Until then, what a node says that it read is its own affair: it has that file, and gives it to no
-other. What a node found in its cache counts for no second word: executors that share one find what another read.
+came by it without each other. Until then, what a node says that it read is its own affair: it has that file, and gives
+it to no other. What a node found in its cache counts for no second word: executors that share one find what another
+read.
 """
 
 from __future__ import annotations
