@@ -113,6 +113,20 @@ def test_what_a_node_found_in_a_cache_that_others_share_is_no_second_word() -> N
     assert front.catalogue.file(1).digest == FALSE
 
 
+def test_of_a_server_that_tells_no_versions_it_is_said_once() -> None:
+    front, said = Front(), list[str]()
+    front.catalogue.say = said.append
+    alone, told = ("5", "None", "None"), ("5", "None", "etag")
+    urls = [f"https://me:sesame@data.lab/{n}?key=sesame" for n in range(3)]
+    front.catalogue.add([Found(urls[0], 5, told), Found("any://lab/x", 5, alone), Found("/d/x", 5, ("5",))])
+    assert said == []
+    for url in urls[1:]:
+        front.catalogue.add([Found(url, 5, alone)])
+    assert len(said) == 1
+    assert said[0].startswith("data.lab: ")
+    assert "sesame" not in said[0]
+
+
 def test_of_a_node_that_is_gone_nothing_is_remembered() -> None:
     front = Front(())
     front.catalogue.here("me")

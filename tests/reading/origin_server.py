@@ -27,7 +27,7 @@ class OriginServer:
 
     Attributes:
         data: the file.
-        etag: its version.
+        etag, modified: its version, by either or none.
         token: that a request must show; None for none.
         requests: (path, headers) of each.
         peers: addresses of those that asked.
@@ -38,7 +38,7 @@ class OriginServer:
     """
 
     def __init__(self, data: bytes, secure: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.data, self.etag = data, '"v1"'
+        self.data, self.etag, self.modified = data, '"v1"', ""
         self.token: str | None = None
         self.ranges = True
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -110,7 +110,9 @@ class OriginServer:
         if status == 206:
             request.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(self.data)}")
         request.send_header("Content-Length", str(stop - start))
-        request.send_header("ETag", self.etag)
+        for name, value in {"ETag": self.etag, "Last-Modified": self.modified}.items():
+            if value:
+                request.send_header(name, value)
         request.end_headers()
         if mood == "last":
             request.close_connection = True
