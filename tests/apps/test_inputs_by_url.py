@@ -273,6 +273,21 @@ def test_a_source_that_says_nothing_is_given_up(pool: serai.Pool, monkeypatch: p
     assert outcome.detail == "cannot read its input faulty:///d/a b.txt: nothing came for 0.5 s"
 
 
+def test_a_source_that_gives_a_byte_now_and_then_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "STALL_S", 0.5)
+    monkeypatch.setattr(fetching, "PAUSES_S", ())
+    ended = threading.Event()
+
+    class Trickling(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return b"" if ended.wait(0.05) else super().read(1)
+
+    monkeypatch.setattr(Faulty, "_open", lambda _self, _path, **_kwargs: Trickling(BIG))
+    with pytest.raises(TransferFailed, match=r"cannot read its input faulty:///big: .* as good as nothing"):
+        list(fetching.Fetcher({}, SystemClock()).whole("faulty:///big", ("None",) * 7))
+    ended.set()
+
+
 def test_outputs_have_no_place_beside_a_url(pool: serai.Pool) -> None:
     (outcome,) = pool.run("cp {in} {out:.x}", ["memory:///d/a b.txt"])
     assert "there is no place for {out:.x} beside memory:///d/a b.txt" in outcome.detail

@@ -15,7 +15,7 @@ from serai.access.stores.certificates import pinned_certificate
 from serai.travel import peers
 from serai.travel.caching import fetches
 from serai.travel.caching.fetches import CACHED, FROM, SENT, Fetched, Fetches, Source, Wanted
-from serai.travel.caching.objects import Cache, Filling, digest_of
+from serai.travel.caching.objects import Cache, Filling, NoRoom, digest_of
 
 if TYPE_CHECKING:
     import ssl
@@ -227,6 +227,45 @@ def test_without_room_it_comes_for_this_once(node: Callable[..., Node]) -> None:
     assert here.cache.digests() == []
     here.fetches.let_go(1)
     assert not os.listdir(here.place / "held")
+
+
+@pytest.mark.parametrize("trouble", ["nowhere to begin", "no name to be had"])
+def test_what_is_wrong_with_the_cache_keeps_nobody_from_the_file(node: Callable[..., Node], trouble: str) -> None:
+    here, there = node("here"), node("there")
+    digest = there.keep(DATA)
+    if trouble == "nowhere to begin":
+        (here.place / "cache/coming").rmdir()  # by whoever clears old files away
+    elif trouble == "no name to be had":
+        (here.place / f"cache/objects/{digest[:2]}").write_text("no directory")
+    here.fetches.want(Wanted(1, len(DATA), digest, [there.source(digest)]))
+    found = here.end()
+    assert (found.way, found.source, found.kept, found.why) == (FROM, "there", False, "")
+    assert here.held(1) == DATA
+    (here.place / "cache/coming").mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("by", ["a peer", "the front end"])
+def test_a_disk_that_was_full_for_a_moment_is_tried_again(
+    node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    here, there = node("here"), node("there")
+    digest, write = there.keep(DATA), Filling.write
+    fills = [2]
+
+    def full(self: Filling, data: bytes) -> None:
+        fills[0] -= 1
+        if not fills[0]:
+            raise NoRoom("it cannot be written: No space left on device")
+        write(self, data)
+
+    monkeypatch.setattr(Filling, "write", full)
+    here.fetches.want(Wanted(1, len(DATA), digest, [there.source(digest)] if by == "a peer" else []))
+    if by == "the front end":
+        here.answer(DATA)
+        here.answer(DATA)
+    found = here.end()
+    assert (found.way, found.kept, found.why) == (FROM if by == "a peer" else SENT, True, "")
+    assert here.held(1) == DATA
 
 
 def test_a_source_serves_as_many_as_it_may(node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,6 +159,16 @@ def test_the_front_end_sends_what_does_not_come_and_an_origin_is_let_alone(
         assert (found.way, found.missed, len(server.requests)) == (SENT, {}, before)
 
 
+@pytest.mark.parametrize("grant", [{"url": ""}, {"life_s": "soon"}])
+def test_a_grant_that_is_none_is_followed_by_the_front_end(
+    node: Node, server: OriginServer, grant: dict[str, str]
+) -> None:
+    node.fetches.want(Wanted(7, len(DATA), "", [origin(server, **grant)]))
+    node.answer(DATA)
+    found = node.end()
+    assert (found.way, node.held(7), server.requests) == (SENT, DATA, [])
+
+
 def test_one_that_gives_a_byte_now_and_then_is_followed_by_the_next(
     node: Node, server: OriginServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,6 +229,33 @@ def test_a_name_that_cannot_be_one_spoils_no_other_file(store: Store) -> None:
     made.close()
 
 
+@pytest.mark.parametrize("wanted", [0, 7])
+def test_files_that_a_store_refuses_are_found_by_halves(
+    store: Store, monkeypatch: pytest.MonkeyPatch, wanted: int
+) -> None:
+    count, refused = 200, {7, 150}
+    for n in set(range(count)) - refused:
+        (store.room / f"f{n}").write_bytes(b"x")
+    urls = [f"store://127.0.0.1:{store.port}/f{n}" for n in range(count)]
+    asked: list[int] = []
+    request = grants._Store._request
+
+    def counted(self: grants._Store, name: str, paths: list[str]) -> str:
+        asked.append(len(paths))
+        return request(self, name, paths)
+
+    monkeypatch.setattr(grants._Store, "_request", counted)
+    made = Grants(SystemClock())
+    made.expect(urls)
+    assert bool(made.grant(urls[wanted], wait_s=30.0)) == (wanted not in refused)
+    found = [made.grant(url, wait_s=20.0).get("token") for url in urls]
+    assert {n for n in range(count) if found[n] is None} == refused
+    assert len(set(found)) == 2
+    assert len(tokens(store)) == 1
+    assert len(asked) < 50  # and not one for each
+    made.close()
+
+
 def test_after_its_end_no_token_is_made_that_nobody_would_end(store: Store) -> None:
     (store.room / "x").write_bytes(b"x")
     made = Grants(SystemClock())

@@ -13,7 +13,7 @@ import pytest
 from serai.data.digests import Digests
 from serai.dispatch.files.catalogue import Catalogue
 from serai.dispatch.files.filling import Filler
-from serai.dispatch.files.origins import Found
+from serai.dispatch.files.origins import SMALLEST, Found, look
 from serai.dispatch.schedule import events as ev
 from serai.match.movement import Move, Way
 from serai.travel.executor import wire
@@ -113,6 +113,48 @@ def test_what_a_node_found_in_a_cache_that_others_share_is_no_second_word() -> N
     assert front.catalogue.file(1).digest == FALSE
 
 
+def test_of_a_server_that_tells_no_versions_it_is_said_once() -> None:
+    front, said = Front(), list[str]()
+    front.catalogue.say = said.append
+    alone, told = ("5", "None", "None"), ("5", "None", "etag")
+    urls = [f"https://me:sesame@data.lab/{n}?key=sesame" for n in range(3)]
+    front.catalogue.add([Found(urls[0], 5, told), Found("any://lab/x", 5, alone), Found("/d/x", 5, ("5",))])
+    assert said == []
+    for url in urls[1:]:
+        front.catalogue.add([Found(url, 5, alone)])
+    assert len(said) == 1
+    assert said[0].startswith("data.lab: ")
+    assert "sesame" not in said[0]
+
+
+def test_of_a_node_that_is_gone_nothing_is_remembered() -> None:
+    front = Front(())
+    front.catalogue.here("me")
+    for n in range(100):
+        front.catalogue.came(f"n{n}", {"host": "lab"}, [TRUE], lambda _files: None)
+        front.catalogue.serves(f"n{n}", ["10.0.0.1"], 7)
+        if n == 0:
+            front.catalogue.add([Found("any://lab/x", 5, STAMP, Named("lab"), "/x"), Found("any://far/y", 5, STAMP)])
+        front.said(f"n{n}", FALSE)
+        assert front.catalogue.holders(1, "far") == [(f"n{n}", "files/1")]
+        front.catalogue.lost(f"n{n}")
+    file, who = front.catalogue.file(1), front.catalogue._who
+    assert not any([file.lies, file.holders, file.said, file.read_by, who.peers, who._lying, who._caches])
+    assert not any(who._hosts.values())
+
+
+def test_two_executors_on_one_machine_are_one_witness() -> None:
+    front = Front(())
+    for node, host in (("n1", "lab"), ("n2", "lab"), ("n3", "far")):
+        front.catalogue.came(node, {"host": host, "boot": "1"}, [], lambda _files: None)
+    front.catalogue.add([Found("any://lab/x", 5, STAMP)])
+    front.said("n1", FALSE)
+    front.said("n2", FALSE)
+    assert front.catalogue.file(1).digest == ""
+    front.said("n3", FALSE)
+    assert front.catalogue.file(1).digest == FALSE
+
+
 def test_a_node_that_says_something_else_than_others_has_not_what_they_have() -> None:
     front = Front()
     front.catalogue.add([Found("any://lab/x", 5, STAMP)])
@@ -141,6 +183,35 @@ def test_what_the_front_end_read_itself_counts_and_is_remembered() -> None:
     assert front.need("n3") == (true, [])
     front.fill()
     assert len(front.learnt) == 1
+
+
+@pytest.mark.parametrize("age_s", [0.01, 0.2])
+def test_what_was_young_when_its_reading_began_is_not_remembered_however_long_that_took(
+    tmp_path: Path, age_s: float
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(SMALLEST))
+    found = look(str(path))
+    assert found is not None
+    now = [int(found[1][-1]) * 1e-9 + age_s]
+    digests = Digests(tmp_path / "state", lambda: now[0])
+    front = Front()
+    front.catalogue = Catalogue(front.events.append, learnt=digests.put, settled=digests.is_settled)
+    front.catalogue.add([Found(str(path), *found)])
+    ended = threading.Event()
+
+    def send(frame: bytes) -> None:
+        now[0] += 10.0  # it is sent slowly: who writes meanwhile to what was read, in the same moment as before, …
+        if wire.unpack(frame)[3]:
+            ended.set()
+
+    filler = Filler("n1", front.catalogue, send)
+    filler.ask(1, 1)
+    assert ended.wait(10)
+    filler.close()
+    digests.close()
+    assert front.catalogue.file(1).digest
+    assert [bool(one) for one in digests.get([(str(path), found[1])])] == [age_s > 0.1]  # … is not seen
 
 
 def test_what_the_front_end_has_from_a_node_is_not_remembered_and_must_be_what_is_known() -> None:

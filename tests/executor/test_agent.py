@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
+import resource
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -51,6 +54,25 @@ def test_heartbeats_say_what_runs(agent: AgentHarness) -> None:
     assert first["memory_free_bytes"] > 0
     assert first["disk_free_bytes"] > 0
     assert first["load"] >= 0
+
+
+def test_its_memory_is_left_on_no_disk_and_tasks_have_what_their_user_has(start: Callable[..., AgentHarness]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    mine = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
+    assert mine, "no process here may leave a core, so that nothing is seen"
+    resource.setrlimit(resource.RLIMIT_CORE, (mine, hard))
+    try:
+        agent = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    agent.hello()
+    assert resource.prlimit(agent.process.pid, resource.RLIMIT_CORE) == (0, hard)
+    task = agent.number()
+    asks = "import resource; print(*resource.getrlimit(resource.RLIMIT_CORE))"
+    done = agent.outcome(agent.bundle(agent.work(sys.executable, "-c", asks), [task]))
+    assert done.ended[task].out.split() == [b"%d" % mine, b"%d" % hard]
+    bundle, (call,) = agent.calls(agent.function(lambda: resource.getrlimit(resource.RLIMIT_CORE)), [()])
+    assert pickle.loads(agent.outcome(bundle).ended[call].result) == (mine, hard)
 
 
 def test_a_ping_is_answered(agent: AgentHarness) -> None:

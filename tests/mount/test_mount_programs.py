@@ -160,3 +160,17 @@ def test_a_child_that_goes_on_keeps_its_mount(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     assert process.wait(90) == 3
     assert (tmp_path / "late").read_text() == "hello"
+
+
+def test_the_memory_of_what_serves_a_program_is_left_on_no_disk(room: Room) -> None:
+    code = """if True:
+    import os, resource
+    print(resource.getrlimit(resource.RLIMIT_CORE)[0])
+    lines = open(f"/proc/{os.getppid()}/limits").read().splitlines()
+    print(next(line.split()[4] for line in lines if line.startswith("Max core file size")))
+    os.abort()
+    """
+    before = ["prlimit", "--core=4096:", "--"]
+    done = room.run(sys.executable, "-c", code, before=before)
+    assert done.stdout.split() == ["4096", "0"], done.stderr
+    assert done.returncode == -signal.SIGABRT

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from tests.reading.origin_server import OriginServer
 
 from serai.access.stores.certificates import ensure_certificate, fingerprint_of_file
 from serai.adverts.gateway import Gateway
@@ -195,3 +196,18 @@ def test_a_store_that_names_what_is_above_is_not_followed(monkeypatch: pytest.Mo
     monkeypatch.setattr(MemoryFileSystem, "find", lambda *_, **__: {name: {**row, "name": name} for name in names})
     facts, troubles = StoreEnd(MemoryFileSystem()).walk("/top")
     assert (sorted(facts), len(troubles)) == (["", "well"], 3)
+
+
+@pytest.mark.parametrize("told", ["etag", "modified"])
+def test_a_version_of_a_web_server_is_told_by_whatever_it_says(told: str) -> None:
+    server = OriginServer(bytes(1000))
+    try:
+        source = FarSource(f"{server.url}/d/x")
+        server.etag = ""
+        setattr(server, told, "1")
+        first = source.stat("/")
+        assert (first.kind, first.size, source.stat("/")) == ("file", 1000, first)
+        setattr(server, told, "2")
+        assert source.stat("/").stamp != first.stamp
+    finally:
+        server.close()

@@ -27,7 +27,7 @@ class OriginServer:
 
     Attributes:
         data: the file.
-        etag: its version.
+        etag, modified: its version, by either or none.
         token: that a request must show; None for none.
         requests: (path, headers) of each.
         peers: addresses of those that asked.
@@ -38,7 +38,7 @@ class OriginServer:
     """
 
     def __init__(self, data: bytes, secure: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.data, self.etag = data, '"v1"'
+        self.data, self.etag, self.modified = data, '"v1"', ""
         self.token: str | None = None
         self.ranges = True
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -94,10 +94,13 @@ class OriginServer:
             for name, value in {"Content-Length": "0", **mood[1]}.items():
                 request.send_header(name, value)
             request.end_headers()
-            return
-        if mood == "slow head":
+        elif mood == "slow head":
             self._trickle(request, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 60_000)
-            return
+        else:
+            self._give(request, mood)
+
+    def _give(self, request: BaseHTTPRequestHandler, mood: str | None) -> None:
+        """Give the file, or a part of it."""
         start, stop, status = 0, len(self.data), 200
         wanted = request.headers.get("Range")
         if wanted and self.ranges:
@@ -107,7 +110,9 @@ class OriginServer:
         if status == 206:
             request.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(self.data)}")
         request.send_header("Content-Length", str(stop - start))
-        request.send_header("ETag", self.etag)
+        for name, value in {"ETag": self.etag, "Last-Modified": self.modified}.items():
+            if value:
+                request.send_header(name, value)
         request.end_headers()
         if mood == "last":
             request.close_connection = True

@@ -28,17 +28,8 @@ MOST_READ = 4 << 20  # bytes of one answer
 MOST_SOURCES = 10_000
 _WEB = ("Last-Modified",)
 _VERSION = (
-    "etag",
-    "ETag",
-    "checksum",
-    "md5Hash",
-    "ino",
-    "size",
-    "mtime_ns",
-    "mtime",
-    "LastModified",
-    "last_modified",
-    *_WEB,
+    *("etag", "ETag", "checksum", "md5Hash", "ino", "size", "mtime_ns", "mtime", "LastModified", "last_modified"),
+    *("Content-MD5", "Digest", *_WEB),  # of web servers
 )
 
 
@@ -57,6 +48,8 @@ class FarSource(Source):
         self._top = str(top).rstrip("/") if str(top) != "/" else ""
         self._whole = hasattr(self._files, "read_from") or is_of_objects(self._files)
         self.identity = url.rstrip("/")
+        # Of web servers no listings are kept, and this word would go to the client library, which refuses it.
+        self._anew = {} if _protocols(self._files) & {"http", "https"} else {"refresh": True}
 
     def _at(self, path: str) -> str:
         return self._top + path if path != "/" else self._top or "/"
@@ -65,7 +58,7 @@ class FarSource(Source):
         """See `Source`."""
         with _plain(path):
             try:
-                found = self._files.info(self._at(path), refresh=True)
+                found = self._files.info(self._at(path), **self._anew)
             except TypeError:  # it has no listings to be refreshed
                 found = self._files.info(self._at(path))
             return _stat_of(found)
@@ -75,7 +68,7 @@ class FarSource(Source):
         with _plain(path):
             there = self._at(path)
             try:
-                rows = self._files.ls(there, detail=True, refresh=True)
+                rows = self._files.ls(there, detail=True, **self._anew)
             except TypeError:
                 rows = self._files.ls(there, detail=True)
             found = []
@@ -167,6 +160,12 @@ def _plain(path: str) -> Iterator[None]:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path) from error
     except SeraiError as error:
         raise OSError(errno.ECONNRESET if error.transient else errno.EACCES, error.what, path) from error
+
+
+def _protocols(filesystem: Any) -> set[str]:
+    """The schemes of a file system of fsspec."""
+    said = filesystem.protocol
+    return {said} if isinstance(said, str) else set(said)
 
 
 def _stat_of(found: Mapping[str, Any]) -> Stat:

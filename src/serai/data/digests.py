@@ -60,14 +60,17 @@ class Digests:
         found = ((*known.get(_key(origin), ("", "")), stamp) for origin, stamp in asked)
         return [digest if text == "\n".join(stamp) else "" for text, digest, stamp in found]
 
+    def is_settled(self, origin: str, stamp: Stamp) -> bool:
+        """Whether who writes to an origin from now on gives it another stamp; to be asked before it is read."""
+        if not os.path.isabs(origin):
+            return True
+        at_ns = int(stamp[-1])
+        return self._wall() - at_ns * 1e-9 >= (YOUNG_S if at_ns % 1_000_000_000 else COARSE_S)
+
     def put(self, origin: str, stamp: Stamp, digest: str) -> None:
-        """An origin was read; returns at once."""
+        """An origin was read, which `is_settled` when that began; returns at once."""
         if not tells(stamp):
             return
-        if os.path.isabs(origin):
-            at_ns = int(stamp[-1])
-            if self._wall() - at_ns * 1e-9 < (YOUNG_S if at_ns % 1_000_000_000 else COARSE_S):
-                return
         with self._lock:
             if len(self._learnt) < MOST_WAITING:
                 self._learnt[origin] = (stamp, digest)

@@ -35,6 +35,7 @@ ASKED_S = 20.0  # a store that says nothing for so long is given up
 END_S = 5.0
 MOST_MAKING = 64
 MOST_ASKED = 500  # files in one request to a store
+MOST_SIFTED = 50  # times that files, of which the store refuses one, are asked for in two halves
 MOST_FILES = 2000  # of one token, as the appliance has it
 MOST_EXPECTED = 100_000
 SAFE = "/%:@!$&'()*+,;=~-._"
@@ -302,13 +303,37 @@ class _Store:
         try:
             return self._request(into, [path, *others])
         except (OSError, AccessError) as error:
-            if isinstance(error, AccessError) and type(error) is not AccessError:
-                raise  # nobody answers, or not to us
+            if not _is_refusal(error):
+                raise
             if into and not self._lives(into):
                 self._expect([path, *others])
                 self._give_back(into)
                 return self._ask("", path)
-        return self._request(into, [path])  # without others, of which one may be what it refuses
+        try:
+            name = self._request(into, [path])
+        except (OSError, SeraiError):
+            self._expect(others)
+            raise
+        self._sift(name, others)
+        return name
+
+    def _sift(self, name: str, paths: list[str]) -> None:
+        """Let a token be for those files, of some, that the store does not refuse: it does not say which it does."""
+        parts = [paths] if paths else []
+        for _ in range(MOST_SIFTED):
+            if not parts:
+                return
+            part = parts.pop()
+            half = len(part) // 2
+            some = [one for one in (part[:half], part[half:]) if one]
+            for one in some:
+                try:
+                    self._request(name, one)
+                except (OSError, AccessError) as error:
+                    if not _is_refusal(error):
+                        return  # each is asked for when it is wanted
+                    if len(one) > 1:
+                        parts.append(one)
 
     def _request(self, name: str, paths: list[str]) -> str:
         """Ask for a token for files; into the one of a name, or a new one."""
@@ -352,6 +377,11 @@ class _Store:
         for name in names:
             with contextlib.suppress(OSError, SeraiError):  # it expires
                 self._wire.json("DELETE", f"/.serai/tokens/{name}", read_s=END_S)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a store answered, and to us, that it does not give something."""
+    return not isinstance(error, AccessError) or type(error) is AccessError
 
 
 def _path(url: str) -> str:

@@ -152,7 +152,8 @@ class Run:
             "mount": int(settings.limits.access is not Access.STAGE),
         }
         self._digests = Digests(state_directory(os.environ), self.clock.wall)
-        self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put)
+        self.catalogue = Catalogue(self._tell, self._digests.get, self._digests.put, self._digests.is_settled)
+        self.catalogue.say = self._say
         self._grants = Grants(self.clock, self._say) if settings.direct else None
         if self._grants is not None:
             self.catalogue.grants, self.catalogue.origin_of = self._grants, origin_of

@@ -12,12 +12,13 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import Any
 
 LINUX = sys.platform.startswith("linux")
 PLAIN_SIGNALS = [getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ", "SIGINT") if hasattr(signal, name)]
 _PR_SET_CHILD_SUBREAPER = 36
+_cores = []  # type: list[tuple[int, int]]  # the limit of core files that this process began with
 _beyond: set[int] = set()  # children that could not be ended in time: another user's, or in the kernel's hands
 
 
@@ -29,6 +30,35 @@ def adopt_orphans() -> bool:
     """
     prctl = find_prctl()
     return prctl is not None and prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def leave_no_core() -> None:
+    """Have nothing of this process's memory on the disk when a signal ends it: there are keys and users' data in it.
+
+    What it starts inherits that, but for what is started within `with_cores`.
+    """
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # noqa: PLC0415 - Unix only
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+        _cores.append((soft, hard))
+
+
+@contextlib.contextmanager
+def with_cores() -> Iterator[None]:
+    """What is started meanwhile is the user's, and may leave what this process might when it began."""
+    if not _cores:
+        yield
+        return
+    import resource  # noqa: PLC0415 - Unix only
+
+    soft, hard = _cores[0]
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 @functools.lru_cache(maxsize=None)

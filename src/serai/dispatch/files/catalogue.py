@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from serai.data.digests import tells
 from serai.dispatch.files.holders import Holders, is_digest
 from serai.dispatch.files.origins import File, Found, look, measured, version_key
 from serai.dispatch.schedule import events as ev
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST_SOURCES = 4  # peers that a node is told of for one file
 MOST_TRIED = 4 * MOST_SOURCES  # that are looked at for this
+SIZE_ALONE = "it tells neither ETag nor time of some inputs: one that changes and keeps its size is taken for the same"
+MOST_SAID = 100  # servers of which it is said that they tell little
 MOST_SHARED = 1000  # files in one frame
 GRANT_S = 5.0  # for what lets a node read files at their origins
 
@@ -41,6 +44,7 @@ class Catalogue:
         remembered: gives the digests that an earlier run's front end read of (origin, stamp) pairs, in their order;
             empty for others. Nobody else waits for it.
         learnt: is told (origin, stamp, digest) of what this front end has read.
+        settled: whether who writes to an origin from now on gives it another stamp; else it is not told of.
     """
 
     def __init__(
@@ -48,10 +52,12 @@ class Catalogue:
         tell: Callable[[ev.Event], object],
         remembered: Callable[[Sequence[tuple[str, Stamp]]], Sequence[str]] = lambda asked: [""] * len(asked),
         learnt: Callable[[str, Stamp, str], object] = lambda _origin, _stamp, _digest: None,
+        settled: Callable[[str, Stamp], bool] = lambda _origin, _stamp: True,
     ) -> None:
         self._tell = tell
         self._remembered = remembered
         self._learnt = learnt
+        self._settled = settled
         self._lock = threading.RLock()
         self._making = threading.Lock()
         self._files: dict[int, File] = {}
@@ -63,6 +69,8 @@ class Catalogue:
         self.grants: Granting | None = None  # what lets nodes read files at their origins; the run sets it
         self.origin_of: Callable[[str], str] = lambda _url: ""  # which origin that is
         self.on_replica: Callable[[str, str, int | None], object] = lambda _digest, _node, _size: None
+        self.say: Callable[[str], object] = lambda _words: None
+        self._size_alone: set[str] = set()  # servers of which it was said
         self.reader: Callable[[str, Stamp], Iterator[bytes | None]] | None = None
         self.to_node: Callable[[str, bytes], object] = lambda _node, _frame: None
         self.read_from: Callable[[str, str, int, int], bytes] = lambda _node, _name, _at, _length: b""
@@ -100,7 +108,17 @@ class Catalogue:
                 numbers.append(known.number)
             if fresh:
                 self._announce(fresh)
+        self._warn(fresh)
         return numbers
+
+    def _warn(self, fresh: Sequence[File]) -> None:
+        """Say, once for each web server, that nothing but their size tells versions of its files."""
+        for file in fresh:
+            if file.origin.startswith(("http:", "https:")) and not tells(file.stamp):
+                server = file.origin.partition("://")[2].partition("/")[0].rpartition("@")[2]
+                if server not in self._size_alone and len(self._size_alone) < MOST_SAID:
+                    self._size_alone.add(server)
+                    self.say(f"{server}: {SIZE_ALONE}")
 
     def _known(self, one: Found) -> File | None:
         known = self._files.get(self._numbers.get(one.origin, 0))
@@ -154,13 +172,19 @@ class Catalogue:
         """A file by its number."""
         return self._files[number]
 
-    def learn(self, number: int, digest: str, *, read_here: bool = True) -> None:
+    def is_settled(self, number: int) -> bool:
+        """Whether who writes to a file from now on gives it another stamp; to be asked before it is read."""
+        file = self._files[number]
+        return self._settled(file.origin, file.stamp)
+
+    def learn(self, number: int, digest: str, *, read_here: bool = True, settled: bool = True) -> None:
         """The digest of a file is known.
 
         Args:
             number: which.
             digest: BLAKE2b-256 in hex.
             read_here: the front end has read it at its origin; else it is known to this run only.
+            settled: as `is_settled` said before that; else it is not remembered.
 
         Raises:
             ValueError: it is none.
@@ -171,7 +195,8 @@ class Catalogue:
             file = self._files[number]
             if read_here and not (file.read_here and file.digest == digest):
                 file.read_here = True
-                self._learnt(file.origin, file.stamp, digest)
+                if settled:
+                    self._learnt(file.origin, file.stamp, digest)
             if file.digest != digest:
                 came, went = self._who.know(file, digest)
                 for node in came:

@@ -85,7 +85,7 @@ class Filler:
     def _serve(self, number: int, attempt: int) -> None:
         file = self._catalogue.file(number)
         sent = _Sent(number, attempt)
-        read_here = True
+        read_here, settled = True, self._catalogue.is_settled(number)
         try:
             try:
                 self._give(file, self._read_origin(file), sent)
@@ -111,7 +111,7 @@ class Filler:
         if why:
             self._put(number, attempt, {"bad": why})
         else:
-            self._catalogue.learn(number, digest, read_here=read_here)
+            self._catalogue.learn(number, digest, read_here=read_here, settled=settled)
             self._put(number, attempt, {"end": 1})
 
     def _give(self, file: File, pieces: Iterator[bytes | None], sent: _Sent) -> None:

@@ -1,8 +1,9 @@
 """Which nodes have which files: an index by digest, by host and by node, so that no event of a node costs by all files.
 
-A file's digest is **known** when the front end read the file, or when two nodes said the same of it that came by it
-without each other. Until then, what a node says that it read is its own affair: it has that file, and gives it to no
-other. What a node found in its cache counts for no second word: executors that share one find what another read.
+A file's digest is **known** when the front end read the file, or when nodes of two machines said the same of it that
+came by it without each other. Until then, what a node says that it read is its own affair: it has that file, and gives
+it to no other. What a node found in its cache counts for no second word: executors that share one find what another
+read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from serai.dispatch.files.origins import File, Host
 
-AGREE = 2  # nodes that say the same of a file which nobody here has read
+AGREE = 2  # machines whose nodes say the same of a file which nobody here has read
 MOST_DIGESTS = 200_000  # of one node's cache that are remembered
 _DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
 
@@ -76,7 +77,7 @@ class Holders:
         self._caches: dict[bytes, set[str]] = {}  # nodes, by what their caches have
         self._on_host: dict[Host, dict[int, File]] = {}
         self._hosts: dict[Host, set[str]] = {}  # nodes that are one
-        self._lying: dict[str, dict[int, File]] = {}  # files of its host, by node; also while it is away
+        self._lying: dict[str, dict[int, File]] = {}  # files of its host, by node
 
     def peer(self, node: str) -> Peer:
         """A node; it is nobody in particular if it has not checked in."""
@@ -132,7 +133,7 @@ class Holders:
         return sorted(now - before), sorted(node for node in before - now if node not in file.lies)
 
     def say(self, node: str, file: File, digest: str, *, read: bool) -> bool:
-        """A node says that this is the digest of a file; returns whether enough of them do, and it is not known yet.
+        """A node says that this is the digest of a file; returns whether enough machines do, and it is not known yet.
 
         Args:
             node: which.
@@ -155,7 +156,12 @@ class Holders:
         self.peer(node).said.setdefault(key, {})[file.number] = file
         if read:
             file.read_by.add(node)
-        return sum(file.said[one] == digest for one in file.read_by) >= AGREE
+        return len({self._machine(one) for one in file.read_by if file.said[one] == digest}) >= AGREE
+
+    def _machine(self, node: str) -> tuple[str, str]:
+        """What a node runs on: two executors there, whose memory or network is at fault, say the same wrong thing."""
+        ad = self.peers[node].ad
+        return str(ad.get("boot") or ""), str(ad.get("host") or f"node {node}")
 
     # ---- nodes
 
@@ -185,9 +191,6 @@ class Holders:
             if host.is_of(ad):
                 nodes.add(node)
                 lying |= self._on_host[host]
-        for number, file in self._lying.pop(node, {}).items():
-            if number not in lying:
-                file.lies.pop(node, None)  # it is another host than when it was here last
         for file in lying.values():
             file.lies[node] = file.path
         if lying:
@@ -199,6 +202,8 @@ class Holders:
         peer = self.peers.pop(node, None)
         for nodes in self._hosts.values():
             nodes.discard(node)
+        for file in self._lying.pop(node, {}).values():
+            file.lies.pop(node, None)  # it may come back as another host, or never
         if peer is None:
             return
         for key in peer.digests:

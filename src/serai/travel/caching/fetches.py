@@ -117,6 +117,7 @@ class _Stream:
         self.changed = threading.Condition()
         self.ended = False
         self.why = ""
+        self.full: NoRoom | None = None
         self.left = False  # nobody waits for it any more
         self.came_at = time.monotonic()
 
@@ -129,9 +130,11 @@ class _Stream:
                 if body:
                     self.into.write(body)
                 self.why = str(head.get("bad") or "")
-            except (Altered, NoRoom) as error:
+            except Altered as error:
                 self.why = str(error)
-            self.ended = bool(self.why or head.get("end"))
+            except NoRoom as error:
+                self.full = error
+            self.ended = bool(self.full or self.why or head.get("end"))
             self.changed.notify_all()
 
     def wait(self) -> None:
@@ -281,24 +284,47 @@ class Fetches:
         self.let_go(wanted.number)
         digest = wanted.digest or self._recall(wanted)
         if digest:
-            found.stamp = self._cache.pin(digest, target)
+            with contextlib.suppress(OSError):  # what is wrong with the cache keeps nobody from the file
+                found.stamp = self._cache.pin(digest, target)
             if found.stamp is not None:
                 found.digest = digest
                 return
-        try:
-            filling = self._cache.begin(wanted.size)
-        except NoRoom:
-            found.kept = False  # it is of use to this bundle, and no other
-            filling = Filling(target + ".coming", wanted.size)
-        self._fillings.add(filling)
-        try:
-            self._fill(wanted, filling, found)
-        finally:
-            self._fillings.discard(filling)
-            if found.stamp is None:
-                filling.abandon()
+        for last in (False, True):
+            self.let_go(wanted.number)
+            filling = self._begun(wanted, found)
+            self._fillings.add(filling)
+            try:
+                self._fill(wanted, filling, found)
+            except (NoRoom, OSError) as error:  # it is this node's: there may be room now, or beside the cache
+                if last or self._ended:
+                    raise
+                found.kept = found.kept and isinstance(error, NoRoom)
+            else:
+                return
+            finally:
+                self._fillings.discard(filling)
+                if found.stamp is None:
+                    filling.abandon()
+
+    def _begun(self, wanted: Wanted, found: Fetched) -> Filling:
+        """Where a file comes to: the cache, or a place from which it is of use to this bundle, and no other.
+
+        Raises:
+            OSError: nothing can be written.
+        """
+        if found.kept:
+            try:
+                return self._cache.begin(wanted.size)
+            except (NoRoom, OSError):
+                found.kept = False
+        return Filling(self.path(wanted.number) + ".coming", wanted.size)
 
     def _fill(self, wanted: Wanted, filling: Filling, found: Fetched) -> None:
+        """Try the sources one after the other.
+
+        Raises:
+            NoRoom, OSError: this node cannot take it; what is wrong with sources stands in `Fetched.why`.
+        """
         tried: list[str] = []
         ways: list[Source | Origin | None] = [*wanted.sources]
         ways.insert(0 if wanted.front_first else len(ways), None)
@@ -311,9 +337,10 @@ class Fetches:
                     self._from_origin(wanted, source, filling, found)
                 else:
                     self._from_peer(wanted, source, filling)
-            except (Unreachable, Gone, Altered, _Refused) as error:
+            except (OSError, ValueError, Gone, Altered, _Refused) as error:
+                words = getattr(error, "strerror", None) or str(error) or repr(error)
                 # What is wrong with an origin says whose it is.
-                tried.append("%s: %s" % (source.node, error) if isinstance(source, Source) else str(error))
+                tried.append("%s: %s" % (source.node, words) if isinstance(source, Source) else words)
                 found.moved += filling.at
                 found.lost_s += 0.0 if filling.at else time.monotonic() - began
                 continue
@@ -393,6 +420,8 @@ class Fetches:
         finally:
             stream.left = True
             del self._streams[wanted.number]
+        if stream.full is not None:
+            raise stream.full
         if stream.why:
             raise _Refused(stream.why)
 

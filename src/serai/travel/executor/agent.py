@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 
-from ..processes import adopt_orphans, end_descendants
+from ..processes import adopt_orphans, end_descendants, leave_no_core
 from . import facts, wire
 from .lanes import END_GRACE_S, LaneProcess
 from .reach import Reach
@@ -482,6 +482,7 @@ def _heed_signals(agent: Agent) -> None:
 
 def serve_pipes(fd_in: int, fd_out: int, sources: Mapping[str, str]) -> None:
     """Be the agent behind a pair of pipes."""
+    leave_no_core()
     agent = Agent(lambda frame: wire.write(fd_out, frame), sources)
     _heed_signals(agent)
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from ..processes import signal_group
+from ..processes import signal_group, with_cores
 from . import wire
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ class LaneProcess:
     def __init__(self, number: int, sources: Mapping[str, str], setup: Mapping[str, Any]) -> None:
         self.number = number
         self._log = os.path.join(setup["base"], "lane-%d.log" % number)
-        with open(self._log, "wb") as errors:
+        with open(self._log, "wb") as errors, with_cores():  # functions run in it
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-c", LANE_BOOT],
                 stdin=subprocess.PIPE,

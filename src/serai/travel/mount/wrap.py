@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -178,6 +179,8 @@ def run(setup: Mapping[str, Any]) -> int:
 
 def follow(program: namespace.Program, mount: Mount, *, linger: bool) -> int:
     """Serve a program that waits in its namespace until it ends; the same with all that it left there to `linger`."""
+    with contextlib.suppress(OSError, ValueError):  # it may end by the signal that its program did: no core of it, too
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     session = mount.serve(program.device)
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)  # the program decides: a terminal sends them to both
