@@ -181,6 +181,7 @@ def test_a_store_that_nobody_knows_is_warned_of() -> None:
     [
         (["wc", "-w", "x"], b"serai run 'wc -w {in}' FILES"),
         (["cp {in} {out}", "/etc/passwd"], b"--out DIR"),
+        (["cp {in} {out}", "/etc/passwd", "--out", "ssh://lab1/o"], b"serai cp -r results ssh://lab1/o"),
         (["echo {line}", "--each", "5"], b"did you mean 1..5?"),
         (["echo {line}", "--each", "3-5"], b"did you mean 3..5?"),
         (["echo", "--memory", "4"], b"--memory 4GB"),
@@ -192,6 +193,11 @@ def test_what_was_meant_is_said(words: list[str], hint: bytes) -> None:
     done = serai("run", *words)
     assert done.returncode == 2
     assert hint in done.stderr
+
+
+def test_outputs_go_to_a_directory_of_this_machine_by_its_url_too() -> None:
+    assert serai("run", "cp {in} {out}", "/etc/passwd", "--out", "local:o").returncode == 0
+    assert sorted(os.listdir()) == ["o"]
 
 
 def test_a_pattern_that_the_shell_was_kept_from_is_a_pattern_all_the_same() -> None:

@@ -131,6 +131,21 @@ def test_a_peer_that_is_another_is_told_nothing(room: Room, peer: Peer) -> None:
     assert peer.asked == []
 
 
+def test_what_a_task_was_promised_and_not_given_is_told(room: Room, peer: Peer) -> None:
+    told = room.base / "trouble"
+    (room.source / "b").write_bytes(DATA)
+    here = {"kind": "directory", "path": str(room.source)}
+    files = {"a": peer.source(), "b": {**here, "file": "/b"}, "c": {**here, "file": "/c"}}
+    probing = "cat mount/a mount/b > all; cat mount/index; ls mount/a/d; echo x > mount/b; true"
+    assert room.run("sh", "-c", probing, files=files, trouble=str(told), cache=None, scratch=None).returncode == 0
+    assert not told.exists()
+    room.run("sh", "-c", "cat mount/c; true", files=files, trouble=str(told))
+    assert told.read_text() == "c cannot be read: No such file or directory"
+    peer.token_file.write_text("revoked")
+    room.run("sh", "-c", "cat mount/a; true", files=files, trouble=str(told), cache=None)
+    assert told.read_text().startswith("a cannot be read: ")
+
+
 def test_a_source_that_fails_is_followed_by_the_next(room: Room, peer: Peer) -> None:
     (room.source / "a").write_bytes(DATA)
     origin = {"kind": "directory", "path": str(room.source), "file": "/a"}

@@ -135,6 +135,38 @@ print(os.listdir("mount"))
     assert done.stdout == "28\n[]\n", done
 
 
+SMALL = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=20m tmpfs scratch && exec "$@"', "sh"]
+
+
+def test_what_a_full_disk_cut_short_takes_nobodys_place(room: Room) -> None:
+    (room.source / "a").write_text("precious")
+    code = """
+import os
+try:
+    with open("mount/a", "wb", buffering=0) as file:
+        while True: file.write(bytes(1_000_000))
+except OSError as error: print(error.errno)
+print(open("mount/a").read())
+with open("mount/a", "wb") as file: file.write(b"new")
+"""
+    done = room.python(code, before=SMALL)
+    assert done.stdout == "28\nprecious\n", done.stderr
+    assert f"No space left on device: in {room.scratch}, where it is kept until it is whole" in done.stderr
+    assert (room.source / "a").read_text() == "new"
+
+
+def test_what_is_kept_of_what_is_read_never_fills_the_disk(room: Room) -> None:
+    (room.source / "a").write_bytes(bytes(40_000_000))
+    code = """
+import os
+print(len(open("mount/a", "rb").read()))
+disk = os.statvfs("scratch")
+print(disk.f_bavail * 20 // disk.f_blocks)
+"""
+    done = room.python(code, before=SMALL, cache=[str(room.scratch / "cache"), 1 << 30])
+    assert done.stdout in {"40000000\n1\n", "40000000\n2\n"}, done
+
+
 def test_what_is_read_only_stays_as_it_is(room: Room) -> None:
     (room.source / "a").write_text("old")
     done = room.run("sh", "-c", "echo x > mount/a; rm mount/a; mkdir mount/d; touch mount/a; cat mount/a", scratch=None)

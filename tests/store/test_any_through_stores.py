@@ -107,7 +107,7 @@ def test_an_appliance_of_another_directory_or_without_the_file_is_passed_over(
     decision = decide(f"any://lab{store.room}/x")
     assert decision.chosen is not None
     assert decision.chosen.url.startswith("ssh:")
-    assert "no token" in decision.candidates[0].outcome
+    assert "refuses the token in" in decision.candidates[0].outcome
 
 
 AD: dict[str, Any] = {

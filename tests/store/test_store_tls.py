@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import pytest
 
 from serai.access.filesystems.store import StoreFileSystem
 from serai.access.stores import trust, wire
+from serai.clock import SystemClock
+from serai.data.appliance.serve import Appliance, Settings
 from serai.errors import HostKeyRefused, HostUnreachable, LoginRefused, UsageError
 
 if TYPE_CHECKING:
@@ -104,6 +107,64 @@ def test_a_token_that_others_may_read_or_that_is_none_is_refused(store: Store, t
         StoreFileSystem("127.0.0.1", store.port, token_file=str(tmp_path / "wrong")).ls("/")
     with pytest.raises(LoginRefused):
         StoreFileSystem("127.0.0.1", store.port, token_file=str(tmp_path / "none")).ls("/")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.77.0.254", "nestore.example", "0.0.0.0"])  # noqa: S104 - of this host all
+def test_it_is_known_to_its_own_user_by_the_names_that_lead_to_it(tmp_path: Path, host: str) -> None:
+    appliance = Appliance(Settings(str(tmp_path), host=host), SystemClock())
+    environment = {"SERAI_CONFIG": str(tmp_path / "mine")}
+    names = {"127.0.0.1": ["127.0.0.1", "localhost"], "0.0.0.0": ["127.0.0.1", "localhost", platform.node()]}  # noqa: S104
+    try:
+        shown = dict(appliance.facts(9094)["modes"])["store"]
+        assert shown == f"store://{platform.node() if host == '0.0.0.0' else host}:9094/"  # noqa: S104 - compared
+        path = appliance.owner_token(9094, environment)
+        for name in names.get(host, [host]):
+            assert trust.read_token(trust.token_path(name, 9094, environment)) == trust.read_token(path)
+            pin = trust.known_fingerprint(name, 9094, environment)
+            assert pin == (None if host == "127.0.0.1" else appliance.fingerprint)
+    finally:
+        appliance.close()
+
+
+def test_a_store_without_tls_where_one_with_tls_was_is_spoken_to_in_the_clear(tmp_path: Path) -> None:
+    environment = {"SERAI_CONFIG": str(tmp_path / "mine")}
+    trust.remember("elsewhere", 1, WRONG, environment)
+    for tls in (True, False):
+        appliance = Appliance(Settings(str(tmp_path), tls=tls), SystemClock())
+        appliance.owner_token(9094, environment)
+        appliance.close()
+        assert (trust.known_fingerprint("127.0.0.1", 9094, environment) is not None) == tls
+    assert trust.known_fingerprint("elsewhere", 1, environment) is not None
+
+
+def test_what_is_said_names_the_store_and_what_to_do(
+    start: Callable[..., Store], secure: Store, tmp_path: Path
+) -> None:
+    store = start(room="other")
+    fs = StoreFileSystem("127.0.0.1", store.port, direct=False)
+    for absent in (lambda: fs.info("/d/na me"), lambda: fs.cat_file("/d/na me"), lambda: fs.rm_file("/d/na me")):
+        with pytest.raises(FileNotFoundError) as missing:
+            absent()
+        assert missing.value.filename == f"store://127.0.0.1:{store.port}/d/na me"
+    mine = store.token_file.rename(tmp_path / "mine")
+    with pytest.raises(LoginRefused, match=f"wants a token, and there is none in {store.token_file}"):
+        fs.info("/")
+    mine.rename(store.token_file)
+    path = tmp_path / "token"
+    trust.save_token(str(path), "sst_0")
+    with pytest.raises(LoginRefused, match=f"refuses the token in {path}: it is wrong, revoked or has expired"):
+        StoreFileSystem("127.0.0.1", store.port, token_file=str(path), direct=False).info("/")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(HostUnreachable, match=r"the store does not answer: .*Connection refused") as down:
+        StoreFileSystem("127.0.0.1", port).info("/")
+    assert down.value.host == f"127.0.0.1:{port}"
+    assert "serai store serve" in str(down.value.hint)
+    trust.forget("127.0.0.1", secure.port, os.environ)
+    wire.close_all()
+    with pytest.raises(HostUnreachable) as mute:
+        wire.Wire(wire.Server("127.0.0.1", secure.port), os.environ).json("GET", "/.serai/status")
+    assert "serai store trust" in str(mute.value.hint)
 
 
 def test_urls() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from serai.describe.places import Places
+from serai.describe.places import Places, is_url, path_here
 from serai.describe.task import Item, Needs
 from serai.describe.template import Template
 from serai.dispatch.schedule.events import Retry
+from serai.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,22 @@ class Plan:
     time_limit_s: float = 0.0
     needs: Needs = field(default_factory=Needs)
     retry: Retry = field(default_factory=Retry)
+
+    def __post_init__(self) -> None:
+        """Take a URL of this machine for its path.
+
+        Raises:
+            UsageError: outputs are to go elsewhere.
+        """
+        if self.out_dir is None or not is_url(self.out_dir):
+            return
+        here = path_here(self.out_dir)
+        if here is None:
+            raise UsageError(
+                f"outputs come to a directory of this machine, and {self.out_dir!r} is a URL",
+                hint=f"--out results, and then: serai cp -r results {self.out_dir}",
+            )
+        object.__setattr__(self, "out_dir", here)
 
     def template(self) -> Template:
         """The command, read."""

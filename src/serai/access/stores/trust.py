@@ -18,7 +18,7 @@ from serai.errors import LoginRefused, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["config_directory", "known_fingerprint", "read_token", "remember", "save_token", "token_path"]
+__all__ = ["config_directory", "forget", "known_fingerprint", "read_token", "remember", "save_token", "token_path"]
 
 LONGEST_TOKEN = 4096
 
@@ -66,6 +66,17 @@ def remember(host: str, port: int, fingerprint: str, environment: Mapping[str, s
         lines = file.read().splitlines()
     kept = [line for line in lines if line.split()[:1] != [place(host, port)]]
     _write(path, "\n".join([*kept, f"{place(host, port)} sha256:{normal_fingerprint(fingerprint)}"]) + "\n")
+
+
+def forget(host: str, port: int, environment: Mapping[str, str]) -> None:
+    """Remember no certificate of a server any more."""
+    path = _known(environment)
+    with contextlib.suppress(FileNotFoundError):
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        kept = [line for line in lines if line.split()[:1] != [place(host, port)]]
+        if kept != lines:
+            _write(path, "".join(f"{line}\n" for line in kept))
 
 
 def token_path(host: str, port: int, environment: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import ssl
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import urllib3
 from urllib3.exceptions import (
@@ -40,6 +40,7 @@ CONNECT_S = 10.0
 READ_S = 120.0
 POOL = 16  # connections that are kept
 BLOCK = 1 << 20  # bytes
+CALLS = "/.serai/files"
 _PINNED = re.compile(r"\?fingerprint=((?:sha256:)?[0-9A-Fa-f:]{64,95})\Z", re.ASCII)
 
 
@@ -186,7 +187,7 @@ class Wire:
                     raise self._unreachable(error) from error
         assert response is not None  # noqa: S101 - either it is there, or an error was raised
         if response.status >= 300 and response.status not in fine:
-            self._raise(response, target)
+            self._raise(response, _about(target, body), token is not None)
         return response
 
     def json(self, method: str, target: str, said: Any = None, *, again: bool = False, read_s: float = READ_S) -> Any:
@@ -199,7 +200,7 @@ class Wire:
 
     def call(self, do: str, *, again: bool = False, read_s: float = READ_S, **said: Any) -> Any:
         """One of the appliance's own operations on files."""
-        return self.json("POST", "/.serai/files", {"do": do, **said}, again=again, read_s=read_s)
+        return self.json("POST", CALLS, {"do": do, **said}, again=again, read_s=read_s)
 
     def reading(self) -> _Reading:
         """A context in which a body is read: errors of HTTP become ours."""
@@ -231,10 +232,18 @@ class Wire:
                 hint=f"ask who runs it for its fingerprint, then: serai store trust store://{where} FINGERPRINT",
             )
         if isinstance(error, NewConnectionError | LateError):
-            return HostUnreachable("the store does not answer", host=where, hint=str(seen))
-        return HostUnreachable(f"the connection to the store was lost: {seen}", host=where)
+            why = re.sub(r"\A\w+\(host=.*?\): ", "", str(seen))
+            return HostUnreachable(
+                f"the store does not answer: {why}",
+                host=where,
+                hint="does `serai store serve` run there, with --listen at an address that is reached from here?",
+            )
+        mute = "maybe it speaks TLS: serai store trust URL FINGERPRINT, as `serai store serve` prints it"
+        return HostUnreachable(
+            f"the connection to the store was lost: {seen}", host=where, hint=None if self.secure else mute
+        )
 
-    def _raise(self, response: BaseHTTPResponse, target: str) -> None:
+    def _raise(self, response: BaseHTTPResponse, about: str, shown: bool) -> None:
         with self.reading():
             data = response.data[:4096]
         try:
@@ -242,10 +251,13 @@ class Wire:
         except (ValueError, KeyError, TypeError):
             what = response.reason or "no reason given"
         if response.status == 401:
+            path = self.server.token_file or token_path(self.server.host, self.server.port, self._environment)
             raise LoginRefused(
-                f"the store accepts no token: {what}",
+                f"the store refuses the token in {path}: it is wrong, revoked or has expired"
+                if shown
+                else f"the store wants a token, and there is none in {path}",
                 host=self.server.where,
-                hint=f"put one into {token_path(self.server.host, self.server.port, self._environment)} (mode 0600)",
+                hint=f"ask who runs it for one (serai store token), and put it into {path} (mode 0600)",
             )
         number = getattr(errno, response.headers.get("Serai-Errno", ""), 0)
         number = number or {
@@ -256,7 +268,7 @@ class Wire:
             507: errno.ENOSPC,
         }.get(response.status, 0)
         if number:
-            raise OSError(number, what, target)
+            raise OSError(number, what, f"store://{self.server.where}{about}")
         raise AccessError(f"the store answers {response.status}: {what}", host=self.server.where)
 
 
@@ -272,6 +284,16 @@ class _Reading:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, IncompleteRead | HTTPError):
             raise self._wire._unreachable(error) from error  # noqa: SLF001 - its other half
+
+
+def _about(target: str, body: Any) -> str:
+    """The path that a request is about."""
+    if target == CALLS and isinstance(body, bytes | str):
+        said = json.loads(body)
+        return str(
+            next((said[key] for key in ("path", "source") if key in said), next(iter(said.get("paths", ())), ""))
+        )
+    return unquote(target, errors="surrogateescape")
 
 
 def _pinned_context() -> ssl.SSLContext:

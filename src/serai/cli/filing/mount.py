@@ -104,7 +104,7 @@ def _mount(url: str, options: dict[str, Any], limits: tuple[float, int], *, read
     except FileNotFoundError as error:
         raise UsageError(f"there is nothing at {url}") from error
     except OSError as error:
-        raise AccessError(f"{url} cannot be read: {error.strerror or error}") from error
+        raise AccessError(f"{url} cannot be read: {error.strerror or error}", hint=_hint(url, error)) from error
     if found.kind != "directory":
         raise UsageError(f"{url} is a file", hint="mount the directory that it is in")
     from serai.describe.places import split_options  # noqa: PLC0415 - `serai --help` does without
@@ -119,6 +119,18 @@ def _mount(url: str, options: dict[str, Any], limits: tuple[float, int], *, read
         scratch=None if read_only else _scratch(cache),
         deadline_s=deadline_s,
     )
+
+
+def _hint(url: str, error: OSError) -> str | None:
+    """What can be done about a URL that cannot be read."""
+    if not url.startswith("store://") or error.errno != errno.EACCES:
+        return None
+    from serai.access.stores.trust import token_path  # noqa: PLC0415 - `serai --help` does without
+    from serai.access.stores.wire import server_of  # noqa: PLC0415 - the same
+
+    server, _ = server_of(url)
+    path = server.token_file or token_path(server.host, server.port, os.environ)
+    return f"the token is looked for in {path}; serai store status URL says what it is good for"
 
 
 def _left_behind(where: str) -> bool:

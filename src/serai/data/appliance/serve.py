@@ -93,6 +93,11 @@ class Settings:
     end_s: float = 30.0
 
 
+def is_any(host: str) -> bool:
+    """Whether an address to listen at stands for all that this host has."""
+    return host in {"", "0.0.0.0", "::"}  # noqa: S104 - compared only
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this host reaches an address."""
     return host in {"localhost", "::1"} or host.startswith("127.")
@@ -219,7 +224,7 @@ class Appliance:
         cert, key = wanted.cert, wanted.key or wanted.cert
         if cert is None or key is None:
             names = [platform.node() or "localhost", "localhost", "127.0.0.1"]
-            if wanted.host not in {*names, "0.0.0.0", "::"}:  # noqa: S104 - compared only
+            if wanted.host not in names and not is_any(wanted.host):
                 names.append(wanted.host)
             cert, key = ensure_certificate(self.state, names, dt.datetime.fromtimestamp(self.clock.wall(), dt.UTC))
         try:
@@ -231,7 +236,7 @@ class Appliance:
     def facts(self, port: int) -> dict[str, Any]:
         """What the status and the ad say: see `store_ad`."""
         wanted, host = self.settings, platform.node() or "localhost"
-        address = wanted.host if is_loopback(wanted.host) else host
+        address = host if is_any(wanted.host) else wanted.host  # nobody answers at another one
         shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         tls = "s" if self.context is not None else ""
         where = self.root.directory
@@ -267,11 +272,16 @@ class Appliance:
         text, token = self.keys.make_token(user, "/", "a", now + OWNER_S, now)
         write_secret(path, token.name)
         self.proof = proof_of(token.name)
-        hosts = {self.settings.host} if is_loopback(self.settings.host) else {platform.node(), "127.0.0.1", "localhost"}
+        asked = self.settings.host
+        hosts = {platform.node(), "127.0.0.1", "localhost"} if is_any(asked) else {asked}
+        if asked == "127.0.0.1":  # by the other name, too
+            hosts.add("localhost")
         for host in sorted(hosts - {""}):
             trust.save_token(trust.token_path(host, port, environment), text)
             if self.fingerprint:
                 trust.remember(host, port, self.fingerprint, environment)
+            else:  # another one was here once, with TLS: its certificate would be looked for
+                trust.forget(host, port, environment)
         return trust.token_path(min(hosts - {""}), port, environment)
 
 

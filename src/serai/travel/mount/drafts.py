@@ -57,6 +57,7 @@ class Draft:
     Attributes:
         dirty: whether it holds what the source has not.
         mtime_ns: a time that was set; None: that of its writing.
+        spoiled: why a part of what was written is not in it; such a draft takes nobody's place.
     """
 
     def __init__(self, directory: str, mode: int | None) -> None:
@@ -64,6 +65,8 @@ class Draft:
         self.mode = mode
         self.mtime_ns: int | None = None
         self.dirty = True
+        self.spoiled: tuple[int | None, str] | None = None
+        self._directory = directory
 
     @property
     def size(self) -> int:
@@ -93,15 +96,22 @@ class Draft:
     def write(self, start: int, data: bytes) -> int:
         """Write bytes; returns how many."""
         view, at = memoryview(data), start
-        while view:
-            count = os.pwrite(self._file.fileno(), view, at)
-            at, view = at + count, view[count:]
+        try:
+            while view:
+                count = os.pwrite(self._file.fileno(), view, at)
+                at, view = at + count, view[count:]
+        except OSError as error:
+            words = "%s: in %s, where it is kept until it is whole" % (error.strerror, self._directory)
+            self.spoiled = (error.errno, words)  # not the error itself: by its traceback it would keep the draft
+            raise OSError(*self.spoiled) from error
         self.dirty, self.mtime_ns = True, None
         return len(data)
 
     def cut(self, size: int) -> None:
         """Make it so long."""
         os.ftruncate(self._file.fileno(), size)
+        if not size:
+            self.spoiled = None
         self.dirty, self.mtime_ns = True, None
 
     def beginning(self) -> Reading:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_COMPLAINTS = 3
 TROUBLES = LOST | {errno.EIO, errno.ESTALE}
+REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT})
+READS = frozenset({protocol.LOOKUP, protocol.GETATTR, protocol.OPEN, protocol.READ})
 
 LONGEST_NAME = 1024  # bytes, for FUSE
 SEEN_S = 1.0  # what was found so recently needs no second look when a file is opened
@@ -58,6 +60,7 @@ class Files:
 
     Attributes:
         tell: takes notices to the kernel, once there is a session.
+        promised: names of files that a task was told are there: of these, refusals and absence are troubles too.
         trouble: which file could not be read first, and why; empty while all that was asked for was given.
     """
 
@@ -70,6 +73,7 @@ class Files:
         self._owner = (os.geteuid(), os.getegid())
         self._habits = Habits()
         self._complaints = 0
+        self.promised: frozenset[bytes] = frozenset()
         self.trouble = ""
         self._lock = threading.Lock()
         self._handles: dict[int, Handle] = {}
@@ -92,18 +96,25 @@ class Files:
         try:
             return act(request)
         except OSError as error:
-            if error.errno in TROUBLES:
-                self._complain(request.node, error)
+            if error.errno in TROUBLES or (self.promised and error.errno in REFUSALS and request.op in READS):
+                self._complain(self._name(request), error)
             raise
 
-    def _complain(self, number: int, error: OSError) -> None:
+    def _name(self, request: Request) -> bytes:
+        """Which file a request is about."""
+        with contextlib.suppress(OSError):
+            if request.op == protocol.LOOKUP:
+                return request.data.rstrip(b"\0")
+            return self.tree.node(request.node).name
+        return b"it"
+
+    def _complain(self, name: bytes, error: OSError) -> None:
         """Say why, on standard error: a program is told an errno and does not know more; a few times at most."""
         if self._complaints < MOST_COMPLAINTS:
             self._complaints += 1
+            words = "%s cannot be read: %s" % (os.fsdecode(name), error.strerror)
+            self.trouble = self.trouble or words
             with contextlib.suppress(OSError):
-                name = os.path.basename(self.tree.path(self.tree.node(number)))
-                words = "%s cannot be read: %s" % (name, error.strerror)
-                self.trouble = self.trouble or words
                 sys.stderr.write("mount: %s\n" % words)
 
     # ---- knowing
@@ -154,7 +165,9 @@ class Files:
                 return protocol.entry(0, b"", ABSENT_S)
             try:
                 found = self.ask(self.tree.path(parent, name), request.patience, "stat")  # type: ignore[assignment]
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if name in self.promised:
+                    self._complain(name, error)
                 self.tree.absent(parent, name)
                 return protocol.entry(0, b"", ABSENT_S)
         node = self.tree.adopt(parent, name, found, lookup=True)

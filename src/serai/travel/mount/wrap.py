@@ -171,6 +171,7 @@ def run(setup: Mapping[str, Any]) -> int:
         scratch=scratch,
         deadline_s=float(setup.get("deadline_s", DEADLINE_S)),
     )
+    mount.files.promised = frozenset(map(os.fsencode, setup.get("files", ())))
     code = follow(program, mount, linger=bool(setup.get("linger")))
     if setup.get("trouble") and mount.files.trouble:
         _write(setup["trouble"], mount.files.trouble)

@@ -107,12 +107,14 @@ class Writing:
         """Put what was written in its place.
 
         Raises:
-            OSError: the source says no, or nothing.
+            OSError: the source says no, or nothing; or a part of what was written was lost here.
         """
         with node.lock:
             draft = node.draft
             if draft is None or not draft.dirty or node.removed:
                 return
+            if draft.spoiled is not None:
+                raise OSError(*draft.spoiled)
             path = self._tree.path(node)
             careful, there = self._files.origin.at(path)
             size, mtime_ns = draft.size, draft.mtime_ns

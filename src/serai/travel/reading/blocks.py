@@ -118,7 +118,10 @@ class Blocks:
         if self._directory is None or time.monotonic() < self._full_until:
             return
         try:
-            while view:
+            free, least = self._free()
+            if free < least + len(view):
+                self._make_room(len(view))
+            while view and time.monotonic() >= self._full_until:
                 size = SEGMENT - first % PER_SEGMENT * BLOCK  # up to the end of a segment
                 self._put(key, first, view[:size])
                 first, view = first + size // BLOCK, view[size:]
@@ -195,8 +198,8 @@ class Blocks:
         if not segment.users:
             os.close(segment.fd)
 
-    def _make_room(self) -> None:
-        """Take away what is too much, unless another program is at it."""
+    def _make_room(self, more: int = 0) -> None:
+        """Take away what is too much, and so that there is room for more bytes, unless another program is at it."""
         assert self._directory is not None  # noqa: S101 - for the reader of types
         try:
             lock = os.open(os.path.join(self._directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -205,11 +208,11 @@ class Blocks:
         try:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._evict()
+                self._evict(more)
         finally:
             os.close(lock)
 
-    def _evict(self) -> None:
+    def _evict(self, more: int) -> None:
         assert self._directory is not None  # noqa: S101 - for the reader of types
         found: list[tuple[float, int, str]] = []
         for folder, _, names in os.walk(self._directory):
@@ -221,14 +224,24 @@ class Blocks:
                     facts = os.stat(path)
                     old = not folder.startswith(self._room)  # of a time before the machine was started
                     found.append((0.0 if old else facts.st_mtime, facts.st_blocks * 512, path))
-        disk = os.statvfs(self._directory)
-        free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        for _, size, path in victims(found, self._limit, free, min(LEAST_FREE, whole // 20)):
+        free, least = self._free()
+        least += more
+        for _, size, path in victims(found, self._limit, free, least):
             with contextlib.suppress(OSError):
                 os.unlink(path)
             free += size
-        if free < min(LEAST_FREE, whole // 20):
+        with self._lock:  # what is open takes its room until it is closed
+            for which, segment in list(self._open.items()):
+                if os.fstat(segment.fd).st_nlink == 0:
+                    self._forget(which)
+        if free < least:
             self._full_until = time.monotonic() + 5.0
+
+    def _free(self) -> tuple[int, int]:
+        """Bytes of the disk that are free, and how many are to be."""
+        assert self._directory is not None  # noqa: S101 - for the reader of types
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize, min(LEAST_FREE, disk.f_blocks * disk.f_frsize // 20)
 
     def close(self) -> None:
         """Let go of files; nothing may be asked afterwards."""
