@@ -8,6 +8,7 @@ nobody speaks to and whose workers have all ended.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import platform
@@ -92,7 +93,7 @@ class Steward:
             try:
                 self._furnish(head, body)
             except OSError as error:
-                self._say(TROUBLE, {"what": "no room for workers: %s" % error})
+                self._say(TROUBLE, {"what": "no room for workers: %s" % (error.strerror or error)})
         elif op == START:
             self._start(head)
         elif op == DROP:
@@ -105,7 +106,11 @@ class Steward:
         scratch = os.path.expanduser(head.get("scratch") or "") or None
         if scratch is not None:
             os.makedirs(scratch, exist_ok=True)
-        sweep(scratch or tempfile.gettempdir())
+        try:
+            sweep(scratch or tempfile.gettempdir())
+        except FileNotFoundError:  # it says that there is no such file, and means that none can be written
+            why = "nothing can be written where temporary files go (a full disk?); scratch=DIR names another directory"
+            raise OSError(errno.ENOSPC, why) from None
         self._room = os.path.realpath(tempfile.mkdtemp(prefix=PREFIX, dir=scratch))  # of mode 0700
         self._lock = os.open(os.path.join(self._room, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with contextlib.suppress(OSError):  # some parallel file systems have no locks: there, nothing is ever swept
