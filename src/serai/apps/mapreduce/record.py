@@ -234,8 +234,11 @@ def _resumed(paths: Iterable[Path]) -> set[str]:
     names: list[str] = []
     for path in paths:
         events = read_events(path)
-        former |= {path.parent.name: str(one["resumes"]) for one in events if one.get("resumes")}
-        names += [path.parent.name for one in events if one["what"] == "ended" and not one.get("failed")]
+        for one in events:
+            if one.get("resumes"):
+                former[path.parent.name] = str(one["resumes"])
+            if one["what"] == "ended" and not one.get("failed"):
+                names.append(path.parent.name)
     found: set[str] = set()
     while names:
         name = former.pop(names.pop(), None)
