@@ -419,6 +419,49 @@ def test_runs_of_mapreduce_are_pruned_too(state: Path) -> None:
     assert sorted(path.name for path in (state / "mapreduce").iterdir()) == ["interrupted", "living", "young"]
 
 
+def _mapreduce(state: Path, name: str, *events: dict[str, Any], ended_s: float) -> None:
+    path = state / "mapreduce" / name / "events.jsonl"
+    path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    path.write_text("".join(json.dumps(one) + "\n" for one in events))
+    os.utime(path, (ended_s, ended_s))
+
+
+@pytest.mark.usefixtures("journal")
+def test_runs_of_mapreduce_are_listed_with_the_others(state: Path) -> None:
+    began = {
+        "t": 1.0,
+        "what": "began",
+        "session": "w",
+        "path": "w.toml",
+        "print": "x",
+        "split_bytes": 1,
+        "partitions": 3,
+    }
+    part = {"t": 5.0, "what": "done", "number": 1, "part": {"path": "p"}}
+    _mapreduce(state, "0101-2-failed", began, part, {"t": 8.0, "what": "ended", "failed": "why"}, ended_s=108.0)
+    _mapreduce(state, "0101-1-killed", began | {"path": ""}, part, ended_s=55.0)
+    _mapreduce(state, "0101-0-broken", {"what": "?"}, ended_s=50.0)
+    _titles, newest, failed, killed = out("runs").splitlines()
+    assert newest.startswith(f"{NAME}  running ")
+    assert failed.split()[:2] + failed.split()[-7:] == [
+        "0101-2-failed", "finished", "8s", "1", "2", "0", "serai", "mapreduce", "w..."]  # fmt: skip
+    assert killed.split()[:2] + killed.split()[-6:] == [
+        "0101-1-killed", "interrupted", "5s", "1", "0", "2", "mapreduce", "w"]  # fmt: skip
+    assert "and 2 older" in out("runs -n 1")
+    assert [one["kind"] for one in json.loads(out("runs --json"))][1:] == ["mapreduce"] * 2
+
+
+def test_a_run_of_mapreduce_that_was_taken_up_to_its_end_can_be_pruned(state: Path) -> None:
+    facts = {"what": "began", "session": "w", "print": "x", "split_bytes": 1, "partitions": 3, "resumes": None}
+    began = facts | {"t": 1.0}
+    _mapreduce(state, "first", began, ended_s=1.0)
+    _mapreduce(state, "second", began | {"resumes": "first"}, ended_s=2.0)
+    assert json.loads(out("runs --prune 30d --json"))["kept"] == ["first", "second"]
+    _mapreduce(state, "third", began | {"resumes": "second"}, {"t": 2, "what": "ended", "failed": None}, ended_s=3.0)
+    said = json.loads(out("runs --prune 30d --json"))
+    assert (said["removed"], said["kept"]) == (["first", "second", "third"], [])
+
+
 def test_a_run_that_cannot_be_read_is_named(journal: Journal, state: Path) -> None:
     (state / "runs" / "broken").mkdir()
     (state / "runs" / "broken" / "journal.db").write_bytes(b"x" * 5000)

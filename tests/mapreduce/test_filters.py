@@ -132,3 +132,10 @@ def test_each_space_that_python_knows_is_seen(space: str) -> None:
     known = space in " \t\n\r\v\f"
     assert mapping.has_rare_spaces(f"a{space}b".encode()) == (not known)
     assert not mapping.has_rare_spaces("“é” — Ā日\u2010".encode())
+
+
+def test_what_cannot_be_summed_is_said() -> None:
+    with pytest.raises(mapping.BadJob, match="a line has none: mappers write key TAB number"):
+        mapping.number(b"")
+    with pytest.raises(mapping.BadJob, match="'seven ü' is no number"):
+        mapping.number("seven ü".encode())

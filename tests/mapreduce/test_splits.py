@@ -10,11 +10,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serai.travel.mapreduce import splits
-from serai.travel.mapreduce.splits import InputBroken, blocks_of, byte_lines, clipped, lines_of, text_lines
+from serai.travel.mapreduce.splits import InputBroken, blocks_of, byte_lines, clipped, lines_of, text_lines, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,3 +153,14 @@ def test_an_input_that_was_changed_after_it_was_split_is_not_read(tmp_path: Path
     os.utime(path, (1001, 1001))
     with pytest.raises(InputBroken, match="was changed after it was split"):
         list(blocks_of(order, no_relay))
+
+
+def test_zstd_of_several_frames_is_unpacked_and_what_is_cut_off_or_damaged_is_refused() -> None:
+    pack = zstandard.ZstdCompressor().compress
+    text = os.urandom(300_000).hex().encode()
+    both = pack(text) + pack(b"more\n")
+    assert b"".join(unpacked(chunked(both, 0, 100_000), "zstd", "a.zst")) == text + b"more\n"
+    assert b"".join(unpacked(iter([]), "zstd", "a.zst")) == b""
+    for broken in (both[:-3], both[: len(both) // 2], both + b"junk", b"x" * 50):
+        with pytest.raises(InputBroken, match=r"a\.zst: its zstd data are damaged"):
+            list(unpacked(chunked(broken, 0, 100_000), "zstd", "a.zst"))

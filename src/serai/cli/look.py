@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from serai.dispatch.history import History
     from serai.dispatch.history.archive import Archive
-    from serai.dispatch.history.moment import TaskNow
+    from serai.dispatch.history.moment import Counts, RunNow, TaskNow
 
 REFRESH_S = 1.0
 LOOK_SHARE = 10  # a look at a very long run may take a while: it is taken no more than this part of the time
@@ -247,7 +247,7 @@ def _copy(chunks: Iterable[bytes], where: Literal["stdout", "stderr"]) -> bytes:
     help="Remove finished runs, of MapReduce too, that ended longer ago, such as 30d or 12h.",
 )
 def runs(last: int, prune: str | None, *, as_json: bool) -> None:
-    """List the runs, newest first."""
+    """List the runs, newest first; of MapReduce, what is counted are outputs."""
     archive = _archive()
     if prune is not None:
         _prune(archive, prune, as_json=as_json)
@@ -256,18 +256,29 @@ def runs(last: int, prune: str | None, *, as_json: bool) -> None:
 
     now = _now()
     found, troubles = archive.listing(now, last or None)
+    others = _of_mapreduce()
+    found = sorted(found + others, key=lambda one: (one[0].began, one[0].name), reverse=True)[: last or None]
     if as_json:
         listed = [tables.run_json(run) | {"counts": tables.counts_json(counts)} for run, counts in found]
         click.echo(json.dumps(listed, indent=2))
     elif found:
         click.echo("\n".join(tables.runs_table(found, now, _width())))
-        more = len(archive.names()) - len(troubles) - len(found)
+        more = len(archive.names()) + len(others) - len(troubles) - len(found)
         if more > 0:
             click.echo(f"and {more} older: serai runs --last 0 lists all")
     else:
         click.echo(f"there are no runs yet; they would be in {archive.directory}", err=True)
     for trouble in troubles:
         click.echo(str(trouble), err=True)
+
+
+def _of_mapreduce() -> list[tuple[RunNow, Counts]]:
+    from serai.apps.mapreduce import record  # noqa: PLC0415 - `serai --help` does without
+    from serai.dispatch.control.asking import living  # noqa: PLC0415 - the same
+    from serai.session.home import mapreduce_directory  # noqa: PLC0415 - the same
+
+    room = mapreduce_directory(os.environ)
+    return record.listing(room, {one.name for one in living([room])})
 
 
 def _prune(archive: Archive, age: str, *, as_json: bool) -> None:

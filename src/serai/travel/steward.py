@@ -8,11 +8,14 @@ nobody speaks to and whose workers have all ended.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import platform
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -41,6 +44,9 @@ LOOK_S = 0.1  # between two looks at the workers
 BEAT_S = 1.0
 LONELY_S = 60.0  # without workers and without a word: nobody is coming back
 GRACE_S = 3.0
+PREFIX = "serai-mr-"  # of the names of rooms
+LOCK = "lock"  # in a room: held while its steward lives
+NEW_S = 10.0  # a room that was made so lately may not be locked yet
 
 
 class Steward:
@@ -53,6 +59,7 @@ class Steward:
     def __init__(self, fd_out: int) -> None:
         self._out = fd_out
         self._room = ""
+        self._lock = -1
         self._workers = {}  # type: dict[str, subprocess.Popen[bytes]]
         self._heard = time.monotonic()
         self._over = False
@@ -86,7 +93,7 @@ class Steward:
             try:
                 self._furnish(head, body)
             except OSError as error:
-                self._say(TROUBLE, {"what": "no room for workers: %s" % error})
+                self._say(TROUBLE, {"what": "no room for workers: %s" % (error.strerror or error)})
         elif op == START:
             self._start(head)
         elif op == DROP:
@@ -99,7 +106,15 @@ class Steward:
         scratch = os.path.expanduser(head.get("scratch") or "") or None
         if scratch is not None:
             os.makedirs(scratch, exist_ok=True)
-        self._room = os.path.realpath(tempfile.mkdtemp(prefix="serai-mr-", dir=scratch))  # of mode 0700
+        try:
+            sweep(scratch or tempfile.gettempdir())
+        except FileNotFoundError:  # it says that there is no such file, and means that none can be written
+            why = "nothing can be written where temporary files go (a full disk?); scratch=DIR names another directory"
+            raise OSError(errno.ENOSPC, why) from None
+        self._room = os.path.realpath(tempfile.mkdtemp(prefix=PREFIX, dir=scratch))  # of mode 0700
+        self._lock = os.open(os.path.join(self._room, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):  # some parallel file systems have no locks: there, nothing is ever swept
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         at = 0
         for one in head.get("files", ()):
             path = os.path.normpath(os.path.join(self._room, one["name"]))
@@ -130,7 +145,7 @@ class Steward:
         path = os.path.join(self._room, "g")
         if len(os.fsencode(path)) <= 104 - 1 - 17:
             return path
-        short = tempfile.mkdtemp(prefix="serai-mr-", dir="/tmp")
+        short = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
         os.symlink(short, os.path.join(self._room, "socket"))  # so that it is found and removed at the end
         return os.path.join(short, "g")
 
@@ -203,9 +218,35 @@ class Steward:
         end_descendants(os.getpid())
         room, self._room = self._room, ""
         if room:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(os.readlink(os.path.join(room, "socket")), ignore_errors=True)
-            shutil.rmtree(room, ignore_errors=True)
+            _remove(room)
+            os.close(self._lock)
+
+
+def sweep(parent: str) -> None:
+    """Remove the rooms of this user whose stewards are gone, as after a power cut: nobody holds their locks."""
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(parent)):
+            if entry.name.startswith(PREFIX):
+                _sweep(entry.path)
+
+
+def _sweep(room: str) -> None:
+    lock = -1
+    with contextlib.suppress(OSError):
+        facts = os.lstat(room)
+        if facts.st_uid != os.getuid() or not stat.S_ISDIR(facts.st_mode) or time.time() - facts.st_mtime < NEW_S:
+            return  # another's, or one that is just being made
+        lock = os.open(os.path.join(room, LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(room)
+    if lock >= 0:
+        os.close(lock)
+
+
+def _remove(room: str) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(os.readlink(os.path.join(room, "socket")), ignore_errors=True)
+    shutil.rmtree(room, ignore_errors=True)
 
 
 def who() -> dict[str, Any]:

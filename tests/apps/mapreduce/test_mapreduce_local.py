@@ -19,9 +19,10 @@ import serai
 from serai.adverts.service import open_adverts
 from serai.apps.frontends.mapreduce import Request, run_mapreduce, statistics_of
 from serai.apps.mapreduce.job import Job
+from serai.apps.mapreduce.run import Running
 from serai.apps.mapreduce.tasks import Rules
 from serai.apps.mapreduce.timeline import timeline_of
-from serai.describe.mapreduce import Commands
+from serai.describe.mapreduce import Binaries, BinaryImage, Commands
 from serai.describe.poolfile import sites_from
 from serai.errors import AccessError, NoNodeLeft, TaskFailed, UsageError
 from serai.travel.boot import WORKER
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from tests.apps.mapreduce.conftest import Bench
 
-    from serai.apps.mapreduce.run import Running
 
 REDUCE = (
     "LC_ALL=C awk -F '\\t' 'NR > 1 && $1 != w { print w \"\\t\" c; c = 0 } { w = $1; c += $2 }"
@@ -237,6 +237,20 @@ def test_without_any_worker_the_reasons_are_said(bench: Bench) -> None:
 def test_inputs_that_are_not_there_are_said_at_once(bench: Bench) -> None:
     with pytest.raises(UsageError, match="there is no input"):
         bench.running(bench.session(inputs=("/nonesuch/*.txt",)))
+
+
+def test_all_that_is_not_there_is_said_and_nothing_is_left_of_the_run(bench: Bench, tmp_path: Path) -> None:
+    images = tuple(BinaryImage(f"/nonesuch/{name}") for name in "ab")
+    texts = tuple(f"/nonesuch/{number}.txt" for number in range(23))
+    directory = tmp_path / "run"
+    directory.mkdir()
+    with pytest.raises(UsageError) as caught:
+        Running(bench.session(program=Binaries(images), inputs=texts), directory)
+    lines = caught.value.what.splitlines()
+    assert lines[:2] == [f"the image /nonesuch/{name} is no file" for name in "ab"]
+    assert lines[2] == "there is no input /nonesuch/0.txt"
+    assert lines[21:] == ["there is no input /nonesuch/19.txt", "and 3 more"]
+    assert not directory.exists()
 
 
 def test_workers_are_found_in_the_adverts_and_the_token_is_nowhere(

@@ -14,7 +14,7 @@ import pytest
 
 from serai.travel.boot import STEWARD
 from serai.travel.frames import pack, unpack
-from serai.travel.steward import BEAT, DROP, END, ENDED, FURNISH, ROOM, START, TROUBLE
+from serai.travel.steward import BEAT, DROP, END, ENDED, FURNISH, ROOM, START, TROUBLE, sweep
 from serai.travel.stream import PipeLink
 
 if TYPE_CHECKING:
@@ -178,3 +178,30 @@ def test_every_python_of_nodes_will_do(python: Path, tmp_path: Path, until: Call
     assert until(lambda: steward.heard(ENDED))["said"] == "well\n"
     steward.link.close(40.0)
     assert os.listdir(tmp_path) == []
+
+
+def test_rooms_that_a_power_cut_left_are_removed_and_no_others(
+    steward: Behind, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    steward.furnish(tmp_path, {"parcel": b""})
+    living = Path(until(lambda: steward.heard(ROOM))["room"])
+    dead = Behind(sys.executable)
+    dead.furnish(tmp_path, {"parcel": b"much"})
+    left = Path(until(lambda: dead.heard(ROOM))["room"])
+    dead.process.kill()
+    until(lambda: dead.ended)
+    dead.link.close(10.0)
+    other = tmp_path / "serai-mr-notes"  # of no steward: nothing in it is locked
+    other.mkdir()
+    link = tmp_path / "serai-mr-link"
+    link.symlink_to(other)
+    sweep(str(tmp_path))
+    assert left.exists()  # it might be one that is just being made
+    for room in (living, left, other):
+        os.utime(room, (1, 1))
+    again = Behind(sys.executable)
+    again.furnish(tmp_path, {"parcel": b""})
+    new = Path(until(lambda: again.heard(ROOM))["room"])
+    assert sorted(tmp_path.iterdir()) == sorted([living, new, other, link])
+    again.link.close(40.0)
+    assert not new.exists()

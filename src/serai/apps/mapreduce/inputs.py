@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from serai.describe.host import HostFacts
 
 MOST_INPUTS = 10_000  # every one is a map at least, and every reduce is told where each map's output is
+MOST_NAMED = 20  # of those that are not there
 _PATTERN = frozenset("*?[")
 _HERE = ("local", "file", "fork")
 _THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1")
@@ -56,20 +57,24 @@ def expand(texts: Iterable[str], ssh_configs: dict[str, str | None] | None = Non
         ssh_configs: for each host, as `host_key` names it, the file that ssh is given.
 
     Raises:
-        UsageError: nothing is there, or it is too much.
+        UsageError: of some nothing is there, or it cannot be read: all are named; or it is too much.
         AccessError: a host cannot be asked.
     """
     found: list[Input] = []
+    missing: list[str] = []
     for text in texts:
         path = local_path(text)
-        found += _here(path) if path is not None else _elsewhere(text, ssh_configs or {})
+        some = _here(path) if path is not None else _elsewhere(text, ssh_configs or {})
+        if not some:
+            missing.append(text)
+        found += some
         if len(found) > MOST_INPUTS:
             raise UsageError(f"more than {MOST_INPUTS} input files", hint="join small files: each is a task of its own")
+    if missing:
+        more = "".join(f"\nthere is no input {text}" for text in missing[1:MOST_NAMED])
+        more += f"\nand {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        raise UsageError(f"there is no input {missing[0]}{more}", hint="name files, directories or globs")
     return found
-
-
-def _nothing(text: str) -> UsageError:
-    return UsageError(f"there is no input {text}", hint="name files, directories or globs")
 
 
 def _visible(path: str) -> bool:
@@ -86,8 +91,6 @@ def _here(text: str) -> list[Input]:
         paths = [one for one in glob.glob(path, recursive=True) if os.path.isfile(one)]
     else:
         paths = []
-    if not paths:
-        raise _nothing(text)
     return [_here_one(one) for one in sorted(paths)]
 
 
@@ -111,9 +114,11 @@ def _elsewhere(text: str, ssh_configs: dict[str, str | None]) -> list[Input]:
     try:
         found = _listed(filesystem, path)
     except FileNotFoundError:
-        raise _nothing(text) from None
-    if not found:
-        raise _nothing(text)
+        return []
+    except OSError as error:
+        if isinstance(error, SeraiError):
+            raise
+        raise UsageError(f"the input {text} cannot be read: {error.strerror or error}") from error
     scheme = text.partition(":")[0].lower()
     inputs = []
     for one in sorted(found, key=lambda info: str(info["name"])):

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from serai.apps.mapreduce.plan import SETTLED_S
 from serai.dispatch.history.archive import Pruned, sweep, throw_away
+from serai.dispatch.history.moment import Counts, RunNow, RunState
 from serai.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from serai.apps.mapreduce.job import Job
@@ -173,16 +174,78 @@ def prune(room: Path, older_s: float, now: float, living: Container[str]) -> Pru
     """
     sweep(room)
     names, kept, size = [], [], 0
-    for path in sorted(room.glob(f"*/{NAME}")):
+    paths = sorted(room.glob(f"*/{NAME}"))
+    over = _resumed(paths)
+    for path in paths:
         directory = path.parent
         if directory.name in living or now - path.stat().st_mtime <= older_s:
             continue
-        if _can_go_on(directory):
+        if directory.name not in over and _can_go_on(directory):
             kept.append(directory.name)
             continue
         size += throw_away(directory)
         names.append(directory.name)
     return Pruned(tuple(names), size, tuple(kept))
+
+
+def listing(room: Path, living: Container[str]) -> list[tuple[RunNow, Counts]]:
+    """The runs, in no order; what is counted are their outputs. Those of which nothing can be read are left out.
+
+    Args:
+        room: the directory of the runs, which need not be there.
+        living: the names of runs that go on.
+    """
+    listed = []
+    for path in room.glob(f"*/{NAME}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            listed.append(_as_listed(path, alive=path.parent.name in living))
+    return listed
+
+
+def _as_listed(path: Path, *, alive: bool) -> tuple[RunNow, Counts]:
+    heard_at, events = path.stat().st_mtime, read_events(path)
+    began = events[0]
+    end = next((one for one in events if one["what"] == "ended"), None)
+    state = RunState.RUNNING if alive else RunState.INTERRUPTED if end is None else RunState.FINISHED
+    run = RunNow(
+        name=path.parent.name,
+        directory=path.parent,
+        state=state,
+        kind="mapreduce",
+        command=f"serai mapreduce {began['path']}" if began.get("path") else f"mapreduce {began['session']}",
+        began=heard_at - events[-1]["t"],
+        ended=None if end is None or alive else heard_at,
+        heard_at=heard_at,
+        pid=None,
+        host=None,
+        sites=tuple(dict.fromkeys(str(one["host"]) for one in events if one["what"] == "host")),
+        total=began["partitions"],
+        complete=True,
+    )
+    total = int(began["partitions"])
+    done = len({one["number"] for one in events if one.get("part")})
+    failed = total - done if end is not None and end["failed"] else 0
+    return run, Counts(total, total, done, failed, 0, 0, 0, total - done - failed)
+
+
+def _resumed(paths: Iterable[Path]) -> set[str]:
+    """The runs that others took up, of which the last came to its end."""
+    former: dict[str, str] = {}
+    names: list[str] = []
+    for path in paths:
+        events = read_events(path)
+        for one in events:
+            if one.get("resumes"):
+                former[path.parent.name] = str(one["resumes"])
+            if one["what"] == "ended" and not one.get("failed"):
+                names.append(path.parent.name)
+    found: set[str] = set()
+    while names:
+        name = former.pop(names.pop(), None)
+        if name is not None:
+            found.add(name)
+            names.append(name)
+    return found
 
 
 def _can_go_on(directory: Path) -> bool:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from serai.apps.mapreduce.plan import Input, Kept, Split
     from serai.apps.mapreduce.record import Former
+    from serai.apps.workers.sending import Sent
     from serai.clock import Clock
     from serai.describe.host import HostFacts
     from serai.describe.mapreduce import Session
@@ -78,6 +79,16 @@ def new_directory(environment: Mapping[str, str], wall: float, base: Path | None
     directory = (base or state_directory(environment)) / "mapreduce" / name
     directory.mkdir(parents=True, mode=0o700)
     return directory
+
+
+@contextlib.contextmanager
+def _nothing_left_if_refused(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+        raise
 
 
 class Running:
@@ -121,20 +132,22 @@ class Running:
         self._job = job or Job(session.program)
         self._configs = {host_key(host.site.url): host.site.ssh_config for host in session.hosts}
         self._directory = directory
-        seen = self._clock.wall()
-        inputs, hosts = self._inputs()
-        workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
-        target = self._options.split_bytes or split_bytes(sum(one.size or 0 for one in inputs), workers)
-        self._split_bytes = former.split_bytes if former is not None else target
-        splits = splits_of(inputs, workers, self._split_bytes)
-        if kept is not None:
-            splits = self._where_kept(inputs, splits, kept)
-        asked = session.partitions or (former.partitions if former is not None else None)
-        partitions = partitions_for(asked, workers)
-        output = session.output or str(directory / "out")
-        self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
-        self._print = fingerprint(inputs, splits, partitions, self._job, sent_files(self._job.program), seen)
-        parts = {} if former is None else former.parts(self._print, lambda n: self.outputs.final(part_name(n)))
+        with _nothing_left_if_refused(directory):
+            seen = self._clock.wall()
+            sent = self._sent()
+            inputs, hosts = self._inputs()
+            workers = sum(host.workers or os.cpu_count() or 1 for host in session.hosts)
+            target = self._options.split_bytes or split_bytes(sum(one.size or 0 for one in inputs), workers)
+            self._split_bytes = former.split_bytes if former is not None else target
+            splits = splits_of(inputs, workers, self._split_bytes)
+            if kept is not None:
+                splits = self._where_kept(inputs, splits, kept)
+            asked = session.partitions or (former.partitions if former is not None else None)
+            partitions = partitions_for(asked, workers)
+            output = session.output or str(directory / "out")
+            self.outputs = Outputs(self.name, output, session.prefix, str(directory), self._configs)
+            self._print = fingerprint(inputs, splits, partitions, self._job, sent, seen)
+            parts = {} if former is None else former.parts(self._print, lambda n: self.outputs.final(part_name(n)))
         self.former = former
         self.work = Work(inputs, Locality(inputs, hosts), splits, partitions, kept, seen, parts)
         self.record = Record(directory / NAME, self._clock)
@@ -146,6 +159,17 @@ class Running:
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
         self._workers_at = f"/mapreduce/{self.name}/workers"
+
+    def _sent(self) -> list[Sent]:
+        """What travels; where that cannot be had, inputs that are not there are named too."""
+        try:
+            return sent_files(self._job.program)
+        except UsageError as error:
+            try:
+                expand(self.session.inputs, self._configs)
+            except UsageError as other:
+                raise UsageError(f"{error.what}\n{other.what}", hint=other.hint or error.hint) from error
+            raise
 
     def _inputs(self) -> tuple[list[Input], dict[str, HostFacts]]:
         """What is mapped, and whose files these are."""

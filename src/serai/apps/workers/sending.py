@@ -37,6 +37,9 @@ def sent_files(program: Commands | Binaries) -> list[Sent]:
     sent: list[Sent] = []
     try:
         if isinstance(program, Binaries):
+            missing = [image.path for image in program.images if not os.path.isfile(image.path)]
+            if missing:
+                raise UsageError("\n".join(f"the image {path} is no file" for path in missing))
             for number, image in enumerate(program.images):
                 sent.append(_sent(f"bin/{number}", image.path, 0o700))
         else:

@@ -162,7 +162,9 @@ def number(text: bytes | None) -> float:
             return kind(text or b"")
         except ValueError:
             pass
-    raise BadJob("values are summed, and %r is no number" % (text or b"")[:100])
+    if not text:
+        raise BadJob("values are summed, and a line has none: mappers write key TAB number")
+    raise BadJob("values are summed, and %r is no number" % text[:100].decode("utf-8", "backslashreplace"))
 
 
 def lines_with(items: Mapping[Any, Iterable[Any]]) -> Iterator[bytes]:

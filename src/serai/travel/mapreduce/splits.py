@@ -22,6 +22,7 @@ TAIL = 1 << 16  # bytes read at once behind the split's end, where only the rest
 RELAY = 4 << 20  # bytes of one relayed read
 AHEAD = 4  # relayed reads under way
 LONGEST_LINE = 256 << 20  # bytes
+ZSTD_PIECE = 1 << 14  # bytes that are decompressed at once: they may become a thousand times as many
 
 
 class InputBroken(Exception):
@@ -136,6 +137,9 @@ def unpacked(chunks: Iterator[bytes], compression: str, what: str) -> Iterator[b
     import zlib  # noqa: PLC0415 - the same
 
     try:
+        if compression == "zstd":
+            yield from _unpacked_zstd(chunks, what)
+            return
         with _opened(io.BufferedReader(_Stream(chunks), BLOCK), compression) as file:
             while True:
                 data = file.read(BLOCK)
@@ -153,14 +157,45 @@ def unpacked(chunks: Iterator[bytes], compression: str, what: str) -> Iterator[b
 def _opened(raw: BinaryIO, compression: str) -> BinaryIO:
     import importlib  # noqa: PLC0415 - only for what is compressed
 
-    modules = {"gzip": ("gzip",), "bz2": ("bz2",), "xz": ("lzma",), "zstd": ("compression.zstd", "zstandard")}
-    for name in modules.get(compression, ()):
+    try:
+        file = importlib.import_module({"gzip": "gzip", "bz2": "bz2", "xz": "lzma"}[compression]).open(raw, "rb")
+    except (KeyError, ImportError) as error:
+        raise InputBroken("this node's Python cannot decompress %s" % compression) from error
+    return file  # type: ignore[no-any-return]
+
+
+def _unpacked_zstd(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    """Decompress; frame by frame, since files of the package zstandard end quietly where a frame was cut off."""
+    make, wrong = _zstd()
+    frame = None
+    try:
+        for chunk in chunks:
+            for at in range(0, len(chunk), ZSTD_PIECE):
+                data = chunk[at : at + ZSTD_PIECE]
+                while data:
+                    frame = frame or make()
+                    yield frame.decompress(data)
+                    data, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+    except wrong as error:
+        raise InputBroken("%s: its zstd data are damaged: %s" % (what, error)) from error
+    if frame is not None:
+        raise EOFError("a frame does not end")
+
+
+def _zstd() -> tuple[Callable[[], Any], type[Exception]]:
+    """What makes a decompressor of one frame, and what that raises."""
+    import importlib  # noqa: PLC0415 - only for what is compressed
+
+    try:
+        module = importlib.import_module("compression.zstd")
+    except ImportError:
         try:
-            file = importlib.import_module(name).open(raw, "rb")
+            module = importlib.import_module("zstandard")
         except ImportError:
-            continue
-        return file  # type: ignore[no-any-return]
-    raise InputBroken("this node's Python has nothing to decompress %s" % compression)
+            needs = "that takes Python 3.14 or the package zstandard, or unpack it before"
+            raise InputBroken("this node's Python cannot decompress zstd: %s" % needs) from None
+        return lambda: module.ZstdDecompressor().decompressobj(), module.ZstdError
+    return module.ZstdDecompressor, module.ZstdError
 
 
 def clipped(chunks: Iterable[bytes], start: int, stop: int | None) -> Iterator[bytes]:
