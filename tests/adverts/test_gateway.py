@@ -276,13 +276,15 @@ def test_the_socket_is_private_short_and_gone_at_the_end(tmp_path: Path) -> None
 def test_what_a_killed_front_end_left_is_removed_and_nothing_else(server: Gateway, tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path; from serai.adverts.gateway import Gateway\n"
-        "Gateway({}, Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
+        "print(Gateway({}, Path(sys.argv[1])).address, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     room = Path(server.address).parent.parent
-    before = set(room.glob("*gw-*"))
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=60, check=False)
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
-    (left,) = set(room.glob("*gw-*")) - before
+    left = Path(done.stdout.strip()).parent
+    assert left.parent == room
+    assert left.exists()
     bare = room / f"{left.name.rpartition('-')[0]}-abcdefgh"
     bare.mkdir()
     with Gateway({}, tmp_path):

@@ -91,7 +91,7 @@ def test_it_ends_at_once_though_a_node_has_asked_for_as_much_as_it_may(monkeypat
 
     def slow(_origin: str, _stamp: tuple[str, ...]) -> Iterator[bytes]:
         sending.release()
-        go_on.wait(20)
+        go_on.wait(60)
         yield b"abc"
 
     catalogue.reader = slow
@@ -105,7 +105,7 @@ def test_it_ends_at_once_though_a_node_has_asked_for_as_much_as_it_may(monkeypat
         one.ask(1, 8)
     closing = threading.Thread(target=one.close, daemon=True)
     closing.start()
-    closing.join(5)
+    closing.join(20)
     stuck = closing.is_alive()
     go_on.set()
     for thread in one._threads:

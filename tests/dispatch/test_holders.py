@@ -66,7 +66,7 @@ class Front:
 
         filler = Filler(node, self.catalogue, send)
         filler.ask(1, 1)
-        assert ended.wait(10)
+        assert ended.wait(40)
         filler.close()
         return heads[-1]
 
@@ -336,7 +336,7 @@ def test_a_database_that_somebody_else_has_locked_holds_up_nobody(tmp_path: Path
         done.set()
 
     threading.Thread(target=use, daemon=True).start()
-    assert done.wait(1.0)
+    assert done.wait(10.0)  # who waits for it does so for longer, each of 500 times
     other.execute("COMMIT")
     other.close()
     assert held.get([("/a", ("10", "1"))]) == [TRUE]
@@ -349,19 +349,19 @@ def test_what_was_remembered_is_asked_for_while_nobody_waits_for_the_catalogue()
 
     def slowly(asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
         asking.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return [TRUE for _ in asked]
 
     catalogue = Catalogue(lambda _event: None, remembered=slowly)
     adds = threading.Thread(target=lambda: catalogue.add([Found("/a", 1, STAMP), Found("/b", 1, STAMP)]))
     adds.start()
-    assert asking.wait(10)
+    assert asking.wait(40)
     others = threading.Thread(target=lambda: catalogue.lost("n1"))
     others.start()
-    others.join(5)
+    others.join(20)
     free = not others.is_alive()
     go_on.set()
-    adds.join(10)
+    adds.join(40)
     assert free
     assert catalogue.file(2).digest == TRUE
 

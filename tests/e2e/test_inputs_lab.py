@@ -54,6 +54,7 @@ def received(host: Host) -> int:
 @pytest.fixture
 def pool(front: Front, tmp_path: Path) -> Iterator[Callable[..., serai.Pool]]:
     """Pools of hosts; this process lets go of them afterwards."""
+    front.notices_soon()
     settings = Settings(timing=Timing(**front.timing), patience=Patience(**front.patience))  # type: ignore[arg-type]
     pools: list[serai.Pool] = []
 

@@ -228,7 +228,7 @@ def test_a_node_that_does_not_reach_the_store_has_the_front_end(near: Near, stor
     began = time.monotonic()
     done = near.run("run", "sha256sum {in}", *inputs, "--access", access, *near.on("org3", slots=1))
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 90  # the system itself tries for two minutes, each time
     assert near.moved() - before > COUNT * SIZE * 2  # to the front end, and to the node
     found = [line.split()[0] for line in done.stdout.splitlines()]
     assert sorted(found) == sorted(hashlib.sha256(data_of(stores, n)).hexdigest() for n in range(COUNT))

@@ -113,6 +113,7 @@ def test_what_is_not_read_does_not_cross_the_link(front: Front, name: str) -> No
 
 
 def test_a_link_that_is_cut_hangs_nobody(front: Front) -> None:
+    front.notices_soon()
     host = front.lab.host("far2")
     make(front, 2)
     words = ["--access", "mount", *front.on("far1", "far2", slots=1)]

@@ -92,6 +92,7 @@ def test_nothing_happens_twice_when_nothing_happens(front: Front) -> None:
 
 
 def test_a_host_that_dies_loses_no_task(front: Front) -> None:
+    front.notices_soon()
     process = begin(front)
     under_way(front)
     front.lab.host("lab3").kill()
@@ -100,6 +101,7 @@ def test_a_host_that_dies_loses_no_task(front: Front) -> None:
 
 
 def test_a_host_that_died_is_used_again_when_it_is_back(front: Front) -> None:
+    front.notices_soon()
     process = begin(front, count=240)
     under_way(front)
     front.hold("lab1", "lab2")
@@ -112,7 +114,6 @@ def test_a_host_that_died_is_used_again_when_it_is_back(front: Front) -> None:
 
 
 def test_a_short_cut_of_the_cable_costs_nothing(front: Front) -> None:
-    front.timing["silence_s"] = 20.0  # so that it is short, however busy this machine is
     process = begin(front)
     under_way(front)
     host = front.lab.host("lab3")
@@ -126,6 +127,7 @@ def test_a_short_cut_of_the_cable_costs_nothing(front: Front) -> None:
 
 
 def test_a_long_cut_is_noticed_and_the_host_used_again(front: Front) -> None:
+    front.notices_soon()
     process = begin(front, count=320)
     under_way(front)
     host = front.lab.host("lab3")
@@ -141,6 +143,7 @@ def test_a_long_cut_is_noticed_and_the_host_used_again(front: Front) -> None:
 
 
 def test_a_host_that_hangs_is_given_up_and_used_again(front: Front) -> None:
+    front.notices_soon()
     process = begin(front, count=320)
     under_way(front)
     host = front.lab.host("lab3")
@@ -155,6 +158,7 @@ def test_a_host_that_hangs_is_given_up_and_used_again(front: Front) -> None:
 
 
 def test_a_hung_host_with_a_full_pipe_does_not_hold_up_the_end(front: Front) -> None:
+    front.notices_soon()
     (front.home / "big").write_bytes(bytes(60_000_000))
     front.lab.host("lab3").slow(rate_bit_s=50e6)
     process = front.start("run", "cat {in} | wc -c", "big", *front.on("lab3"))
@@ -168,7 +172,6 @@ def test_a_hung_host_with_a_full_pipe_does_not_hold_up_the_end(front: Front) -> 
 
 def test_a_slow_link_is_not_a_lost_host(front: Front) -> None:
     front.lab.host("lab3").slow(rate_bit_s=1e6, delay_ms=100)
-    front.timing["silence_s"] = 20.0
     process = begin(front, count=200)
     finish(front, process, count=200)
     assert not front.query("SELECT 1 FROM note WHERE node = 'lab3'")
@@ -243,6 +246,7 @@ def test_what_a_killed_executor_left_is_swept_by_the_next(front: Front) -> None:
 
 
 def test_when_all_hosts_are_gone_the_run_says_why_and_can_be_resumed(front: Front) -> None:
+    front.notices_soon()
     front.patience["tries"] = 1
     process = begin_part(front)
     front.until(lambda: len(front.done()) >= 20, "a start")
