@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from tests.reading.origin_server import OriginServer
 
 from serai.access.files import filesystem_for
 from serai.data.afar import FarSource
+from serai.data.transfer import Wishes, copy
 from serai.errors import AccessError, HostUnreachable
 
 if TYPE_CHECKING:
@@ -59,6 +61,24 @@ def test_a_certificate_that_nobody_knows_is_said(tmp_path: Path) -> None:
     try:
         with pytest.raises(AccessError, match="certificate"):
             look(origin.url + "/a")
+    finally:
+        origin.close()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_long_file_is_read_whether_or_not_the_server_gives_parts(*, ranges: bool, tmp_path: Path) -> None:
+    data = os.urandom(12_000_000)
+    origin = OriginServer(data)
+    origin.ranges = ranges
+    try:
+        files, path = filesystem_for(origin.url + "/a")
+        with files.open(path, "rb") as file:
+            assert b"".join(iter(lambda: file.read(1 << 20), b"")) == data
+        with files.open(path, "rb") as file:
+            file.seek(5_000_001)  # as when a copy is taken up
+            assert file.read(10) == data[5_000_001:5_000_011]
+        copy([origin.url + "/a"], str(tmp_path / "copied"), Wishes())
+        assert (tmp_path / "copied").read_bytes() == data
     finally:
         origin.close()
 

@@ -60,6 +60,24 @@ def test_a_store_is_mounted_by_its_url(room: Room, start_store: Callable[..., St
     assert "certificate" in wrong.stderr
 
 
+def test_a_source_that_is_lost_is_named(room: Room, start_store: Callable[..., Store]) -> None:
+    store = start_store()
+    (store.room / "a").write_bytes(bytes(5_000_000))
+    url = f"store://127.0.0.1:{store.port}"
+    script = f"ls -l mount > /dev/null; kill -9 {store.process.pid}; cat mount/a > /dev/null"
+    done = serai(room, url, "mount", "--", "sh", "-c", script)
+    assert f"mount: {url}/a cannot be read: " in done.stderr
+
+
+def test_a_source_that_is_silent_is_named_and_for_how_long(room: Room, start_store: Callable[..., Store]) -> None:
+    store = start_store()
+    (store.room / "a").touch()
+    url, pid = f"store://127.0.0.1:{store.port}", store.process.pid
+    script = f"ls mount; kill -STOP {pid}; cat mount/b; kill -CONT {pid}"
+    done = serai(room, url, "mount", "--deadline", "1s", "--", "sh", "-c", script)
+    assert f"mount: {url}/b cannot be read: the source said nothing for 1 s" in done.stderr
+
+
 class Pages(http.server.SimpleHTTPRequestHandler):
     """A directory with its pages, and ranges of files."""
 

@@ -6,6 +6,8 @@ import os
 import platform
 import socket
 import ssl
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,6 +148,9 @@ def test_what_is_said_names_the_store_and_what_to_do(
         with pytest.raises(FileNotFoundError) as missing:
             absent()
         assert missing.value.filename == f"store://127.0.0.1:{store.port}/d/na me"
+    words = [sys.executable, "-m", "serai", "store", "lot", "release", f"store://127.0.0.1:{store.port}", "nolot"]
+    refused = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert refused.stderr == f"serai: store://127.0.0.1:{store.port}/: there is no lot nolot of yours\n"
     mine = store.token_file.rename(tmp_path / "mine")
     with pytest.raises(LoginRefused, match=f"wants a token, and there is none in {store.token_file}"):
         fs.info("/")

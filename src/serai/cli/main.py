@@ -119,7 +119,8 @@ def main() -> None:
         # Whoever read our output has gone: nothing more is to be said there, also not when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
-        click.echo(f"serai: {error}", err=True)
+        where = f"{error.filename}: " if error.filename and error.strerror else ""
+        click.echo(f"serai: {where}{error.strerror or error}", err=True)
         code = EXIT_POOL
     _leave(_code(code))
 

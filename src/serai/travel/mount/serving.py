@@ -100,19 +100,21 @@ class Files:
                 self._complain(self._name(request), error)
             raise
 
-    def _name(self, request: Request) -> bytes:
-        """Which file a request is about."""
+    def _name(self, request: Request) -> str:
+        """Which file a request is about: its URL, or its name where the front end alone knows that."""
         with contextlib.suppress(OSError):
-            if request.op == protocol.LOOKUP:
-                return request.data.rstrip(b"\0")
-            return self.tree.node(request.node).name
-        return b"it"
+            node = self.tree.node(request.node)
+            name = request.data.rstrip(b"\0") if request.op == protocol.LOOKUP else None
+            path = self.tree.path(node) if name is None else self.tree.path(node, name)
+            url = self._names(path)
+            return url if "://" in url else os.path.basename(path)
+        return "it"
 
-    def _complain(self, name: bytes, error: OSError) -> None:
+    def _complain(self, name: str, error: OSError) -> None:
         """Say why, on standard error: a program is told an errno and does not know more; a few times at most."""
         if self._complaints < MOST_COMPLAINTS:
             self._complaints += 1
-            words = "%s cannot be read: %s" % (os.fsdecode(name), error.strerror)
+            words = "%s cannot be read: %s" % (name, error.strerror)
             self.trouble = self.trouble or words
             with contextlib.suppress(OSError):
                 sys.stderr.write("mount: %s\n" % words)
@@ -167,7 +169,7 @@ class Files:
                 found = self.ask(self.tree.path(parent, name), request.patience, "stat")  # type: ignore[assignment]
             except FileNotFoundError as error:
                 if name in self.promised:
-                    self._complain(name, error)
+                    self._complain(self._name(request), error)
                 self.tree.absent(parent, name)
                 return protocol.entry(0, b"", ABSENT_S)
         node = self.tree.adopt(parent, name, found, lookup=True)

@@ -129,7 +129,7 @@ class Calls:
                 patience.wait(progress())
         except TimeoutError as error:
             careful.lost()
-            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+            raise OSError(errno.EIO, error.strerror or os.strerror(errno.EIO)) from error
         finally:
             if not call.over:
                 with self._condition:
