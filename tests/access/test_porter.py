@@ -47,6 +47,7 @@ def test_errors_of_the_system_are_the_built_in_ones(target: Target | None) -> No
     with pytest.raises(FileNotFoundError) as caught:
         shared_porter(target, "files").call("files.stat", {"path": "/no/such/file"})
     assert caught.value.filename == "/no/such/file"
+    assert caught.value.__notes__ == [f"on {shared_porter(target, 'files').host}"], "a traceback says on which host"
     with pytest.raises(UsageError, match="nothing here does brew"):
         shared_porter(target, "files").call("brew")
 

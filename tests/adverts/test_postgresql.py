@@ -92,6 +92,7 @@ def test_a_server_that_stays_away_is_an_error_in_time_with_what_was_tried(
         assert 1.0 < time.monotonic() - began < SOON_S
         assert caught.value.transient
         assert caught.value.tried
+        assert "does the server run there" in str(caught.value.hint)
     finally:
         monkeypatch.undo()
         breakable.start()

@@ -30,7 +30,8 @@ def test_it_runs_with_its_streams_and_exit_code() -> None:
 def test_a_command_that_is_not_there_is_named() -> None:
     done = job("run", "-n", "local:", "no-such-program")
     assert done.returncode == 1
-    assert b"there is no program no-such-program" in done.stderr
+    assert done.stderr == b"serai: local: there is no program no-such-program\n  command: no-such-program\n"
+    assert b"identifier is empty" in job("wait", "").stderr
 
 
 def test_detached_it_is_taken_up_again() -> None:

@@ -203,6 +203,8 @@ def test_a_host_that_dies_in_the_middle_is_named_and_its_file_is_resumed(
         tally = in_the_middle(two.kill if how == "its power" else lambda: shell(two, end))
         outcome = copy([f"ssh://{one.name}/tmp/d"], f"ssh://{two.name}/tmp/e", R, tally=tally)
         assert len(outcome.complaints) in {1, 2}, outcome.complaints
+        if how == "its process":
+            assert any("; the same command goes on where it stopped" in one for one in outcome.complaints)
         forget_hosts()
         if how == "its power":
             two.start()

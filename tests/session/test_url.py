@@ -90,6 +90,9 @@ def test_the_refusal_of_a_password_says_what_to_do() -> None:
     with pytest.raises(UsageError, match="holds no password") as caught:
         Url.parse("ssh://me:hunter2@host")
     assert "ssh-copy-id" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="holds no password") as caught:
+        Url.parse("postgresql://me:hunter2@host/serai")
+    assert "~/.pgpass" in str(caught.value.hint)
 
 
 def test_options_name_the_nearest_right_one() -> None:

@@ -238,7 +238,9 @@ class Porter:
         """The exception that the head of a FAILED frame stands for."""
         if head.get("errno"):
             path = head.get("path")
-            return OSError(head["errno"], head["what"] if path else f"{head['what']} (on {self.host})", path)
+            error = OSError(head["errno"], head["what"] if path else f"{head['what']} (on {self.host})", path)
+            error.add_note(f"on {self.host}")  # the sentence of one with a path is the system's own
+            return error
         kind = UsageError if head.get("kind") == "usage" else AccessError
         return kind(str(head.get("what")), host=self.host, command=what)
 

@@ -242,7 +242,8 @@ class PostgresAdverts(TableAdverts):
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
             not state or state.startswith(_AWAY)
         ):
-            return HostUnreachable(f"the database is away: {text}", host=self._host, tried=tried)
+            hint = "does the server run there, and listen where this machine reaches it?"
+            return HostUnreachable(f"the database is away: {text}", host=self._host, tried=tried, hint=hint)
         return SeraiError(f"the database refused: {text}", host=self._host)
 
     # ---- threads

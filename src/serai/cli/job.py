@@ -173,10 +173,15 @@ def _code(one: Job) -> int:
     """The exit code for a shell; says why where there is none."""
     status = one.status()
     if status.error:
-        click.echo(f"serai: {status.error}", err=True)
+        error = SeraiError(status.error, host=_where(one), command=shlex.join(status.command))
+        click.echo(f"serai: {error}", err=True)
     if status.exit_code is None:
         return EXIT_FAILED
     return status.exit_code if status.exit_code >= 0 else EXIT_SIGNAL - status.exit_code
+
+
+def _where(one: Job) -> str:
+    return one.id[1:].partition("]-[")[0].removesuffix(":")
 
 
 @job.command(name="list")
@@ -280,6 +285,8 @@ def _find(names: Sequence[str], ssh_config: str | None) -> list[Job]:
     here: str | None = None
     found = []
     for name in names:
+        if not name:
+            raise UsageError("a job's identifier is empty", hint=f"serai job list {here or 'URL'}")
         url, bracket, _ = name[1:].partition("]-[") if name.startswith("[") else (here, "", "")
         if not bracket and ":" in name:
             here = name

@@ -24,6 +24,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 _BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SECRET_KEYS = frozenset({"password", "passwd", "passphrase", "pwd"})
 _USE_A_KEY = "take the password out; use a key, an agent or your ssh configuration (for ssh: ssh-copy-id HOST)"
+_USE_PGPASS = "take the password out, and write HOST:5432:DATABASE:USER:PASSWORD into ~/.pgpass (mode 0600)"
 _LAST_PORT = 65535
 
 
@@ -104,7 +105,8 @@ def _authority(authority: str, text: str) -> tuple[str | None, str | None, int |
     user = _decoded(before) if at else None
     if user is not None:
         if ":" in user:
-            raise UsageError(f"a URL holds no password: {_shown(text)}", hint=_USE_A_KEY)
+            hint = _USE_PGPASS if text.lower().startswith("postgres") else _USE_A_KEY
+            raise UsageError(f"a URL holds no password: {_shown(text)}", hint=hint)
         if not user or user.startswith("-") or _UNPRINTABLE.search(user):
             raise UsageError(f"{_shown(text)} names a user that cannot be one")
     if place.startswith("["):

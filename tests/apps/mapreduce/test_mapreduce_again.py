@@ -108,7 +108,8 @@ def test_a_host_whose_steward_hangs_is_given_up_though_its_workers_live(
         assert len(happened(running, "lost")) <= 4, "each when its host fell silent, and when that was given up"
         go.touch()
         finish(running)
-        assert "it gave no sign of life" in running.troubles[0]
+        assert running.troubles[0] == "local: nothing is heard of it; what w1, w2 had is made again"
+        assert "it gave no sign of life" in running.troubles[1]
     assert bench.outputs() == calm
     until(lambda: left_of(running.name) == [])
 

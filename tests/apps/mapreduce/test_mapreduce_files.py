@@ -132,6 +132,21 @@ def test_what_was_made_is_not_lost_when_it_cannot_be_brought_away(
     assert os.path.exists(final) == (troubles == 3)
 
 
+def test_where_outputs_go_elsewhere_is_looked_at_before_anything_is_computed(tmp_path: Path) -> None:
+    fsspec.register_implementation("moody", Moody, clobber=True)
+    (tmp_path / "file").touch()
+    made = Outputs("run", f"moody://{tmp_path}/file/below", "", str(tmp_path / "state"), {})
+    with pytest.raises(UsageError, match=r"outputs cannot be written to moody:.*/file/below: "):
+        made.open(1)
+    made.close()
+    (tmp_path / "part-00007").touch()
+    made = Outputs("run", f"moody://{tmp_path}", "", str(tmp_path / "state"), {})
+    with pytest.raises(UsageError, match="1 outputs of a run with more partitions, such as part-00007"):
+        made.open(7)
+    made.close()
+    assert list((tmp_path / "state").iterdir()) == []
+
+
 # ---- reading for workers
 
 

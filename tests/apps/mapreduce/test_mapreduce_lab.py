@@ -246,8 +246,8 @@ def test_the_only_host_may_lose_its_power_and_come_back(
             victim.start()
         finish(running)
         assert len(happened(running, "host")) == 2
-        said = running.troubles
-        assert "the connection to it was lost; it is tried again in 1 s" in said[0]
+        said = running.troubles  # perhaps after its silence
+        assert any("the connection to it was lost; it is tried again in 1 s" in one for one in said[:2])
     assert bench.outputs("out2") == calm
     victim.run(["sh", "-c", "rm -rf /tmp/serai-mr-*"])
 

@@ -231,9 +231,15 @@ class Crew:
         Only once of each: were what a worker does be taken from it as often as it calls, a host whose steward alone
         hangs would work for ever, and nothing would come of it.
         """
-        for worker, where in self._places.items():
-            known = self._desk.master.workers.get(worker)
-            if where is place and worker not in self._silent and known is not None and known.alive:
+        known = self._desk.master.workers
+        fell = [
+            worker
+            for worker, where in self._places.items()
+            if where is place and worker not in self._silent and worker in known and known[worker].alive
+        ]
+        if fell:
+            self._trouble(f"{place.name}: nothing is heard of it; what {', '.join(fell)} had is made again")
+            for worker in fell:
                 self._silent[worker] = now
                 self._desk.tell(ev.Gone(worker, "its host gave no sign of life"))
 

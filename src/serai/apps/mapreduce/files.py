@@ -208,13 +208,30 @@ class Outputs:
             names = os.listdir(self.directory)
         except OSError as error:
             raise UsageError(f"outputs cannot be written to {self.directory}: {error.strerror}") from error
+        if self.elsewhere is not None:
+            names = self._names_there(self.elsewhere)
         wanted = re.compile(re.escape(self.prefix) + r"part-(\d{5,})", re.ASCII)
         former = sorted(name for name in names if (match := wanted.fullmatch(name)) and int(match[1]) >= partitions)
         if former:
+            where = self.elsewhere or self.directory
             raise UsageError(
-                f"{self.directory} has {len(former)} outputs of a run with more partitions, such as {former[0]}",
+                f"{where} has {len(former)} outputs of a run with more partitions, such as {former[0]}",
                 hint="remove them, or name another directory",
             )
+
+    def _names_there(self, url: str) -> list[str]:
+        """Make a directory elsewhere, now rather than when all has been computed; gives what is in it."""
+        try:
+            filesystem, directory = filesystem_of(url, self._config)
+            filesystem.makedirs(directory, exist_ok=True)
+        except SeraiError:
+            raise
+        except Exception as error:  # file systems of others raise what they like
+            raise UsageError(f"outputs cannot be written to {url}: {type(error).__name__}: {error}") from error
+        try:
+            return [os.path.basename(str(name)) for name in filesystem.ls(directory, detail=False)]
+        except Exception:  # noqa: BLE001 - as above; who may write there need not be allowed to list
+            return []
 
     def _sweep(self) -> None:
         """Remove what runs left here whose front ends were killed; one that just began may not hold its lock yet."""

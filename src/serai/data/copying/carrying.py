@@ -32,6 +32,7 @@ FIRST_LOTS = 16  # times smaller is the first one; each is twice as large as the
 STREAMS = 3  # at a time between two ends: the next is opened while another ends
 GRACE_S = 3.0  # after an interrupt, for streams to end by themselves
 _WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+_CUT_OFF = frozenset({errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE})
 
 
 @dataclass(slots=True)
@@ -313,7 +314,8 @@ class _Carrier:
         code = error.errno if isinstance(error, OSError) else None
         verb = "error writing" if code in _WRITING else "cannot create regular file"
         why = error.strerror if isinstance(error, OSError) else None
-        self._complain(f"{verb} {self._shown_target(job)}: {why or error}")
+        tail = "; the same command goes on where it stopped" if code in _CUT_OFF else ""
+        self._complain(f"{verb} {self._shown_target(job)}: {why or error}{tail}")
 
     def _lose(self, end: End, error: SeraiError) -> None:
         """A host is gone: said once, not for every file."""

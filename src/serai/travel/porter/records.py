@@ -101,7 +101,9 @@ def status(job: str) -> dict[str, Any]:
     room = room_of(job)
     made = read(room, "job")
     if made is None:
-        raise Trouble("usage", "there is no job %s here" % job)
+        raise Trouble(
+            "usage", "there is no job %s here, or it was removed; `serai job list` shows those that are" % job
+        )
     facts = {key: made.get(key) for key in ("id", "argv", "cwd", "created")}
     facts["output"], facts["error_file"] = made.get("output"), made.get("error")
     started = read(room, "started") or {}
