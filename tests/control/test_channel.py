@@ -175,11 +175,10 @@ import os, sys, time
 from pathlib import Path
 from serai.dispatch.control.channel import Channel
 channel = Channel(Path(sys.argv[1]), {})
-child = os.fork()
-if not child:
-    time.sleep(60)
-print(child, flush=True)
-os.kill(os.getpid(), 9)
+if not os.fork():  # and it has let go of what it has no part in
+    print(os.getpid(), flush=True)
+    os.kill(os.getppid(), 9)
+time.sleep(60)
 """
 
 
