@@ -250,3 +250,12 @@ def test_scps_way_to_name_a_file_of_a_host_is_refused_with_ours(tmp_path: Path, 
     (tmp_path / operand.partition("/")[0]).write_text("a file of this name")
     words = [*words[:3], "cat", operand.partition("/")[0]]
     assert subprocess.run(words, cwd=tmp_path, capture_output=True, check=False).stdout == b"a file of this name"
+
+
+@pytest.mark.parametrize("words", [("mount", "store://127.0.0.1:1/", "."), ("store", "status", "store://127.0.0.1:1")])
+def test_what_is_not_installed_is_said_with_what_brings_it(words: tuple[str, ...]) -> None:
+    code = "import sys; sys.modules['urllib3'] = None; from serai.cli import main; main()"
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "serai: this needs urllib3, which is not installed\n  hint: pip install 'serai[store]'\n"

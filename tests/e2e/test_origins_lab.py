@@ -123,8 +123,8 @@ def near(land: Lab, stores: Path, tmp_path: Path) -> Iterator[Near]:
     one = Near(tmp_path, land)
     config = {"SERAI_CONFIG": str(tmp_path / "config")}
     own = {"SERAI_CONFIG": str(stores / "config")}
-    token = trust.read_token(trust.token_path("localhost", STORE, own))
-    pin = trust.known_fingerprint("localhost", STORE, own)
+    token = trust.read_token(trust.token_path(ADDRESS, STORE, own))
+    pin = trust.known_fingerprint(ADDRESS, STORE, own)
     assert token
     assert pin
     trust.save_token(trust.token_path(ADDRESS, STORE, config), token)

@@ -54,7 +54,8 @@ def filesystem_for(url: str | Url, ssh_config: str | None = None, **options: Any
         try:
             filesystem, path = fsspec.core.url_to_fs(text, **options)
         except ImportError as error:
-            raise UsageError(f"{scheme}: needs a package that is not installed", hint=str(error)) from error
+            hint = "pip install aiohttp, which is in 'serai[store]', too" if scheme in _WEB else str(error)
+            raise UsageError(f"{scheme}: needs a package that is not installed", hint=hint) from error
         except ValueError:
             return _third_party(text, scheme, options)
         if scheme in _WEB and _CHAINED not in text:

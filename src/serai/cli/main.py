@@ -95,6 +95,14 @@ def serai() -> None:
     """  # noqa: D301 - click reads the \b
 
 
+# Packages that some commands need, and the extra that brings each.
+EXTRAS = {
+    "aiohttp": "store", "urllib3": "store", "xxhash": "store",
+    "botocore": "s3", "distributed": "dask", "matplotlib": "study", "paramiko": "sftp", "psycopg": "postgres",
+    "pyarrow": "mapreduce", "s3fs": "s3",
+}  # fmt: skip
+
+
 def main() -> None:
     """The entry point.
 
@@ -114,6 +122,13 @@ def main() -> None:
     except SeraiError as error:
         click.echo(f"serai: {error}", err=True)
         code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_POOL
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(str(error.name).partition(".")[0])
+        if extra is None:
+            raise
+        words = f"this needs {error.name}, which is not installed\n  hint: pip install 'serai[{extra}]'"
+        click.echo(f"serai: {words}", err=True)
+        code = EXIT_USAGE
     except BrokenPipeError:
         code = EXIT_FAILED
         # Whoever read our output has gone: nothing more is to be said there, also not when the interpreter ends.

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -166,9 +165,7 @@ def _serve(name: str, host: Host, scratch: str) -> Iterator[_Store]:
             pin = re.search(r"sha256:([0-9a-f]{64})", text)
             if token is None or pin is None:
                 raise SeraiError(f"{name} did not say where its token is", hint=text[-1000:])
-            by_address = os.path.join(scratch, "config", "stores", f"{host.address}_{PORTS[name]}.token")
-            shutil.copy(token[1].strip(), by_address)  # where a client looks for it who knows the store by that address
-            yield _Store(name, host.name, host.address, pid, by_address, pin[1])
+            yield _Store(name, host.name, host.address, pid, token[1].strip(), pin[1])
         finally:
             process.send_signal(signal.SIGINT)
             try:
