@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -258,3 +259,55 @@ def test_mistakes_are_said_before_anything_starts(sites: Any, more: Any, error: 
     with pytest.raises(error):
         serai.Pool(*sites, **more)
     assert set(threading.enumerate()) <= threads
+
+
+def in_time(what: Callable[[], Any]) -> Any:
+    """Do something in a thread of its own, and fail when it does not come to its end."""
+    found: list[Any] = []
+
+    def do() -> None:
+        try:
+            found.append(what())
+        except Exception as error:  # noqa: BLE001 - it is looked at
+            found.append(error)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(SOON_S)
+    assert found, "it did not come to its end"
+    return found[0]
+
+
+def test_a_function_that_is_new_while_the_dispatcher_looks_at_its_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its work is in the inbox, which was looked at before, and its first call in the queue, which is looked at now."""
+    with serai.Pool(max_workers=1) as pool:
+        pool.submit(abs, 1).result(SOON_S)
+        dispatcher, futures = pool._core.run.dispatcher, list[Any]()
+        look = dispatcher._drain_submitted
+
+        def look_later(now: float) -> None:
+            if not futures:
+                futures.append(in_time(lambda: pool.submit(divmod, 7, 2)))
+            look(now)
+
+        monkeypatch.setattr(dispatcher, "_drain_submitted", look_later)
+        until(lambda: futures)
+        assert futures[0].result(SOON_S) == (3, 1)
+        assert pool.submit(abs, -2).result(SOON_S) == 2
+
+
+def test_when_the_dispatcher_has_failed_a_new_function_is_refused_like_a_known_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serai.Pool(max_workers=1) as pool:
+        pool.submit(abs, 1).result(SOON_S)
+
+        def fail(_now: float) -> None:
+            raise RuntimeError("a mistake in the dispatcher")
+
+        monkeypatch.setattr(pool._core.run.dispatcher, "_drain", fail)
+        until(lambda: pool._core.functions.broken_by)
+        for function in (abs, divmod):
+            error = in_time(functools.partial(pool.submit, function, 7))
+            assert isinstance(error, BrokenPool)
+            assert "a mistake in the dispatcher" in str(error)

@@ -258,15 +258,20 @@ class Dispatcher:
         count = len(submitted)
         if not count:
             return
+        known = self._schedule.works
         tasks: list[int] = []
         current = submitted[0][0]
         for _ in range(count):
-            work, task = submitted.popleft()
+            work, task = submitted[0]
+            if work not in known:
+                break  # it was made known after the inbox was looked at, or lies far behind in it: next time
             if work != current:
                 self._schedule.tell(ev.TasksAdded(current, tasks), now)
                 current, tasks = work, []
             tasks.append(task)
-        self._schedule.tell(ev.TasksAdded(current, tasks), now)
+            submitted.popleft()
+        if tasks:
+            self._schedule.tell(ev.TasksAdded(current, tasks), now)
 
     def _from_node(self, carrier: Carrier, event: Any, now: float) -> None:
         name = carrier.spec.name

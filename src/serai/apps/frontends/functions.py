@@ -117,7 +117,7 @@ class Functions:
         self._works: dict[tuple[int, Needs], tuple[Any, int]] = {}
         # by the function's identity and what it needs; holding it keeps that its own
         self._heads: dict[int, bytes] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # whoever makes a work known is told at once when nothing runs any more
         self._idle = threading.Condition(self._lock)
         self._limit_s = time_limit_s
         self._retry = retry
