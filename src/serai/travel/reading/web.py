@@ -362,7 +362,7 @@ def _as_os_error(error: Exception, where: str) -> OSError:
     if isinstance(error, socket.gaierror):
         return OSError(errno.EHOSTUNREACH, "%s: its name leads nowhere: %s" % (where, error.strerror))
     if isinstance(error, socket.timeout) and not error.errno:
-        return OSError(errno.ETIMEDOUT, "%s is silent" % where)
+        return OSError(errno.ETIMEDOUT, "%s said nothing in time" % where)
     if isinstance(error, ssl.SSLError):
         return OSError(errno.EACCES, "%s: %s" % (where, error))
     if isinstance(error, OSError) and error.errno:
