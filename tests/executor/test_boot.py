@@ -75,6 +75,13 @@ def test_nothing_else_travels(program: str) -> None:
     assert found == sources.keys() - {"loader"}
 
 
+def test_imports_may_take_several_lines_and_those_for_types_are_none() -> None:
+    text = "from .. import (\n    frames,\n    peers as others,\n)\nfrom .wire import (\n    BYE,\n)\n"
+    text += "if TYPE_CHECKING:\n    from .store import Store\n\n\ndef later() -> None:\n    from ..mount import tasks\n"
+    found = set(boot._imported("executor.agent", text, lambda name: name == "executor.wire"))
+    assert found == {"frames", "peers", "executor.wire", "mount.tasks"}
+
+
 @pytest.mark.parametrize("folder", ["executor", "porter"])
 def test_every_module_of_a_folder_travels(folder: str) -> None:
     there = {f"{folder}.{one.stem}" for one in (HOME / folder).glob("*.py")} - {f"{folder}.__init__"}

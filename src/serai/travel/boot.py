@@ -84,7 +84,8 @@ def _imported(name: str, text: str, is_module: Callable[[str], bool]) -> Iterato
         if base and is_module(".".join(above)):
             yield ".".join(above)
         else:  # from a package: they are modules
-            yield from (".".join([*above, one.partition(" as ")[0].strip()]) for one in names.strip("()").split(","))
+            parts = (one.partition(" as ")[0].strip() for one in names.strip("()").split(","))
+            yield from (".".join([*above, one]) for one in parts if one)  # the last of several lines ends in a comma
 
 
 @dataclass(frozen=True)
